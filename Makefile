@@ -1,0 +1,229 @@
+# make                       the library, the program, the examples
+# make check                 builds and runs the tests; TESTS='tests/text/*' for some of them
+# make install               to PREFIX (default /usr/local), under DESTDIR if given
+# make check-neon            the parts without libraries, cross-built for aarch64 and tested under qemu
+# MODE=release|debug|asan|ubsan|tsan   CUDA=1   WERROR=1   CC=clang   BUILD=folder
+MODE ?= release
+BUILD ?= build/$(MODE)
+PREFIX ?= /usr/local
+VERSION := $(shell sed -n 's/.*define LARDER_VERSION "\(.*\)"/\1/p' include/larder.h)
+SOVERSION := 0
+include src/layers.mk
+
+HOSTCC ?= cc
+ifeq ($(origin CC),default)
+CC := $(CROSS)gcc
+endif
+ifeq ($(origin AR),default)
+AR := $(CROSS)ar
+endif
+OS := $(shell uname -s)
+ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
+PKGCONFIG ?= pkg-config
+
+# ---------------------------------------------------------------- flags
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
+FLAGS := -std=c11 -D_GNU_SOURCE -g -fPIC -fno-math-errno -ffp-contract=off -pthread $(WARN)
+FLAGS_release := -O3 -fno-semantic-interposition
+FLAGS_debug := -O1 -DLR_CHECK_ALLOC -DLR_WRAP_MALLOC
+FLAGS_asan := -O1 -DLR_CHECK_ALLOC -fno-omit-frame-pointer -fsanitize=address
+FLAGS_ubsan := -O1 -DLR_CHECK_ALLOC -fsanitize=undefined -fno-sanitize-recover=all
+FLAGS_tsan := -O1 -DLR_CHECK_ALLOC -fsanitize=thread
+ifeq ($(filter $(MODE),release debug asan ubsan tsan),)
+$(error MODE=$(MODE): one of release, debug, asan, ubsan, tsan)
+endif
+FLAGS += $(FLAGS_$(MODE))
+LINK := -pthread $(filter -fsanitize%,$(FLAGS_$(MODE)))
+ifeq ($(MODE)$(OS),debugLinux)
+LINK += -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+endif
+LIBS := -lm
+# How much longer a test may take than it asks for.
+SCALE_asan := 4
+SCALE_ubsan := 3
+SCALE_tsan := 15
+TIME_SCALE := $(if $(CROSS),10,$(or $(SCALE_$(MODE)),1))
+
+# A cross build has no libraries: it takes the layers that need none (hwloc excepted, which base can miss).
+ifneq ($(CROSS),)
+LAYERS := base quant model plan backend
+PKGS_base :=
+LINK += -static
+endif
+ifeq ($(filter hwloc,$(PKGS_base)),)
+FLAGS += -DLR_NO_HWLOC
+endif
+
+# The layers a link takes in, highest first, as static libraries want it.
+closure = $1 $(foreach u,$(USES_$1),$(call closure,$u))
+reverse = $(if $1,$(call reverse,$(wordlist 2,$(words $1),$1)) $(firstword $1))
+order = $(filter $1,$(call reverse,$(LAYERS)))
+needs = $(call order,$(sort $(call closure,$1)))
+archives = $(patsubst %,$(BUILD)/lib-%.a,$1)
+pkgs = $(sort $(foreach l,$1,$(PKGS_$l)))
+pkg_libs = $(if $1,$(shell $(PKGCONFIG) --libs $1))
+
+ifeq ($(filter clean layers,$(MAKECMDGOALS)),)
+MISSING := $(foreach p,$(call pkgs,$(LAYERS)),$(shell $(PKGCONFIG) --exists $p || echo $p))
+ifneq ($(strip $(MISSING)),)
+$(error missing: $(MISSING). script/bootstrap installs what larder needs)
+endif
+endif
+$(foreach l,$(LAYERS),$(eval CFLAGS_$l := $(if $(PKGS_$l),$(shell $(PKGCONFIG) --cflags $(PKGS_$l)))))
+$(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -Isrc/,$l $(USES_$l))))
+$(eval ALL_INCLUDES := -Iinclude $(addprefix -Isrc/,$(LAYERS)))
+INCLUDES_backend += -Isrc/backend/cpu -Isrc/backend/cuda
+
+# ---------------------------------------------------------------- sources
+# Kernels named for an instruction set get its flags, and exist on its machines only.
+SIMD_avx2 := -mavx2 -mfma -mf16c
+SIMD_avx512 := $(SIMD_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx512vbmi
+SIMD_neon := -march=armv8.2-a+dotprod+i8mm+bf16+fp16
+OTHER := $(if $(filter x86_64 i686,$(ARCH)),neon,$(if $(filter aarch64 arm64,$(ARCH)),avx2 avx512,neon avx2 avx512))
+simd = $(SIMD_$(lastword $(subst _, ,$(basename $(notdir $1)))))
+
+sources = $(filter-out $(foreach i,$(OTHER),%_$i.c),$(wildcard src/$1/*.c src/$1/cpu/*.c))
+objects = $(patsubst %,$(BUILD)/obj/%.o,$1)
+$(foreach l,$(LAYERS),$(eval OBJECTS_$l := $(call objects,$(call sources,$l))))
+
+ifeq ($(CUDA),1)
+NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+ifneq ($(NVCC),)
+OBJECTS_backend += $(call objects,$(wildcard src/backend/cuda/*.cu))
+CFLAGS_backend += -DLR_CUDA
+LIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt
+else
+$(warning CUDA=1: no nvcc, so no CUDA backend)
+endif
+endif
+
+LIBRARY := $(filter-out tools cli,$(LAYERS))
+LIBRARY_OBJECTS := $(foreach l,$(LIBRARY),$(OBJECTS_$l))
+MAIN := $(if $(filter cli,$(LAYERS)),$(wildcard src/cli/main.c))
+EXAMPLES := $(if $(MAIN),$(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)))
+
+TESTS ?= tests/*/*
+SELECTED := $(wildcard $(TESTS))
+named = $(foreach f,$(SELECTED),$(if $(filter $1,$(notdir $f)),$f))
+TEST_SOURCES := $(call named,test_%.c) $(call named,fuzz_%.c)
+ifneq ($(CROSS),)
+TEST_SOURCES := $(filter $(foreach l,$(LAYERS),tests/$l/%),$(TEST_SOURCES))
+endif
+TEST_PROGRAMS := $(TEST_SOURCES:%.c=$(BUILD)/%)
+TEST_SCRIPTS := $(if $(CROSS),,$(call named,%.test))
+
+ifeq ($(OS),Darwin)
+SHARED := $(BUILD)/liblarder.$(SOVERSION).dylib
+SHARED_LINK := -dynamiclib -install_name @rpath/$(notdir $(SHARED)) -Wl,-exported_symbol,_larder_*
+PLAIN_SHARED := liblarder.dylib
+else
+SHARED := $(BUILD)/liblarder.so.$(SOVERSION)
+SHARED_LINK := -shared -Wl,-soname,$(notdir $(SHARED)),--version-script=src/liblarder.map,-z,defs,-z,relro,-z,now
+PLAIN_SHARED := liblarder.so
+endif
+# A sanitizer's own functions come with the program, so a library may leave them undefined.
+ifneq ($(filter -fsanitize%,$(LINK)),)
+SHARED_LINK := $(SHARED_LINK:%,-z,defs=%)
+endif
+
+# ---------------------------------------------------------------- building
+.PHONY: all check check-neon tests install uninstall clean layers
+.DELETE_ON_ERROR:
+.SECONDARY:
+all: $(BUILD)/liblarder.a $(if $(CROSS),,$(SHARED)) $(if $(MAIN),$(BUILD)/larder) $(EXAMPLES) $(BUILD)/compile_commands.json
+
+layer_of = $(word 2,$(subst /, ,$1))
+flags_of = $(FLAGS) $(or $(INCLUDES_$(call layer_of,$1)),$(ALL_INCLUDES)) $(CFLAGS_$(call layer_of,$1)) $(call simd,$1) \
+    $(if $(filter tests/%,$1),-Itests) $(if $(filter tests/fuzz/%,$1),-Wno-missing-prototypes)
+# Each object leaves its command beside it, for compile_commands.json.
+define compile
+@mkdir -p $(@D)
+@echo "CC $<"
+@$(CC) $(call flags_of,$<) -MMD -MP -c $< -o $@
+@printf '{"directory": "%s", "file": "%s", "command": "%s"}\n' '$(CURDIR)' '$<' \
+    '$(CC) $(strip $(call flags_of,$<)) -c $<' >$@.json
+endef
+
+$(BUILD)/obj/%.c.o: %.c Makefile src/layers.mk
+	$(compile)
+$(BUILD)/obj/%.cu.o: %.cu Makefile src/layers.mk
+	@mkdir -p $(@D)
+	@echo "NVCC $<"
+	@$(NVCC) -O3 -g -std=c++17 --compiler-options -fPIC $(NVCCFLAGS) $(INCLUDES_backend) -DLR_CUDA -MMD -c $< -o $@
+
+define archive
+@mkdir -p $(@D)
+@echo "AR $@"
+@rm -f $@
+@$(AR) rcs $@ $^
+endef
+$(foreach l,$(LAYERS),$(eval $(BUILD)/lib-$l.a: $(OBJECTS_$l)))
+$(BUILD)/lib-%.a:
+	$(archive)
+$(BUILD)/liblarder.a: $(LIBRARY_OBJECTS)
+	$(archive)
+
+define link
+@mkdir -p $(@D)
+@echo "LD $@"
+@$(CC) $(LINK) $(LDFLAGS) $(filter %.o %.a,$^) $(call pkg_libs,$(call pkgs,$1)) $(LIBS) -o $@
+endef
+$(SHARED): $(LIBRARY_OBJECTS) src/liblarder.map
+	@echo "LD $@"
+	@$(CC) $(filter-out -static,$(LINK)) $(SHARED_LINK) $(LDFLAGS) $(filter %.o,$^) \
+	    $(call pkg_libs,$(call pkgs,$(LIBRARY))) $(LIBS) -o $@
+	@ln -sf $(@F) $(BUILD)/$(PLAIN_SHARED)
+$(BUILD)/larder: $(call archives,$(call order,$(LAYERS)))
+	$(call link,$(LAYERS))
+$(BUILD)/examples/%: $(BUILD)/obj/examples/%.c.o $(BUILD)/liblarder.a
+	$(call link,$(LIBRARY))
+
+# A test program links its own layer and what that one uses; tests/<anything else> link everything.
+test_layers = $(if $(filter $1,$(LAYERS)),$(call needs,$1),$(call order,$(filter-out cli,$(LAYERS))))
+define test_rule
+$(BUILD)/tests/$1/%: $(BUILD)/obj/tests/$1/%.c.o $(if $(filter fuzz,$1),$(BUILD)/obj/tests/fuzz/driver.c.o) \
+    $(call archives,$(call test_layers,$1))
+	$$(call link,$(call test_layers,$1))
+endef
+$(foreach d,$(sort $(call layer_of,x) $(foreach s,$(wildcard tests/*/*.c),$(call layer_of,$s))),$(eval $(call test_rule,$d)))
+
+$(BUILD)/compile_commands.json: $(LIBRARY_OBJECTS) $(foreach l,tools cli,$(OBJECTS_$l))
+	@find $(BUILD)/obj -name '*.o.json' -exec cat {} + | sed '$$!s/$$/,/; 1s/^/[/; $$s/$$/]/' >$@
+
+# ---------------------------------------------------------------- tests
+$(BUILD)/runner: tests/runner.c
+	@mkdir -p $(@D)
+	@$(HOSTCC) -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra $< -o $@
+
+tests: $(BUILD)/runner $(TEST_PROGRAMS) $(if $(TEST_SCRIPTS),$(BUILD)/larder)
+
+check: tests
+	@LARDER_BIN='$(abspath $(BUILD))/larder' LARDER_BUILD='$(abspath $(BUILD))' LARDER_MODE='$(MODE)' \
+	    $(if $(CROSS),LARDER_WRAP='qemu-$(ARCH)-static -cpu max') \
+	    $(BUILD)/runner --scale $(TIME_SCALE) $(if $(JOBS),--jobs $(JOBS)) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
+
+check-neon:
+	@$(MAKE) CROSS=aarch64-linux-gnu- BUILD=$(BUILD)-neon check
+
+# ---------------------------------------------------------------- installing
+INSTALLED = bin/larder lib/liblarder.a lib/$(notdir $(SHARED)) lib/$(PLAIN_SHARED) include/larder.h \
+    lib/pkgconfig/liblarder.pc share/man/man1/larder.1 share/bash-completion/completions/larder \
+    share/zsh/site-functions/_larder
+install: all
+	@install -d $(addprefix $(DESTDIR)$(PREFIX)/,$(sort $(dir $(INSTALLED))))
+	install -m 755 $(BUILD)/larder $(DESTDIR)$(PREFIX)/bin/larder
+	install -m 644 $(BUILD)/liblarder.a $(SHARED) $(DESTDIR)$(PREFIX)/lib/
+	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(PREFIX)/lib/$(PLAIN_SHARED)
+	install -m 644 include/larder.h $(DESTDIR)$(PREFIX)/include/larder.h
+	sed 's|@PREFIX@|$(PREFIX)|; s|@VERSION@|$(VERSION)|; s|@REQUIRES@|$(call pkgs,$(LIBRARY))|; s|@LIBS@|$(LIBS)|' \
+	    liblarder.pc.in >$(DESTDIR)$(PREFIX)/lib/pkgconfig/liblarder.pc
+	install -m 644 man/larder.1 $(DESTDIR)$(PREFIX)/share/man/man1/larder.1
+	install -m 644 script/completion/larder.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/larder
+	install -m 644 script/completion/_larder $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_larder
+uninstall:
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)

@@ -1,0 +1,231 @@
+/* larder.h - run language models at the speed of the memory: the one public header.
+ *
+ * What it owns: the types and calls another program needs to open a model, know what it will cost,
+ * and stream answers from it. What it refuses to own: tensors, kernels, file formats, sockets.
+ *
+ * The shape of it
+ *   model    a file (GGUF, or a safetensors folder) mapped read-only: weights, tokenizer, template.
+ *   engine   a model made ready to run: threads, KV cache, scheduler. Several engines may live in one process.
+ *   request  one prompt and its answer. Many run together; each gets the tokens it would get alone.
+ *   plan     every buffer an engine will take, by name and byte, before any of it is taken.
+ *
+ * Conventions
+ *   - Calls that can fail return a larder_status and fill `err` (which may be NULL) with one line for a person.
+ *   - Destructors take NULL. Strings are UTF-8 and, unless a length is given, end in NUL.
+ *   - Option structs start from their larder_..._defaults() call; zero is not a promise.
+ *   - An object is used by one thread at a time; different engines are independent of each other.
+ */
+#ifndef LARDER_H
+#define LARDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define LARDER_VERSION "0.1.0"
+
+/* Every way a call can end. */
+#define LARDER_STATUSES(X)                                                                                   \
+    X(OK, "ok")                                                                                              \
+    X(USAGE, "the call or the option is wrong")                                                              \
+    X(IO, "the system refused to read, write or connect")                                                    \
+    X(FORMAT, "the file or the text is not what it claims to be")                                            \
+    X(UNSUPPORTED, "understood, but not something larder can do")                                            \
+    X(NOMEM, "not enough memory")                                                                            \
+    X(LIMIT, "a stated limit was reached")                                                                   \
+    X(NOT_FOUND, "no such model, file, key or token")                                                        \
+    X(CANCELLED, "stopped by the caller")                                                                    \
+    X(INTERNAL, "a bug in larder")
+
+typedef enum larder_status {
+#define X(name, text) LARDER_##name,
+    LARDER_STATUSES(X)
+#undef X
+} larder_status;
+
+/* What went wrong, as one line without a newline: what, where, and what to do. */
+typedef struct larder_error {
+    larder_status code;
+    char message[500];
+} larder_error;
+
+/* The version the library was built as ("0.1.0"), which may differ from LARDER_VERSION of the header. */
+const char *larder_version(void);
+/* A status in words; never NULL. */
+const char *larder_status_text(larder_status status);
+
+typedef enum larder_log_level { LARDER_LOG_ERROR, LARDER_LOG_WARN, LARDER_LOG_INFO, LARDER_LOG_DEBUG } larder_log_level;
+/* Where notes go; the default drops them. The callback may be called from any thread, one call at a time. */
+typedef void larder_log_fn(void *user, larder_log_level level, const char *line);
+void larder_set_log(larder_log_fn *fn, void *user);
+
+/* ---------------------------------------------------------------- model */
+typedef struct larder_model larder_model;
+
+typedef struct larder_model_info {
+    const char *architecture; /* as the file names it: "llama", "qwen3moe", ... Valid while the model is. */
+    const char *name;         /* the file's own name for itself, or "" */
+    const char *format;       /* the format most weight bytes are in: "Q4_K", "BF16", ... */
+    uint64_t n_params;
+    uint64_t n_bytes; /* weights as stored */
+    uint32_t n_vocab; /* width of the logits */
+    uint32_t n_ctx_train;
+    uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim;
+    uint32_t n_expert, n_expert_used; /* 0 for dense models */
+    bool has_template;
+} larder_model_info;
+
+/* Maps the model at `path`: a .gguf file (the first of a split set), or a folder of safetensors with its
+ * config.json and tokenizer.json. Nothing is copied. *out is owned by the caller and must outlive its engines. */
+larder_status larder_model_open(const char *path, larder_model **out, larder_error *err);
+void larder_model_free(larder_model *model);
+void larder_model_get_info(const larder_model *model, larder_model_info *out);
+
+/* ---------------------------------------------------------------- text */
+enum {
+    LARDER_TEXT_SPECIAL = 1, /* add the tokens the tokenizer adds at the ends (BOS, EOS) */
+    LARDER_TEXT_CONTROL = 2, /* recognise control tokens written in the text; never set it for what a user typed */
+};
+
+/* Text to token ids. *ids is allocated; release it with larder_free. */
+larder_status larder_tokenize(const larder_model *model, const char *text, size_t n_text, int flags, int32_t **ids,
+                              size_t *n_ids, larder_error *err);
+/* Token ids to text (control tokens included as their names). *text ends in NUL; release it with larder_free. */
+larder_status larder_detokenize(const larder_model *model, const int32_t *ids, size_t n_ids, char **text, size_t *n_text,
+                                larder_error *err);
+/* Renders the model's chat template. `json` is {"messages":[...], "tools":[...], "add_generation_prompt":true, ...}.
+ * `ids` (may be NULL) get the prompt's tokens, control tokens made from the template's own text only;
+ * `text` (may be NULL) gets the rendered text. Release both with larder_free. */
+larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids, char **text,
+                                 larder_error *err);
+void larder_free(void *p);
+
+/* ---------------------------------------------------------------- engine */
+typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
+typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32 } larder_kv;
+
+typedef struct larder_engine_options {
+    uint32_t n_ctx;     /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
+    uint32_t n_seq;     /* requests that may run at once */
+    uint32_t n_threads; /* 0: one per real core this process may use */
+    uint32_t n_batch;   /* most tokens in one step: prompts are cut in chunks of at most this many; 0: 512 */
+    uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
+    larder_act act;     /* how activations meet quantised weights; AUTO: int8 for quantised, bf16 or f32 for floats */
+    larder_kv kv;
+    uint64_t memory;    /* bytes the engine may use; 0: what the machine has free */
+    bool no_prefix_cache;
+} larder_engine_options;
+larder_engine_options larder_engine_defaults(void);
+
+typedef struct larder_buffer {
+    const char *name;
+    uint64_t n_bytes;
+    bool mapped; /* the model file itself, shared with the page cache */
+} larder_buffer;
+
+typedef struct larder_plan {
+    larder_buffer buffers[24];
+    uint32_t n_buffers;
+    uint64_t n_bytes;   /* their sum */
+    uint64_t available; /* what the machine, or the given limit, has for them */
+    uint32_t n_ctx;     /* the context the plan is for */
+    uint32_t n_ctx_max; /* the largest context that would fit, up to the model's own */
+    uint32_t n_threads;
+    bool fits;
+} larder_plan;
+
+/* What an engine with these options would take. Allocates nothing that lasts. */
+larder_status larder_plan_engine(const larder_model *model, const larder_engine_options *options, larder_plan *out,
+                                 larder_error *err);
+
+typedef struct larder_engine larder_engine;
+/* Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */
+larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
+                                 larder_error *err);
+void larder_engine_free(larder_engine *engine);
+void larder_engine_get_plan(const larder_engine *engine, larder_plan *out);
+
+/* ---------------------------------------------------------------- request */
+typedef struct larder_sampling {
+    float temperature;    /* 0: greedy */
+    int32_t top_k;        /* 0: off */
+    float top_p, min_p;   /* 1, 0: off */
+    float typical_p;      /* 1: off */
+    float repeat_penalty; /* 1: off */
+    float frequency_penalty, presence_penalty;
+    int32_t penalty_last_n; /* tokens looked back on; -1: the whole context */
+    float dry_multiplier, dry_base; /* 0: off */
+    int32_t dry_allowed_length, dry_last_n;
+    float xtc_probability, xtc_threshold; /* 0: off */
+    float mirostat_tau, mirostat_eta;     /* tau 0: off */
+    uint64_t seed;
+    const int32_t *bias_ids; /* logit bias: n_bias pairs; -INFINITY bans a token */
+    const float *bias;
+    uint32_t n_bias;
+} larder_sampling;
+larder_sampling larder_sampling_defaults(void);
+
+typedef enum larder_finish {
+    LARDER_FINISH_NONE,
+    LARDER_FINISH_EOS,      /* the model ended its answer */
+    LARDER_FINISH_STOP,     /* a stop string was met; it is not part of the text */
+    LARDER_FINISH_LENGTH,   /* max_tokens or the context was reached */
+    LARDER_FINISH_CANCELLED,
+    LARDER_FINISH_ERROR,
+} larder_finish;
+
+typedef struct larder_event {
+    enum { LARDER_EVENT_PREFILL, LARDER_EVENT_TOKEN, LARDER_EVENT_DONE } kind;
+    uint32_t n_done, n_total; /* PREFILL: prompt tokens processed, of how many */
+    int32_t token;            /* TOKEN: its id */
+    const char *text;         /* TOKEN, DONE: whole UTF-8 characters that became certain, n_text bytes, maybe none */
+    size_t n_text;
+    larder_finish finish; /* DONE */
+    const char *error;    /* DONE with LARDER_FINISH_ERROR */
+} larder_event;
+
+typedef struct larder_request larder_request;
+/* Called from inside larder_step. `text` is valid until it returns. Return false to cancel the request. */
+typedef bool larder_event_fn(void *user, larder_request *request, const larder_event *event);
+
+typedef struct larder_request_options {
+    const int32_t *ids; /* the prompt, copied */
+    size_t n_ids;
+    uint32_t max_tokens; /* 0: until the context is full */
+    larder_sampling sampling;
+    const char *const *stop; /* n_stop strings, copied */
+    uint32_t n_stop;
+    bool ignore_eos;
+    larder_event_fn *on_event;
+    void *user;
+} larder_request_options;
+larder_request_options larder_request_defaults(void);
+
+/* Queues a request; it starts at the next step with room. An over-long prompt is an error naming both lengths.
+ * *out is owned by the caller: larder_request_free cancels it if it still runs. */
+larder_status larder_submit(larder_engine *engine, const larder_request_options *options, larder_request **out,
+                            larder_error *err);
+void larder_request_free(larder_request *request);
+/* Runs one step of everything that waits or runs, and calls their events. *busy tells whether work remains. */
+larder_status larder_step(larder_engine *engine, bool *busy, larder_error *err);
+/* Steps until this request is done. */
+larder_status larder_wait(larder_engine *engine, larder_request *request, larder_error *err);
+
+typedef struct larder_timing {
+    uint32_t n_prompt, n_cached, n_generated; /* n_cached: prompt tokens taken from the prefix cache */
+    double prefill_s, decode_s;               /* wall time; decode_s covers n_generated - 1 tokens */
+    double decode_bytes;                      /* weight and KV bytes that decoding had to read, in all */
+} larder_timing;
+void larder_request_get_timing(const larder_request *request, larder_timing *out);
+
+/* Logits of every position of one prompt, in one call: out [n_ids, n_vocab] float32, the caller's. For checking. */
+larder_status larder_logits(larder_engine *engine, const int32_t *ids, size_t n_ids, float *out, larder_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,181 @@
+/* base.h - what every layer stands on: status, memory, strings, mapped files, threads, the machine.
+ *
+ * Owns: errors, allocation (with failure injection), arenas, growing buffers, mapped files, the thread pool,
+ * cpu features, topology, clocks, logging. What differs between systems is in os_*.c and nowhere else.
+ * Refuses to own: anything that knows what a model is, except file.h (what any model file says).
+ */
+#ifndef LR_BASE_H
+#define LR_BASE_H
+
+#include "larder.h"
+
+#include <stdarg.h>
+#include <string.h>
+
+#define LR_LEN(a) (sizeof(a) / sizeof((a)[0]))
+#define LR_MIN(a, b) ((a) < (b) ? (a) : (b))
+#define LR_MAX(a, b) ((a) > (b) ? (a) : (b))
+#define LR_KIB ((uint64_t)1 << 10)
+#define LR_MIB ((uint64_t)1 << 20)
+#define LR_GIB ((uint64_t)1 << 30)
+#define LR_PRINTF(f, a) __attribute__((format(printf, f, a)))
+
+/* ---------------------------------------------------------------- errors
+ * A function that can fail returns a larder_status and fills `err` (NULL allowed). One way out: `goto fail`. */
+larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ...) LR_PRINTF(3, 4);
+/* As lr_fail, with ": " and strerror(errno_value) after the text. */
+larder_status lr_fail_errno(larder_error *err, int errno_value, const char *fmt, ...) LR_PRINTF(3, 4);
+/* Puts "prefix: " before the message already in err; returns err's code (or INTERNAL if err is NULL). */
+larder_status lr_wrap(larder_error *err, larder_status code, const char *fmt, ...) LR_PRINTF(3, 4);
+#define LR_TRY(expr)                                                                                         \
+    do {                                                                                                     \
+        larder_status lr_try_ = (expr);                                                                      \
+        if (lr_try_) return lr_try_;                                                                         \
+    } while (0)
+/* For functions with a `larder_status st` and a `fail:` label. */
+#define LR_GO(expr)                                                                                          \
+    do {                                                                                                     \
+        st = (expr);                                                                                         \
+        if (st) goto fail;                                                                                   \
+    } while (0)
+#define LR_NOMEM(err, what) lr_fail(err, LARDER_NOMEM, "out of memory for %s", what)
+
+void lr_log(larder_log_level level, const char *fmt, ...) LR_PRINTF(2, 3);
+
+/* ---------------------------------------------------------------- memory
+ * All heap memory of larder comes from here, so that tests can make the Nth allocation fail and a debug build can
+ * abort when a decode step allocates. NULL on failure. */
+void *lr_alloc(size_t n);                 /* uninitialised */
+void *lr_calloc(size_t count, size_t size); /* zeroed; NULL if the product overflows */
+void *lr_realloc(void *p, size_t n);
+void lr_free(void *p);
+char *lr_strndup(const char *s, size_t n);
+/* Tests: after n more allocations all fail (n < 0: none fails). */
+void lr_alloc_fail_at(long n);
+long lr_alloc_count(void);
+/* Debug builds abort if this thread allocates between true and false (calls nest). */
+void lr_no_alloc(bool on);
+
+bool lr_mul_size(size_t a, size_t b, size_t *out); /* false if it overflows */
+bool lr_add_size(size_t a, size_t b, size_t *out);
+bool lr_mul_u64(uint64_t a, uint64_t b, uint64_t *out);
+bool lr_add_u64(uint64_t a, uint64_t b, uint64_t *out);
+#define LR_ALIGN_UP(x, a) (((x) + ((a)-1)) / (a) * (a))
+
+/* Zeroed pages straight from the system, 2 MiB aligned when large; resident only once touched. */
+void *lr_pages_alloc(size_t n);
+void lr_pages_free(void *p, size_t n);
+
+/* Memory that is released all at once. Chunks come from lr_alloc; alignment 64. */
+typedef struct lr_arena {
+    struct lr_chunk *chunk;
+    size_t n_bytes; /* handed out so far */
+} lr_arena;
+void *lr_arena_alloc(lr_arena *a, size_t n);          /* zeroed; NULL on failure */
+void *lr_arena_array(lr_arena *a, size_t count, size_t size);
+char *lr_arena_strndup(lr_arena *a, const char *s, size_t n);
+void lr_arena_free(lr_arena *a);
+
+/* A view of bytes, not owned, not NUL-terminated. */
+typedef struct lr_str {
+    const char *p;
+    size_t n;
+} lr_str;
+#define LR_STR(lit) ((lr_str){(lit), sizeof(lit) - 1})
+#define LR_STR_ARG(s) (int)LR_MIN((s).n, (size_t)256), (s).p /* for "%.*s", cut for messages */
+lr_str lr_str_of(const char *c);
+bool lr_str_eq(lr_str a, lr_str b);
+bool lr_str_is(lr_str a, const char *c);
+int lr_str_cmp(lr_str a, lr_str b);
+uint64_t lr_hash(const void *p, size_t n); /* 64-bit, for tables only, not for trust */
+
+/* Growing bytes; on failure `failed` sticks and the contents stay valid. Zero-initialise to start. */
+typedef struct lr_buf {
+    char *p;
+    size_t n, cap;
+    bool failed;
+} lr_buf;
+bool lr_buf_reserve(lr_buf *b, size_t extra);
+void lr_buf_add(lr_buf *b, const void *p, size_t n);
+void lr_buf_puts(lr_buf *b, const char *s);
+void lr_buf_putc(lr_buf *b, char c);
+void lr_buf_printf(lr_buf *b, const char *fmt, ...) LR_PRINTF(2, 3);
+char *lr_buf_steal(lr_buf *b); /* the bytes with a NUL after them, now the caller's (lr_free); NULL if failed */
+void lr_buf_free(lr_buf *b);
+
+/* ---------------------------------------------------------------- files (os_posix.c)
+ * A file mapped read-only. If it shrinks while mapped, reads past its new end give zeros instead of a crash, and
+ * lr_map_damaged says so: check it after using the data. */
+typedef struct lr_map {
+    const uint8_t *p;
+    size_t n;
+    int slot; /* in the table of the SIGBUS guard */
+} lr_map;
+larder_status lr_map_open(const char *path, lr_map *out, larder_error *err); /* refuses what is not a regular file */
+void lr_map_close(lr_map *m);
+bool lr_map_damaged(const lr_map *m);
+/* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
+larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
+/* Writes a file so that it appears whole or not at all (temporary name beside it, fsync, rename). */
+larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err);
+bool lr_is_dir(const char *path);
+bool lr_is_file(const char *path);
+/* XDG folders of larder, created when asked for: kind "data", "cache", "config" or "state". */
+larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error *err);
+
+/* ---------------------------------------------------------------- clock, machine */
+uint64_t lr_now_ns(void); /* monotonic */
+uint64_t lr_rss_peak(void); /* bytes; peak resident of this process */
+uint64_t lr_rss_now(void);
+uint64_t lr_rss_anon(void);      /* resident bytes that are not file pages */
+uint64_t lr_mem_total(void);     /* what this process may use: the machine's, or its cgroup's limit if lower */
+uint64_t lr_mem_available(void); /* now, the same way */
+
+/* Instruction sets the kernels come in. Each includes the ones before it on its kind of machine. */
+typedef enum lr_isa { LR_ISA_SCALAR, LR_ISA_AVX2, LR_ISA_AVX512, LR_ISA_NEON, LR_ISA_COUNT } lr_isa;
+enum {
+    LR_CPU_AVX2 = 1 << 0, /* with FMA and F16C */
+    LR_CPU_AVXVNNI = 1 << 1,
+    LR_CPU_AVX512 = 1 << 2, /* F, BW, DQ, VL */
+    LR_CPU_AVX512VNNI = 1 << 3,
+    LR_CPU_AVX512BF16 = 1 << 4,
+    LR_CPU_AVX512VBMI = 1 << 5,
+    LR_CPU_NEON = 1 << 8,
+    LR_CPU_DOTPROD = 1 << 9,
+    LR_CPU_I8MM = 1 << 10,
+    LR_CPU_NEONBF16 = 1 << 11,
+};
+uint32_t lr_cpu_features(void);
+/* The best set this machine has (AVX512 needs VNNI too), or the one LARDER_ISA=scalar|avx2|avx512|neon names if it has it. */
+lr_isa lr_cpu_isa(void);
+bool lr_cpu_has_isa(lr_isa isa);
+const char *lr_isa_name(lr_isa isa);
+
+typedef struct lr_topology {
+    char cpu[96];
+    int n_core;         /* real cores this process may use */
+    int n_thread;       /* hardware threads it may use */
+    int n_core_perf;    /* of n_core, those of the fastest kind */
+    int n_numa;
+    uint64_t l1d, l2, l3; /* bytes: per core, per core, in all */
+    int core_cpu[256];    /* one cpu number per real core, fastest kind first */
+} lr_topology;
+void lr_topology_get(lr_topology *out); /* measured once, cached */
+
+/* ---------------------------------------------------------------- threads (pool.c)
+ * n threads, the caller among them. Waiting threads spin briefly, then sleep. */
+typedef struct lr_pool lr_pool;
+typedef void lr_task(void *ctx, int thread, int n_thread);
+larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *err);
+void lr_pool_free(lr_pool *p);
+int lr_pool_size(const lr_pool *p);
+/* Runs task once on every thread; returns when all have. */
+void lr_pool_run(lr_pool *p, lr_task *task, void *ctx);
+/* Inside a task: waits for all threads of the pool. Writes before it are seen by all after it. */
+void lr_pool_barrier(lr_pool *p);
+/* Inside a task: dynamic dealing. lr_pool_next hands out [begin, begin + grain) of [0, n) until none is left.
+ * Every thread resets it by passing a barrier of lr_pool_deal first: counter `slot` (0..3) starts at 0 after it. */
+bool lr_pool_next(lr_pool *p, int slot, uint64_t n, uint64_t grain, uint64_t *begin, uint64_t *end);
+void lr_pool_reset(lr_pool *p, int slot); /* one thread, between barriers */
+
+#endif

@@ -1,0 +1,23 @@
+/* os.h - what base asks of the system: the seam between portable code and the os_*.c files.
+ *
+ * Only files of src/base include it.
+ */
+#ifndef LR_OS_H
+#define LR_OS_H
+
+#include "base.h"
+
+/* The arm bits of lr_cpu_features; 0 on other machines. */
+uint32_t lr_os_arm_features(void);
+/* Binds the calling thread to one cpu; a wish, so failure is silent. */
+void lr_os_pin_thread(int cpu);
+/* Hardware threads this process may use by affinity and by its group's cpu quota, whichever is less; at least 1. */
+int lr_os_cpu_count(void);
+
+/* Whether the calling thread is between lr_no_alloc(true) and (false), and how deep. The pool passes it to workers. */
+int lr_no_alloc_depth(void);
+
+/* Counts an allocation of any kind; false if a test wants it to fail. Aborts where nothing may be allocated. */
+bool lr_may_alloc(size_t n);
+
+#endif

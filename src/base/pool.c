@@ -1,0 +1,198 @@
+/* pool.c - a fixed set of threads that do one task together, many thousand times a second.
+ *
+ * Owns: the threads, their barrier, and dealing out work. Refuses to own: what a task is.
+ *
+ * Two words that only grow carry all waiting: `job` (a run has begun) and `round` (a barrier has opened). Whoever
+ * waits for a word to change spins for a while, since the next step of a token is usually microseconds away, and then
+ * sleeps on one condition variable. The sleeper announces itself before it looks at the word for the last time, and
+ * the waker changes the word before it looks for sleepers; both in sequential consistency, so neither is missed.
+ *
+ * When the process has fewer cpus than the pool has threads, spinning would only keep the others from running:
+ * waiters then yield a few times and sleep.
+ */
+#include "base.h"
+#include "os.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#define SPIN_NS 50000
+#define CACHE_LINE 128 /* two lines of 64, which adjacent-line prefetchers move together */
+#define N_SLOT 4
+
+typedef struct padded {
+    _Alignas(CACHE_LINE) _Atomic uint64_t v;
+} padded;
+
+struct lr_pool {
+    padded job, round, arrived, next[N_SLOT];
+    atomic_int sleepers;
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    lr_task *task; /* NULL: the workers are to end */
+    void *ctx;
+    int no_alloc; /* the caller's lr_no_alloc, for the workers */
+    int n_thread;
+    bool crowded, pin;
+    struct worker {
+        lr_pool *pool;
+        pthread_t id;
+        int thread;
+    } workers[];
+};
+
+static inline void pause_cpu(void) {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+static bool changed(padded *w, uint64_t old) { return atomic_load_explicit(&w->v, memory_order_acquire) != old; }
+
+static bool spin(const lr_pool *p, padded *w, uint64_t old) {
+    if (p->crowded) {
+        for (int i = 0; i < 4; i++) {
+            if (changed(w, old)) return true;
+            sched_yield();
+        }
+        return changed(w, old);
+    }
+    for (uint64_t end = 0;;) {
+        for (int i = 0; i < 64; i++) {
+            if (changed(w, old)) return true;
+            pause_cpu();
+        }
+        uint64_t now = lr_now_ns();
+        if (!end) end = now + SPIN_NS;
+        if (now > end) return false;
+    }
+}
+
+static void wait_change(lr_pool *p, padded *w, uint64_t old) {
+    if (spin(p, w, old)) return;
+    pthread_mutex_lock(&p->lock);
+    atomic_fetch_add(&p->sleepers, 1);
+    while (atomic_load(&w->v) == old) pthread_cond_wait(&p->wake, &p->lock);
+    atomic_fetch_sub(&p->sleepers, 1);
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void change(lr_pool *p, padded *w) {
+    atomic_fetch_add(&w->v, 1);
+    if (!atomic_load(&p->sleepers)) return;
+    pthread_mutex_lock(&p->lock);
+    pthread_cond_broadcast(&p->wake);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void lr_pool_barrier(lr_pool *p) {
+    if (p->n_thread == 1) return;
+    uint64_t round = atomic_load_explicit(&p->round.v, memory_order_relaxed); /* cannot open before we arrive */
+    if (atomic_fetch_add(&p->arrived.v, 1) + 1 < (uint64_t)p->n_thread) {
+        wait_change(p, &p->round, round);
+        return;
+    }
+    atomic_store_explicit(&p->arrived.v, 0, memory_order_relaxed);
+    change(p, &p->round);
+}
+
+static void *worker_main(void *arg) {
+    struct worker *w = arg;
+    lr_pool *p = w->pool;
+    if (p->pin) {
+        lr_topology t;
+        lr_topology_get(&t);
+        lr_os_pin_thread(t.core_cpu[w->thread % LR_MAX(1, t.n_core)]);
+    }
+    for (uint64_t seen = 0;; seen++) {
+        wait_change(p, &p->job, seen);
+        if (!p->task) return NULL;
+        if (p->no_alloc) lr_no_alloc(true);
+        p->task(p->ctx, w->thread, p->n_thread);
+        if (p->no_alloc) lr_no_alloc(false);
+        lr_pool_barrier(p);
+    }
+}
+
+void lr_pool_run(lr_pool *p, lr_task *task, void *ctx) {
+    for (int i = 0; i < N_SLOT; i++) lr_pool_reset(p, i);
+    if (p->n_thread == 1) {
+        task(ctx, 0, 1);
+        return;
+    }
+    p->task = task;
+    p->ctx = ctx;
+    p->no_alloc = lr_no_alloc_depth();
+    change(p, &p->job);
+    task(ctx, 0, p->n_thread);
+    lr_pool_barrier(p);
+}
+
+/* Signals meant for the process go to the program's own threads; those a thread causes itself must get through. */
+static void block_signals(sigset_t *old) {
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigset_t all;
+    sigfillset(&all);
+    for (size_t i = 0; i < LR_LEN(own); i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, old);
+}
+
+static int start_workers(lr_pool *p, int n_thread) {
+    sigset_t old;
+    block_signals(&old);
+    int rc = 0;
+    for (int i = 1; i < n_thread && !rc; i++) {
+        p->workers[i] = (struct worker){.pool = p, .thread = i};
+        rc = pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]);
+        if (!rc) p->n_thread++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc;
+}
+
+larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *err) {
+    *out = NULL;
+    if (n_thread < 1 || n_thread > 1024) return lr_fail(err, LARDER_USAGE, "%d threads: from 1 to 1024 can be had", n_thread);
+    size_t n = sizeof(lr_pool) + (size_t)n_thread * sizeof(struct worker);
+    lr_pool *p = lr_pages_alloc(n); /* zeroed, and aligned to a page */
+    if (!p) return LR_NOMEM(err, "the thread pool");
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->wake, NULL);
+    p->pin = pin;
+    p->crowded = n_thread > lr_os_cpu_count();
+    p->n_thread = 1;
+    int rc = start_workers(p, n_thread);
+    if (rc) {
+        lr_pool_free(p);
+        return lr_fail_errno(err, rc, "cannot start %d threads", n_thread);
+    }
+    *out = p;
+    return LARDER_OK;
+}
+
+void lr_pool_free(lr_pool *p) {
+    if (!p) return;
+    int n = p->n_thread;
+    p->task = NULL;
+    change(p, &p->job);
+    for (int i = 1; i < n; i++) pthread_join(p->workers[i].id, NULL);
+    pthread_cond_destroy(&p->wake);
+    pthread_mutex_destroy(&p->lock);
+    lr_pages_free(p, sizeof(lr_pool) + (size_t)n * sizeof(struct worker));
+}
+
+int lr_pool_size(const lr_pool *p) { return p->n_thread; }
+
+bool lr_pool_next(lr_pool *p, int slot, uint64_t n, uint64_t grain, uint64_t *begin, uint64_t *end) {
+    uint64_t at = atomic_fetch_add_explicit(&p->next[slot].v, grain, memory_order_relaxed);
+    if (at >= n) return false;
+    *begin = at;
+    *end = LR_MIN(n, at + grain);
+    return true;
+}
+
+void lr_pool_reset(lr_pool *p, int slot) { atomic_store_explicit(&p->next[slot].v, 0, memory_order_relaxed); }
