@@ -148,7 +148,7 @@ static int by_data(const void *a, const void *b) {
 larder_status lr_check_layout(lr_parts *p, size_t first, const uint8_t *begin, const uint8_t *end, bool packed,
                               const char *file, larder_error *err) {
     size_t n = lr_parts_n_tensors(p) - first;
-    const lr_tensor *t = lr_parts_tensors(p) + (n ? first : 0);
+    const lr_tensor *t = n ? lr_parts_tensors(p) + first : NULL;
     const lr_tensor **order = lr_calloc(n + 1, sizeof *order);
     if (!order) return LR_NOMEM(err, "the order of tensors");
     for (size_t i = 0; i < n; i++) order[i] = &t[i];
