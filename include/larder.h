@@ -189,7 +189,8 @@ typedef struct larder_event {
 } larder_event;
 
 typedef struct larder_request larder_request;
-/* Called from inside larder_step. `text` is valid until it returns. Return false to cancel the request. */
+/* Called from inside larder_step. `text` is valid until it returns. Return false to cancel the request. It may submit
+ * requests and, in DONE, free its own; it must not step the engine. */
 typedef bool larder_event_fn(void *user, larder_request *request, const larder_event *event);
 
 typedef struct larder_request_options {

@@ -1,0 +1,74 @@
+/* backend.h - the seam: a program compiled once for a device, then run step by step.
+ *
+ * Owns: the table a backend fills, what a batch is, what a compiled program is promised to do.
+ * Refuses to own: scheduling, sampling, block allocation (src/engine); architectures (src/model).
+ *
+ * A step takes T tokens of several sequences: decode tokens and chunks of prompts alike. The cache is paged: blocks of
+ * LR_KV_BLOCK positions; a sequence is a table of block numbers, so a shared prefix is shared numbers. A token's
+ * result depends on its sequence's tokens alone: not on T, the other sequences, threads, or who computed the blocks.
+ */
+#ifndef LR_BACKEND_H
+#define LR_BACKEND_H
+
+#include "account.h"
+#include "program.h"
+
+#define LR_KV_BLOCK 32
+
+typedef struct lr_limits {
+    uint32_t n_tok;      /* most tokens of a step */
+    uint32_t n_out;      /* most output rows of a step */
+    uint32_t n_seq;      /* most sequences of a step */
+    uint32_t n_ctx;      /* most positions of a sequence */
+    uint32_t n_kv_block; /* blocks in the cache */
+    larder_kv kv;
+    larder_act act;
+    uint32_t n_thread;
+} lr_limits;
+
+typedef struct lr_batch_seq {
+    const uint32_t *blocks; /* covers n_past + n_tok positions; those this step writes belong to this sequence alone */
+    uint32_t n_past;        /* positions already in the cache */
+    uint32_t n_tok;         /* tokens of this step: positions n_past .. n_past + n_tok - 1 */
+} lr_batch_seq;
+
+typedef struct lr_batch {
+    const int32_t *ids; /* [n_tok], sequence after sequence; each in [0, n_vocab) (the caller checked) */
+    uint32_t n_tok;
+    const lr_batch_seq *seqs;
+    uint32_t n_seq;
+    const uint32_t *out; /* [n_out] rising token indexes whose logits are wanted */
+    uint32_t n_out;
+} lr_batch;
+
+/* Time of one operator (after fusion) summed over steps, for `bench --ops`. */
+typedef struct lr_op_time {
+    const char *name;
+    uint64_t ns, bytes, ops; /* bytes read of weights and cache; multiply-adds count two */
+    uint32_t calls;
+} lr_op_time;
+
+typedef struct lr_exec lr_exec;
+
+typedef struct lr_backend {
+    const char *name;
+    /* Adds every buffer that open would take (weights as mapped; KV cache; activations; scratch; copies). */
+    larder_status (*plan)(const lr_program *p, const lr_limits *l, lr_account *account, larder_error *err);
+    /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */
+    larder_status (*open)(const lr_program *p, const lr_limits *l, lr_pool *pool, lr_exec **out, larder_error *err);
+    void (*close)(lr_exec *x);
+    /* *logits: [n_out, n_vocab] float32, valid until the next step. */
+    larder_status (*step)(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err);
+    void (*kv_copy)(lr_exec *x, uint32_t from, uint32_t to); /* one block, all layers */
+    uint64_t (*kv_block_bytes)(const lr_program *p, larder_kv kv);
+    /* Bytes of weights and cache a decode step of these depths must read (routed experts: those expected). */
+    uint64_t (*step_bytes)(const lr_exec *x, const lr_batch *b);
+    void (*profile)(lr_exec *x, bool on);
+    uint32_t (*profile_read)(lr_exec *x, lr_op_time *out, uint32_t cap);
+    /* Value dump for debugging and golden tests: after a step, copies value v's rows as they were when last written,
+     * if the exec was opened with LARDER_KEEP_VALUES semantics; may be NULL. */
+} lr_backend;
+
+extern const lr_backend lr_backend_cpu;
+
+#endif

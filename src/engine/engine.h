@@ -1,0 +1,82 @@
+/* engine.h - the engine's own seam between its files: a model with its text, what it costs, requests in flight.
+ *
+ * Owns: the insides of the opaque types of larder.h. Refuses to own: kernels (backend), formats (load, quant), HTTP.
+ */
+#ifndef LR_ENGINE_H
+#define LR_ENGINE_H
+
+#include "kv.h"
+#include "load.h"
+#include "model.h"
+#include "sampler.h"
+#include "stream.h"
+#include "text.h"
+
+struct larder_model {
+    lr_file file;
+    lr_model model;
+    lr_text text;
+    bool has_text;
+    larder_error text_error; /* why not */
+    larder_model_info info;
+    char *names; /* what info's strings point to */
+};
+
+/* LARDER_UNSUPPORTED with the reason if the model came without a usable tokenizer. */
+larder_status lr_model_need_text(const larder_model *m, larder_error *err);
+
+typedef enum lr_state { LR_STATE_WAITING, LR_STATE_RUNNING, LR_STATE_DONE } lr_state;
+
+struct larder_request {
+    larder_engine *engine;
+    larder_request *next; /* in the engine's waiting list */
+    lr_state state;
+    int32_t *ids; /* prompt, then answer; room for n_max */
+    uint32_t n_ids, n_prompt, n_max;
+    uint32_t n_done;   /* positions whose keys and values are in the cache */
+    uint32_t n_cached; /* of them, taken from the prefix cache */
+    uint32_t *blocks;
+    uint32_t n_blocks, n_published;
+    uint32_t n_chunk; /* tokens in the step being run */
+    bool wants_logits;
+    bool ignore_eos, cancelled;
+    lr_sampler sampler;
+    uint8_t *breaks; /* DRY's sequence breakers */
+    lr_stream stream;
+    larder_event_fn *on_event;
+    void *user;
+    larder_timing timing;
+    uint64_t t_start, t_first, t_last; /* ns: admitted, first token, newest token */
+};
+
+struct larder_engine {
+    larder_model *model;
+    larder_engine_options options; /* with every 0 replaced by what was chosen */
+    larder_plan plan;
+    lr_limits limits;
+    lr_program program;
+    const lr_backend *backend;
+    lr_pool *pool;
+    lr_exec *exec;
+    lr_kv_cache kv;
+    lr_sampler_work work;
+    larder_request **running; /* [n_seq], in order of admission */
+    uint32_t n_running;
+    larder_request *waiting, **waiting_end;
+    /* the step's batch */
+    int32_t *ids;
+    lr_batch_seq *seqs;
+    larder_request **members; /* [n_seq]: whose seqs[i] is */
+    uint32_t *out;
+};
+
+/* step.c: takes a running request out of the batch and gives its blocks back. */
+void lr_request_retire(larder_request *r);
+
+/* plan.c: fills *plan and *limits for these options, choosing what was left 0. */
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits, larder_plan *plan,
+                           larder_error *err);
+/* One line with the figures: what is needed, what there is, what would fit. */
+larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err);
+
+#endif

@@ -1,0 +1,123 @@
+/* plan.c - what an engine will take, by buffer, and the context that fits. Everything comes from the backend's own
+ * account, so that the plan and the allocation cannot disagree. */
+#include "engine.h"
+
+#define DEFAULT_BATCH 512u
+/* Left to the rest of the process and the system. */
+#define RESERVE (64 * LR_MIB)
+
+larder_engine_options larder_engine_defaults(void)
+{
+    return (larder_engine_options){.n_seq = 1};
+}
+
+static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq)
+{
+    uint64_t n = (uint64_t)LR_ALIGN_UP(n_ctx, LR_KV_BLOCK) / LR_KV_BLOCK * n_seq;
+    return (uint32_t)LR_MIN(n, (uint64_t)LR_KV_NO_BLOCK - 1);
+}
+
+static larder_status account(const lr_program *p, const lr_limits *l, lr_account *a, larder_error *err)
+{
+    *a = (lr_account){0};
+    LR_TRY(lr_backend_cpu.plan(p, l, a, err));
+    lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block), false);
+    lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
+    return LARDER_OK;
+}
+
+static void set_ctx(lr_limits *l, uint32_t n_ctx)
+{
+    l->n_ctx = n_ctx;
+    l->n_kv_block = blocks_for(n_ctx, l->n_seq);
+}
+
+/* The largest context in whole blocks whose account stays within `room`; 0 if none does. */
+static larder_status largest_ctx(const lr_program *p, lr_limits l, uint32_t max, uint64_t room, uint32_t *out,
+                                 larder_error *err)
+{
+    uint32_t lo = 0, hi = (max + LR_KV_BLOCK - 1) / LR_KV_BLOCK; /* in blocks: lo fits, hi + 1 does not */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo + 1) / 2;
+        lr_account a;
+        set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max));
+        LR_TRY(account(p, &l, &a, err));
+        if (lr_account_total(&a) <= room) lo = mid;
+        else hi = mid - 1;
+    }
+    *out = LR_MIN(lo * LR_KV_BLOCK, max);
+    return LARDER_OK;
+}
+
+static larder_status check_options(const larder_engine_options *o, uint32_t n_ctx_train, larder_error *err)
+{
+    if (!o->n_seq || o->n_seq > 4096) return lr_fail(err, LARDER_USAGE, "n_seq is %u; it must be 1 to 4096", o->n_seq);
+    if (o->n_threads > 1024) return lr_fail(err, LARDER_USAGE, "%u threads; the limit is 1024", o->n_threads);
+    if (o->n_batch > 65536) return lr_fail(err, LARDER_USAGE, "a batch of %u tokens; the limit is 65536", o->n_batch);
+    if (o->n_ctx > (1u << 24)) return lr_fail(err, LARDER_USAGE, "a context of %u; the limit is %u", o->n_ctx, 1u << 24);
+    if (o->n_ctx > n_ctx_train && n_ctx_train)
+        lr_log(LARDER_LOG_WARN, "context %u is beyond the %u this model was made for", o->n_ctx, n_ctx_train);
+    return LARDER_OK;
+}
+
+static void fill_limits(const larder_engine_options *o, lr_limits *l)
+{
+    lr_topology topo;
+    lr_topology_get(&topo);
+    *l = (lr_limits){.kv = o->kv, .act = o->act, .n_seq = o->n_seq};
+    l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
+    l->n_out = LR_MAX(o->n_out, o->n_seq);
+    l->n_tok = LR_MAX(l->n_tok, l->n_out);
+    l->n_thread = o->n_threads ? o->n_threads : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);
+}
+
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits, larder_plan *plan,
+                           larder_error *err)
+{
+    uint32_t train = LR_MAX(m->model.hp.n_ctx_train, (uint32_t)LR_KV_BLOCK);
+    lr_program p = {0};
+    lr_account a;
+    larder_status st = check_options(o, m->model.hp.n_ctx_train, err);
+    if (st) return st;
+    LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
+    fill_limits(o, limits);
+    *plan = (larder_plan){.n_threads = limits->n_thread};
+    plan->available = o->memory ? o->memory : lr_mem_available();
+    uint64_t room = plan->available > RESERVE || o->memory ? plan->available - (o->memory ? 0 : RESERVE) : 0;
+    LR_GO(largest_ctx(&p, *limits, train, room, &plan->n_ctx_max, err));
+    set_ctx(limits, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK);
+    /* no step can be longer than the context of all its sequences together */
+    limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
+    limits->n_out = LR_MIN(limits->n_out, limits->n_tok);
+    LR_GO(account(&p, limits, &a, err));
+    memcpy(plan->buffers, a.items, sizeof plan->buffers);
+    plan->n_buffers = a.n;
+    plan->n_bytes = lr_account_total(&a);
+    plan->n_ctx = limits->n_ctx;
+    plan->fits = plan->n_bytes <= room;
+fail:
+    lr_program_free(&p);
+    return st;
+}
+
+larder_status larder_plan_engine(const larder_model *model, const larder_engine_options *options, larder_plan *out,
+                                 larder_error *err)
+{
+    lr_limits limits;
+    return lr_plan_make(model, options, &limits, out, err);
+}
+
+larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)
+{
+    uint64_t weights = 0;
+    for (uint32_t i = 0; i < plan->n_buffers; i++)
+        if (plan->buffers[i].mapped) weights += plan->buffers[i].n_bytes;
+    double gib = (double)LR_GIB;
+    if (plan->n_ctx_max)
+        return lr_fail(err, LARDER_NOMEM,
+                       "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; a context of %u would fit",
+                       (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib,
+                       plan->n_ctx_max);
+    return lr_fail(err, LARDER_NOMEM, "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; no context fits",
+                   (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib);
+}

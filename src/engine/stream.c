@@ -1,0 +1,86 @@
+/* stream.c - see stream.h. */
+#include "stream.h"
+
+/* A stream holds back at most a stop string and a character; tokens add little to that at a time. */
+#define ROOM 4096
+
+larder_status lr_stream_init(lr_stream *s, const char *const *stop, uint32_t n_stop, larder_error *err)
+{
+    *s = (lr_stream){0};
+    size_t longest = 0;
+    if (n_stop) {
+        s->stop = lr_calloc(n_stop, sizeof *s->stop);
+        if (!s->stop) return LR_NOMEM(err, "stop strings");
+    }
+    for (uint32_t i = 0; i < n_stop; i++) {
+        size_t n = strlen(stop[i]);
+        if (!n) {
+            lr_stream_close(s);
+            return lr_fail(err, LARDER_USAGE, "a stop string is empty");
+        }
+        s->stop[s->n_stop] = lr_strndup(stop[i], n);
+        if (!s->stop[s->n_stop++]) {
+            lr_stream_close(s);
+            return LR_NOMEM(err, "stop strings");
+        }
+        longest = LR_MAX(longest, n);
+    }
+    if (lr_buf_reserve(&s->held, ROOM + longest)) return LARDER_OK;
+    lr_stream_close(s);
+    return LR_NOMEM(err, "the answer's text");
+}
+
+void lr_stream_close(lr_stream *s)
+{
+    for (uint32_t i = 0; i < s->n_stop; i++) lr_free(s->stop[i]);
+    lr_free(s->stop);
+    lr_buf_free(&s->held);
+    *s = (lr_stream){0};
+}
+
+void lr_stream_begin(lr_stream *s)
+{
+    memmove(s->held.p, s->held.p + s->given, s->held.n - s->given);
+    s->held.n -= s->given;
+    s->given = 0;
+}
+
+/* Bytes at the end of p that begin a character whose rest is still missing. */
+static size_t open_character(const char *p, size_t n)
+{
+    for (size_t back = 1; back <= LR_MIN(n, (size_t)3); back++) {
+        unsigned char c = (unsigned char)p[n - back];
+        if (c < 0x80) return 0;
+        if (c >= 0xc0) return back < (c >= 0xf0 ? 4u : c >= 0xe0 ? 3u : 2u) ? back : 0;
+    }
+    return 0;
+}
+
+/* First stop string in the text, if any; else the length of the longest end that begins one. */
+static bool find_stop(const lr_stream *s, size_t *at, size_t *open)
+{
+    const char *p = s->held.p;
+    size_t n = s->held.n, first = SIZE_MAX;
+    *open = 0;
+    for (uint32_t k = 0; k < s->n_stop; k++) {
+        size_t len = strlen(s->stop[k]);
+        for (size_t i = 0; i + len <= n && i < first; i++)
+            if (!memcmp(p + i, s->stop[k], len)) first = i;
+        for (size_t m = LR_MIN(len - 1, n); m > *open; m--)
+            if (!memcmp(p + n - m, s->stop[k], m)) *open = m;
+    }
+    *at = first;
+    return first != SIZE_MAX;
+}
+
+bool lr_stream_take(lr_stream *s, bool end, const char **text, size_t *n)
+{
+    size_t at, open;
+    bool stopped = find_stop(s, &at, &open);
+    size_t give = s->held.n;
+    if (stopped) give = at;
+    else if (!end) give -= LR_MAX(open, open_character(s->held.p, s->held.n));
+    *text = s->held.p;
+    *n = s->given = give;
+    return stopped;
+}

@@ -1,0 +1,113 @@
+/* larder_tools.h - the second public header: jobs around models that are not answering requests.
+ *
+ * Owns: convert/quantize, inspect, pull and the model store, probe, bench, perplexity, and text without weights.
+ * Kept apart so that larder.h stays narrow. Same conventions as larder.h.
+ */
+#ifndef LARDER_TOOLS_H
+#define LARDER_TOOLS_H
+
+#include "larder.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How far a job is. `left_s` < 0: not known yet. */
+typedef struct larder_progress {
+    const char *what; /* the tensor, file or measurement at hand */
+    uint64_t n_done, n_total; /* in the job's own unit: bytes, mostly */
+    double rate;              /* units per second, lately */
+    double left_s;
+} larder_progress;
+/* Called a few times a second, from the job's own thread. Return false to cancel: the job undoes what is half done and
+ * ends with LARDER_CANCELLED. */
+typedef bool larder_progress_fn(void *user, const larder_progress *progress);
+/* Notes a person should see while the job runs (a fallback format, a retry). May be NULL. */
+typedef void larder_note_fn(void *user, const char *line);
+
+/* ---------------------------------------------------------------- the model store (store.c, inspect.c)
+ * A model's path from what a person wrote: an existing path stays, "owner/repo:quant" is looked up in the store. */
+larder_status larder_store_path(const char *name, char *out, size_t cap, larder_error *err);
+typedef struct larder_stored {
+    char name[256]; /* owner/repo:quant */
+    uint64_t n_bytes;
+    int64_t changed; /* seconds since 1970 */
+} larder_stored;
+/* *out is allocated (larder_free), sorted by name. */
+larder_status larder_store_list(larder_stored **out, size_t *n, larder_error *err);
+larder_status larder_store_remove(const char *name, larder_error *err);
+
+/* ---------------------------------------------------------------- inspect
+ * Everything a model file says, as one JSON object: {"file", "keys": {...}, "tensors": [...], "template", "memory"}.
+ * Arrays longer than `max_array` are cut, with their length said. *json is allocated (larder_free). */
+larder_status larder_inspect(const char *path, size_t max_array, char **json, larder_error *err);
+
+/* ---------------------------------------------------------------- text without weights
+ * `path`: a model, a tokenizer.json, or a folder that holds one. */
+typedef struct larder_text larder_text;
+larder_status larder_text_open(const char *path, larder_text **out, larder_error *err);
+void larder_text_free(larder_text *text);
+/* A JSON array of strings to a JSON array of id arrays, and back. `added`: added tokens inside text are recognised;
+ * `special`: the tokens the tokenizer adds at the ends are added. Results: larder_free. */
+larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out, larder_error *err);
+larder_status larder_text_detokenize(const larder_text *text, const char *json, char **out, larder_error *err);
+/* {"messages": [...], ...} to the rendered prompt. now: seconds since 1970, for templates that ask the clock. */
+larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n, larder_error *err);
+
+/* Logits of every position to a safetensors file: "logits" [n_ids, n_vocab] float32. */
+larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
+                                 const char *path, larder_error *err);
+
+/* ---------------------------------------------------------------- this machine (probe.c)
+ * Measured once and kept in the cache folder, until the hardware, its limits or larder's version change. */
+typedef struct larder_probe {
+    char cpu[96], isa[48];
+    uint32_t n_core, n_thread, n_numa;
+    uint64_t memory, l1d, l2, l3;
+    uint32_t n_threads[16]; /* thread counts measured, */
+    double read_gbs[16];    /* and the bytes each read per second, in 1e9 */
+    uint32_t n_measured;
+    double int8_gops, bf16_gflops, f32_gflops; /* one core; 1e9 operations a second, a multiply-add counts two; 0: no such unit */
+    double disk_gbs;                           /* reading a cold file; 0: not measured */
+    int64_t when;                              /* seconds since 1970 */
+} larder_probe;
+/* `fresh`: measure even if a cached result exists. */
+larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user, larder_error *err);
+/* The measured read bandwidth for a thread count, in bytes per second: the nearest count at or below it. */
+double larder_probe_bandwidth(const larder_probe *probe, uint32_t n_threads);
+
+/* ---------------------------------------------------------------- bench, perplexity */
+typedef struct larder_bench_options {
+    larder_engine_options engine;
+    const uint32_t *n_prompt; /* prefill lengths, */
+    uint32_t n_n_prompt;
+    uint32_t n_gen;         /* tokens decoded at each depth */
+    const uint32_t *depth;  /* tokens already in the cache, for decode and prefill */
+    uint32_t n_depth;
+    uint32_t repeat; /* medians of this many */
+} larder_bench_options;
+typedef struct larder_bench_row {
+    char test[32]; /* "pp512", "tg64", "tg64 @ d4096" */
+    uint32_t n_tokens, depth, n_threads;
+    double tok_s, tok_s_low, tok_s_high; /* median, extremes */
+    double gbs, share; /* decode: bytes read a second (1e9) and its share of the measured bandwidth; else 0 */
+} larder_bench_row;
+/* *rows is allocated (larder_free). */
+larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows, size_t *n,
+                           larder_progress_fn *progress, void *user, larder_error *err);
+
+typedef struct larder_ppl {
+    double ppl, error; /* perplexity of the scored tokens, and its standard error */
+    uint64_t n_scored;
+    uint32_t n_window, window;
+} larder_ppl;
+/* Text is cut into windows of n_ctx tokens, each begun anew (with BOS if the model has one); the second half of each
+ * is scored. max_tokens 0: all of the text. */
+larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text, size_t n_text,
+                                uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
+                                larder_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
