@@ -83,6 +83,8 @@ static inline int safet_numbers_(const char *at, const char *end, const char *ke
 static inline const void *safet_get(const safet *s, const char *name, char *dtype, uint64_t *shape, uint64_t *n)
 {
     char quoted[256];
+    if (shape) memset(shape, 0, 8 * sizeof *shape);
+    if (n) *n = 0;
     if (snprintf(quoted, sizeof quoted, "\"%s\"", name) >= (int)sizeof quoted) return NULL;
     const char *at = s->head;
     while ((at = strstr(at, quoted))) {

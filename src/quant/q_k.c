@@ -204,17 +204,52 @@ static const float *part(const float *importance, uint64_t at)
     return importance ? importance + at : NULL;
 }
 
+/* Levels of x [n] under one scale and offset, and their weighted squared error. */
+static float round_affine(int n, const float *x, const float *w, float step, float base, float q_max, uint8_t *q)
+{
+    float inverse = step > 0 ? 1 / step : 0, lane[8] = {0};
+    for (int i = 0; i < n; i += 8) {
+        for (int k = 0; k < 8; k++) {
+            float level = nearest((x[i + k] + base) * inverse, 0, q_max);
+            float off = step * level - base - x[i + k];
+            q[i + k] = (uint8_t)level;
+            lane[k] += w[i + k] * off * off;
+        }
+    }
+    return ((lane[0] + lane[4]) + (lane[2] + lane[6])) + ((lane[1] + lane[5]) + (lane[3] + lane[7]));
+}
+
+/* The scale and offset of one sub-block as small integers: the nearest, or a neighbour if that fits the weights better
+ * (the two were fitted together, and are rounded apart). */
+static void settle_affine(int n, const float *x, const float *w, float d, float dmin, int s_max, float q_max, uint8_t *s,
+                          uint8_t *m, uint8_t *q)
+{
+    int s0 = *s, m0 = *m;
+    float best = round_affine(n, x, w, d * (float)s0, dmin * (float)m0, q_max, q);
+    for (int i = LR_MAX(0, s0 - 1); i <= LR_MIN(s_max, s0 + 1); i++) {
+        for (int j = LR_MAX(0, m0 - 1); j <= LR_MIN(s_max, m0 + 1); j++) {
+            uint8_t trial[32];
+            float error = round_affine(n, x, w, d * (float)i, dmin * (float)j, q_max, trial);
+            if (!(error < best)) continue;
+            best = error;
+            *s = (uint8_t)i;
+            *m = (uint8_t)j;
+            memcpy(q, trial, (size_t)n);
+        }
+    }
+}
+
 /* One block with offsets: fits every sub-block, makes the scales and the offsets whole multiples of d and dmin (stored
- * at d_at and dmin_at), then rounds the weights against what a reader will see. */
+ * at d_at and dmin_at), and rounds the weights against what a reader will see. */
 static void encode_affine(const float *x, const float *importance, int n_sub, int s_max, int q_max, uint8_t *d_at,
                           uint8_t *dmin_at, uint8_t *s, uint8_t *m, uint8_t *q)
 {
     int n = BLOCK / n_sub;
-    float scale[16], offset[16], top_scale = 0, top_offset = 0, w[32];
+    float scale[16], offset[16], top_scale = 0, top_offset = 0, w[BLOCK];
     for (int j = 0; j < n_sub; j++) {
         float low;
-        lr_fit_weights(n, part(importance, (uint64_t)(j * n)), w);
-        scale[j] = lr_fit_affine(n, q_max, true, x + j * n, w, &low);
+        lr_fit_weights(n, part(importance, (uint64_t)(j * n)), w + j * n);
+        scale[j] = lr_fit_affine(n, q_max, true, x + j * n, w + j * n, &low);
         offset[j] = -low;
         top_scale = LR_MAX(top_scale, scale[j]);
         top_offset = LR_MAX(top_offset, offset[j]);
@@ -223,8 +258,7 @@ static void encode_affine(const float *x, const float *importance, int n_sub, in
     for (int j = 0; j < n_sub; j++) {
         s[j] = (uint8_t)(d > 0 ? nearest(scale[j] / d, 0, (float)s_max) : 0);
         m[j] = (uint8_t)(dmin > 0 ? nearest(offset[j] / dmin, 0, (float)s_max) : 0);
-        float step = d * (float)s[j], base = dmin * (float)m[j], inverse = step > 0 ? 1 / step : 0;
-        for (int i = j * n; i < (j + 1) * n; i++) q[i] = (uint8_t)nearest((x[i] + base) * inverse, 0, (float)q_max);
+        settle_affine(n, x + j * n, w + j * n, d, dmin, s_max, (float)q_max, s + j, m + j, q + j * n);
     }
 }
 

@@ -110,7 +110,7 @@ TEST(vectors_in_the_repository)
         uint64_t hash = 0xcbf29ce484222325u;
         const char *kinds[] = {"bytes", "random_bytes"};
         for (int k = 0; k < 2; k++) {
-            uint64_t shape[8];
+            uint64_t shape[8] = {0};
             const uint8_t *bytes = get(&s, name_of(fmt), kinds[k], shape, NULL);
             CHECK(bytes != NULL);
             if (!bytes) continue;
@@ -133,7 +133,7 @@ TEST(vectors_in_the_repository)
 
 static void check_decode(const safet *s, uint32_t fmt, const char *bytes_name, const char *want_name)
 {
-    uint64_t shape[8];
+    uint64_t shape[8] = {0};
     const uint8_t *bytes = get(s, name_of(fmt), bytes_name, shape, NULL);
     const float *want = get(s, name_of(fmt), want_name, NULL, NULL);
     CHECK(bytes && want);
@@ -176,7 +176,7 @@ TEST(gpt_oss_pairs)
     safet s;
     if (!safet_shared(path, sizeof path, "golden/lowbit/lowbit.safetensors")) SKIP("LARDER_SHARED is not set");
     if (!safet_open(path, &s)) SKIP("no golden/lowbit in LARDER_SHARED");
-    uint64_t shape[8];
+    uint64_t shape[8] = {0};
     const uint8_t *blocks = safet_u8(&s, "mxfp4.blocks", shape, NULL), *scales = safet_u8(&s, "mxfp4.scales", NULL, NULL);
     const float *want = safet_f32(&s, "mxfp4.dequant_transposed", NULL, NULL); /* [experts, in, out] */
     CHECK(blocks && scales && want);
