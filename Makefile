@@ -203,7 +203,7 @@ check: tests
 	    $(BUILD)/runner --scale $(TIME_SCALE) $(if $(JOBS),--jobs $(JOBS)) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 check-neon:
-	@$(MAKE) CROSS=aarch64-linux-gnu- BUILD=$(BUILD)-neon check
+	@$(MAKE) --no-print-directory CROSS=aarch64-linux-gnu- BUILD=$(BUILD)-neon check
 
 # ---------------------------------------------------------------- installing
 INSTALLED = bin/larder lib/liblarder.a lib/$(notdir $(SHARED)) lib/$(PLAIN_SHARED) include/larder.h \
