@@ -70,7 +70,8 @@ $(error missing: $(MISSING). script/bootstrap installs what larder needs)
 endif
 endif
 $(foreach l,$(LAYERS),$(eval CFLAGS_$l := $(if $(PKGS_$l),$(shell $(PKGCONFIG) --cflags $(PKGS_$l)))))
-$(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -Isrc/,$l $(USES_$l))))
+# A header may itself include what its own layer uses, so a search path takes in those too; script/layers is stricter.
+$(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -Isrc/,$(sort $(call closure,$l)))))
 $(eval ALL_INCLUDES := -Iinclude $(addprefix -Isrc/,$(LAYERS)))
 INCLUDES_backend += -Isrc/backend/cpu -Isrc/backend/cuda
 
@@ -104,7 +105,7 @@ EXAMPLES := $(if $(MAIN),$(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)))
 
 TESTS ?= tests/*/*
 SELECTED := $(wildcard $(TESTS))
-named = $(foreach f,$(SELECTED),$(if $(filter $1,$(notdir $f)),$f))
+named = $(strip $(foreach f,$(SELECTED),$(if $(filter $1,$(notdir $f)),$f)))
 TEST_SOURCES := $(call named,test_%.c) $(call named,fuzz_%.c)
 ifneq ($(CROSS),)
 TEST_SOURCES := $(filter $(foreach l,$(LAYERS),tests/$l/%),$(TEST_SOURCES))

@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -197,12 +196,8 @@ larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error 
     if (!base || base[0] != '/') { /* the specification has relative paths ignored */
         base = getenv("HOME");
         tail = kinds[i][2];
-        if (!base || base[0] != '/') {
-            struct passwd *pw = getpwuid(getuid());
-            base = pw ? pw->pw_dir : NULL;
-        }
     }
-    if (!base) return lr_fail(err, LARDER_NOT_FOUND, "no home folder: set HOME or %s", kinds[i][1]);
+    if (!base || base[0] != '/') return lr_fail(err, LARDER_NOT_FOUND, "no home folder: set HOME or %s", kinds[i][1]);
     int n = snprintf(out, cap, "%s%s/larder", base, tail);
     if (n < 0 || (size_t)n >= cap) return lr_fail(err, LARDER_LIMIT, "the path of the %s folder is too long", kind);
     return make_dirs(out, err);
