@@ -43,23 +43,27 @@ static size_t n_jobs;
 static int n_passed, n_failed, n_skipped;
 static volatile sig_atomic_t interrupted;
 
-static void die(const char *what) {
+static void die(const char *what)
+{
     fprintf(stderr, "runner: %s: %s\n", what, strerror(errno));
     exit(2);
 }
 
-static double now(void) {
+static double now(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-static bool is_script(const char *path) {
+static bool is_script(const char *path)
+{
     size_t n = strlen(path);
     return n > 5 && !strcmp(path + n - 5, ".test");
 }
 
-static void add_job(const char *program, const char *name, int seconds) {
+static void add_job(const char *program, const char *name, int seconds)
+{
     jobs = realloc(jobs, (n_jobs + 1) * sizeof *jobs);
     if (!jobs) die("memory");
     struct job *j = &jobs[n_jobs++];
@@ -70,7 +74,8 @@ static void add_job(const char *program, const char *name, int seconds) {
 }
 
 /* Replaces this process by the test. LARDER_WRAP is split at spaces. */
-static void exec_test(const char *program, const char *arg) {
+static void exec_test(const char *program, const char *arg)
+{
     static char wrap[1024];
     char *argv[24];
     int n = 0;
@@ -92,7 +97,8 @@ static void exec_test(const char *program, const char *arg) {
     _exit(126);
 }
 
-static pid_t start(const char *program, const char *arg, int out) {
+static pid_t start(const char *program, const char *arg, int out)
+{
     fflush(NULL);
     pid_t pid = fork();
     if (pid < 0) die("fork");
@@ -106,7 +112,8 @@ static pid_t start(const char *program, const char *arg, int out) {
     return 0;
 }
 
-static void list_tests(const char *program, const char *only) {
+static void list_tests(const char *program, const char *only)
+{
     FILE *out = tmpfile();
     if (!out) die("temporary file");
     int status;
@@ -121,11 +128,13 @@ static void list_tests(const char *program, const char *only) {
     int seconds;
     rewind(out);
     while (fgets(line, sizeof line, out))
-        if (sscanf(line, "%159s %d", name, &seconds) == 2 && (!only || strstr(name, only))) add_job(program, name, seconds);
+        if (sscanf(line, "%159s %d", name, &seconds) == 2 && (!only || strstr(name, only)))
+            add_job(program, name, seconds);
     fclose(out);
 }
 
-static void begin(struct job *j, double scale) {
+static void begin(struct job *j, double scale)
+{
     j->output = tmpfile();
     if (!j->output) die("temporary file");
     fcntl(fileno(j->output), F_SETFD, FD_CLOEXEC);
@@ -135,13 +144,15 @@ static void begin(struct job *j, double scale) {
     j->deadline = j->began + j->seconds * scale;
 }
 
-static void print_output(FILE *f) {
+static void print_output(FILE *f)
+{
     char line[4096];
     rewind(f);
     while (fgets(line, sizeof line, f)) printf("    %s%s", line, strchr(line, '\n') ? "" : "\n");
 }
 
-static void last_line(FILE *f, char *out, size_t cap) {
+static void last_line(FILE *f, char *out, size_t cap)
+{
     char line[512];
     snprintf(out, cap, "no reason given");
     rewind(f);
@@ -151,7 +162,8 @@ static void last_line(FILE *f, char *out, size_t cap) {
     }
 }
 
-static void finish(struct job *j, int status) {
+static void finish(struct job *j, int status)
+{
     kill(-j->pid, SIGKILL); /* what the test left running */
     j->pid = 0;
     char why[512];
@@ -177,7 +189,8 @@ static void finish(struct job *j, int status) {
 
 static void on_interrupt(int sig) { interrupted = sig; }
 
-static void run_all(int n_at_once, double scale) {
+static void run_all(int n_at_once, double scale)
+{
     size_t next = 0;
     int n_running = 0;
     while ((next < n_jobs && !interrupted) || n_running) {
@@ -193,10 +206,12 @@ static void run_all(int n_at_once, double scale) {
     }
 }
 
-static void set_environment(void) {
+static void set_environment(void)
+{
     struct stat s;
     char path[4096], seed[32];
-    if (!getenv("LARDER_SHARED") && !stat("../shared", &s) && realpath("../shared", path)) setenv("LARDER_SHARED", path, 1);
+    if (!getenv("LARDER_SHARED") && !stat("../shared", &s) && realpath("../shared", path))
+        setenv("LARDER_SHARED", path, 1);
     if (!getenv("LARDER_SEED")) {
         snprintf(seed, sizeof seed, "%ld", (long)time(NULL));
         setenv("LARDER_SEED", seed, 1);
@@ -208,7 +223,8 @@ static void set_environment(void) {
     setenv("UBSAN_OPTIONS", "print_stacktrace=1", 0);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     int n_at_once = (int)sysconf(_SC_NPROCESSORS_ONLN);
     double scale = 1;
     const char *only = NULL;

@@ -3,7 +3,8 @@
 
 #include <stdio.h>
 
-bool lr_buf_reserve(lr_buf *b, size_t extra) {
+bool lr_buf_reserve(lr_buf *b, size_t extra)
+{
     size_t need;
     if (b->failed) return false;
     if (!lr_add_size(b->n, extra, &need)) return b->failed = true, false;
@@ -17,7 +18,8 @@ bool lr_buf_reserve(lr_buf *b, size_t extra) {
     return true;
 }
 
-void lr_buf_add(lr_buf *b, const void *p, size_t n) {
+void lr_buf_add(lr_buf *b, const void *p, size_t n)
+{
     if (!n || !lr_buf_reserve(b, n)) return;
     memcpy(b->p + b->n, p, n);
     b->n += n;
@@ -26,7 +28,8 @@ void lr_buf_add(lr_buf *b, const void *p, size_t n) {
 void lr_buf_puts(lr_buf *b, const char *s) { lr_buf_add(b, s, strlen(s)); }
 void lr_buf_putc(lr_buf *b, char c) { lr_buf_add(b, &c, 1); }
 
-void lr_buf_printf(lr_buf *b, const char *fmt, ...) {
+void lr_buf_printf(lr_buf *b, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
@@ -39,7 +42,8 @@ void lr_buf_printf(lr_buf *b, const char *fmt, ...) {
     b->n += (size_t)n;
 }
 
-char *lr_buf_steal(lr_buf *b) {
+char *lr_buf_steal(lr_buf *b)
+{
     lr_buf_putc(b, 0);
     char *p = b->failed ? NULL : b->p;
     if (!p) lr_free(b->p);
@@ -47,7 +51,8 @@ char *lr_buf_steal(lr_buf *b) {
     return p;
 }
 
-void lr_buf_free(lr_buf *b) {
+void lr_buf_free(lr_buf *b)
+{
     lr_free(b->p);
     *b = (lr_buf){0};
 }

@@ -3,7 +3,8 @@
 
 #include <time.h>
 
-uint64_t lr_now_ns(void) {
+uint64_t lr_now_ns(void)
+{
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;

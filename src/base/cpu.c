@@ -10,14 +10,16 @@
 #include <cpuid.h>
 
 /* The register state the system saves on a switch: without its word an instruction set may not be used. */
-static uint64_t xcr0(void) {
+static uint64_t xcr0(void)
+{
     uint32_t lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     return (uint64_t)hi << 32 | lo;
 }
 
 /* Intel's manual, volume 2, CPUID: leaves 1, 7.0 and 7.1. */
-static uint32_t detect(void) {
+static uint32_t detect(void)
+{
     uint32_t a, b, c, d, f = 0;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
     bool fma = c >> 12 & 1, osxsave = c >> 27 & 1, avx = c >> 28 & 1, f16c = c >> 29 & 1;
@@ -45,7 +47,8 @@ static uint32_t detect(void) { return lr_os_arm_features(); }
 
 #define KNOWN (1u << 31)
 
-uint32_t lr_cpu_features(void) {
+uint32_t lr_cpu_features(void)
+{
     static _Atomic uint32_t cached;
     uint32_t f = atomic_load_explicit(&cached, memory_order_relaxed);
     if (!f) {
@@ -55,7 +58,8 @@ uint32_t lr_cpu_features(void) {
     return f & ~KNOWN;
 }
 
-bool lr_cpu_has_isa(lr_isa isa) {
+bool lr_cpu_has_isa(lr_isa isa)
+{
     static const uint32_t needs[LR_ISA_COUNT] = {
         [LR_ISA_AVX2] = LR_CPU_AVX2,
         [LR_ISA_AVX512] = LR_CPU_AVX2 | LR_CPU_AVX512 | LR_CPU_AVX512VNNI,
@@ -64,12 +68,14 @@ bool lr_cpu_has_isa(lr_isa isa) {
     return (unsigned)isa < LR_ISA_COUNT && (lr_cpu_features() & needs[isa]) == needs[isa];
 }
 
-const char *lr_isa_name(lr_isa isa) {
+const char *lr_isa_name(lr_isa isa)
+{
     static const char *const names[LR_ISA_COUNT] = {"scalar", "avx2", "avx512", "neon"};
     return (unsigned)isa < LR_ISA_COUNT ? names[isa] : "unknown";
 }
 
-static lr_isa choose(void) {
+static lr_isa choose(void)
+{
     int best = LR_ISA_COUNT - 1;
     while (!lr_cpu_has_isa((lr_isa)best)) best--; /* ends at SCALAR, which needs nothing */
     const char *wish = getenv("LARDER_ISA");
@@ -81,7 +87,8 @@ static lr_isa choose(void) {
     return (lr_isa)best;
 }
 
-lr_isa lr_cpu_isa(void) {
+lr_isa lr_cpu_isa(void)
+{
     static atomic_int cached = -1;
     int isa = atomic_load_explicit(&cached, memory_order_relaxed);
     if (isa < 0) atomic_store_explicit(&cached, isa = (int)choose(), memory_order_relaxed);

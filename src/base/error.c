@@ -9,7 +9,8 @@
 
 const char *larder_version(void) { return LARDER_VERSION; }
 
-const char *larder_status_text(larder_status status) {
+const char *larder_status_text(larder_status status)
+{
     static const char *const texts[] = {
 #define X(name, text) text,
         LARDER_STATUSES(X)
@@ -20,7 +21,8 @@ const char *larder_status_text(larder_status status) {
 
 /* A message is one line of printable text whatever a hostile file put into it: control bytes become '?', and a
  * UTF-8 character that was cut at the end goes. */
-static void clean_line(char *s) {
+static void clean_line(char *s)
+{
     size_t n = strlen(s);
     for (size_t i = 0; i < n; i++)
         if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f) s[i] = s[i] == '\t' ? ' ' : '?';
@@ -32,7 +34,8 @@ static void clean_line(char *s) {
     if (need > back) s[n - 1 - back] = 0;
 }
 
-larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ...) {
+larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ...)
+{
     if (!err) return code;
     va_list ap;
     va_start(ap, fmt);
@@ -43,7 +46,8 @@ larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ..
     return code;
 }
 
-static larder_status status_of_errno(int e) {
+static larder_status status_of_errno(int e)
+{
     switch (e) {
     case ENOMEM: return LARDER_NOMEM;
     case ENOENT:
@@ -53,7 +57,8 @@ static larder_status status_of_errno(int e) {
     }
 }
 
-larder_status lr_fail_errno(larder_error *err, int errno_value, const char *fmt, ...) {
+larder_status lr_fail_errno(larder_error *err, int errno_value, const char *fmt, ...)
+{
     larder_status code = status_of_errno(errno_value);
     if (!err) return code;
     va_list ap;
@@ -69,7 +74,8 @@ larder_status lr_fail_errno(larder_error *err, int errno_value, const char *fmt,
     return lr_fail(err, code, "%.400s: %s", what, text);
 }
 
-larder_status lr_wrap(larder_error *err, larder_status code, const char *fmt, ...) {
+larder_status lr_wrap(larder_error *err, larder_status code, const char *fmt, ...)
+{
     if (!err) return code ? code : LARDER_INTERNAL;
     larder_error inner = *err;
     va_list ap;

@@ -11,14 +11,16 @@ static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 static larder_log_fn *log_fn;
 static void *log_user;
 
-void larder_set_log(larder_log_fn *fn, void *user) {
+void larder_set_log(larder_log_fn *fn, void *user)
+{
     pthread_mutex_lock(&log_lock);
     log_fn = fn;
     log_user = user;
     pthread_mutex_unlock(&log_lock);
 }
 
-void lr_log(larder_log_level level, const char *fmt, ...) {
+void lr_log(larder_log_level level, const char *fmt, ...)
+{
     char line[1024];
     va_list ap;
     va_start(ap, fmt);

@@ -43,7 +43,8 @@ static _Thread_local int no_alloc_depth;
 void lr_no_alloc(bool on) { no_alloc_depth += on ? 1 : -1; }
 int lr_no_alloc_depth(void) { return no_alloc_depth; }
 
-static void check_allowed(const char *who, size_t n) {
+static void check_allowed(const char *who, size_t n)
+{
 #ifdef LR_CHECK_ALLOC
     if (no_alloc_depth > 0) {
         fprintf(stderr, "larder: %s(%zu) where nothing may be allocated\n", who, n);
@@ -54,7 +55,8 @@ static void check_allowed(const char *who, size_t n) {
 #endif
 }
 
-bool lr_may_alloc(size_t n) {
+bool lr_may_alloc(size_t n)
+{
     check_allowed("lr_alloc", n);
     long at = atomic_load_explicit(&fail_at, memory_order_relaxed);
     long i = atomic_fetch_add_explicit(&n_allocs, 1, memory_order_relaxed);
@@ -63,7 +65,8 @@ bool lr_may_alloc(size_t n) {
 
 void *lr_alloc(size_t n) { return lr_may_alloc(n) ? malloc(n ? n : 1) : NULL; }
 
-void *lr_calloc(size_t count, size_t size) {
+void *lr_calloc(size_t count, size_t size)
+{
     size_t n;
     if (!lr_mul_size(count, size, &n) || !lr_may_alloc(n)) return NULL;
     return calloc(n ? n : 1, 1);
@@ -74,7 +77,8 @@ void *lr_realloc(void *p, size_t n) { return lr_may_alloc(n) ? realloc(p, n ? n 
 void lr_free(void *p) { free(p); }
 void larder_free(void *p) { lr_free(p); }
 
-char *lr_strndup(const char *s, size_t n) {
+char *lr_strndup(const char *s, size_t n)
+{
     size_t total;
     char *p = lr_add_size(n, 1, &total) ? lr_alloc(total) : NULL;
     if (!p) return NULL;
@@ -94,15 +98,18 @@ void *__real_realloc(void *p, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *p, size_t n);
-void *__wrap_malloc(size_t n) {
+void *__wrap_malloc(size_t n)
+{
     check_allowed("malloc", n);
     return __real_malloc(n);
 }
-void *__wrap_calloc(size_t count, size_t size) {
+void *__wrap_calloc(size_t count, size_t size)
+{
     check_allowed("calloc", size);
     return __real_calloc(count, size);
 }
-void *__wrap_realloc(void *p, size_t n) {
+void *__wrap_realloc(void *p, size_t n)
+{
     check_allowed("realloc", n);
     return __real_realloc(p, n);
 }
@@ -125,7 +132,8 @@ struct lr_chunk {
     size_t used, cap;
 };
 
-static struct lr_chunk *chunk_new(size_t need, struct lr_chunk *older) {
+static struct lr_chunk *chunk_new(size_t need, struct lr_chunk *older)
+{
     size_t cap = older ? LR_MIN(older->cap * 2, CHUNK_MAX) : CHUNK_MIN, total;
     cap = LR_MAX(cap, need);
     if (!lr_add_size(cap, sizeof(struct lr_chunk) + ALIGN, &total)) return NULL;
@@ -138,7 +146,8 @@ static struct lr_chunk *chunk_new(size_t need, struct lr_chunk *older) {
     return c;
 }
 
-void *lr_arena_alloc(lr_arena *a, size_t n) {
+void *lr_arena_alloc(lr_arena *a, size_t n)
+{
     if (n > SIZE_MAX - ALIGN - GAP) return NULL;
     size_t step = LR_ALIGN_UP(n ? n : 1, ALIGN) + GAP;
     struct lr_chunk *c = a->chunk;
@@ -154,18 +163,21 @@ void *lr_arena_alloc(lr_arena *a, size_t n) {
     return p;
 }
 
-void *lr_arena_array(lr_arena *a, size_t count, size_t size) {
+void *lr_arena_array(lr_arena *a, size_t count, size_t size)
+{
     size_t n;
     return lr_mul_size(count, size, &n) ? lr_arena_alloc(a, n) : NULL;
 }
 
-char *lr_arena_strndup(lr_arena *a, const char *s, size_t n) {
+char *lr_arena_strndup(lr_arena *a, const char *s, size_t n)
+{
     char *p = n < SIZE_MAX ? lr_arena_alloc(a, n + 1) : NULL;
     if (p && n) memcpy(p, s, n);
     return p;
 }
 
-void lr_arena_free(lr_arena *a) {
+void lr_arena_free(lr_arena *a)
+{
     for (struct lr_chunk *c = a->chunk, *older; c; c = older) {
         older = c->older;
         UNPOISON(c->begin, c->cap);
@@ -179,7 +191,8 @@ lr_str lr_str_of(const char *c) { return (lr_str){c, strlen(c)}; }
 bool lr_str_eq(lr_str a, lr_str b) { return a.n == b.n && (!a.n || !memcmp(a.p, b.p, a.n)); }
 bool lr_str_is(lr_str a, const char *c) { return lr_str_eq(a, lr_str_of(c)); }
 
-int lr_str_cmp(lr_str a, lr_str b) {
+int lr_str_cmp(lr_str a, lr_str b)
+{
     size_t n = LR_MIN(a.n, b.n);
     int d = n ? memcmp(a.p, b.p, n) : 0;
     return d ? d : (a.n > b.n) - (a.n < b.n);
@@ -187,7 +200,8 @@ int lr_str_cmp(lr_str a, lr_str b) {
 
 /* ---------------------------------------------------------------- hashing
  * Names come from files, so the hash is seeded per process: nobody can prepare a file whose names all collide. */
-static uint64_t hash_seed(void) {
+static uint64_t hash_seed(void)
+{
     static _Atomic uint64_t seed;
     uint64_t s = atomic_load_explicit(&seed, memory_order_relaxed);
     if (s) return s;
@@ -197,12 +211,14 @@ static uint64_t hash_seed(void) {
     return atomic_compare_exchange_strong(&seed, &s, fresh) ? fresh : s;
 }
 
-static uint64_t mix(uint64_t a, uint64_t b) {
+static uint64_t mix(uint64_t a, uint64_t b)
+{
     __extension__ unsigned __int128 m = (unsigned __int128)a * b;
     return (uint64_t)m ^ (uint64_t)(m >> 64);
 }
 
-uint64_t lr_hash(const void *p, size_t n) {
+uint64_t lr_hash(const void *p, size_t n)
+{
     const uint8_t *s = p;
     uint64_t h = hash_seed() ^ n, w;
     for (; n >= 8; s += 8, n -= 8) {

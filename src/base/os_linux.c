@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 /* Reads the beginning of a small system file; false if it is not there. */
-static bool read_small(const char *path, char *out, size_t cap) {
+static bool read_small(const char *path, char *out, size_t cap)
+{
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     size_t n = 0;
@@ -25,7 +26,8 @@ static bool read_small(const char *path, char *out, size_t cap) {
 }
 
 /* The number after `key` at the beginning of a line; 0 if there is none. */
-static uint64_t field(const char *text, const char *key) {
+static uint64_t field(const char *text, const char *key)
+{
     size_t n = strlen(key);
     for (const char *line = text; line; line = strchr(line, '\n')) {
         line += *line == '\n';
@@ -35,7 +37,8 @@ static uint64_t field(const char *text, const char *key) {
     return 0;
 }
 
-static uint64_t proc_kib(const char *path, const char *key) {
+static uint64_t proc_kib(const char *path, const char *key)
+{
     char text[8192];
     return read_small(path, text, sizeof text) ? field(text, key) * 1024 : 0;
 }
@@ -48,15 +51,17 @@ uint64_t lr_rss_anon(void) { return proc_kib("/proc/self/status", "RssAnon:"); }
 #define PATH_CAP 4200
 
 typedef struct group_files {
-    const char *mount;   /* where the hierarchy of this version is mounted */
+    const char *mount; /* where the hierarchy of this version is mounted */
     const char *limit, *usage;
     bool v2;
 } group_files;
-static const group_files memory_v1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", false};
+static const group_files memory_v1 = {"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes",
+                                      false};
 static const group_files memory_v2 = {"/sys/fs/cgroup", "memory.max", "memory.current", true};
 
 /* This process's group path in the v2 hierarchy, or in v1's for a controller. "/" when it cannot be told. */
-static void group_path(const char *controller, char *out, size_t cap) {
+static void group_path(const char *controller, char *out, size_t cap)
+{
     char text[8192];
     snprintf(out, cap, "/");
     if (!read_small("/proc/self/cgroup", text, sizeof text)) return;
@@ -71,14 +76,16 @@ static void group_path(const char *controller, char *out, size_t cap) {
     }
 }
 
-static bool group_text(const char *mount, const char *path, const char *file, char *out, size_t cap) {
+static bool group_text(const char *mount, const char *path, const char *file, char *out, size_t cap)
+{
     char full[PATH_CAP + 128];
     snprintf(full, sizeof full, "%s%s/%s", mount, path, file);
     return read_small(full, out, cap);
 }
 
 /* Cuts the last part of a group path; false at the root. */
-static bool go_up(char *path) {
+static bool go_up(char *path)
+{
     char *slash = strrchr(path, '/');
     if (!slash || !path[1]) return false;
     slash[slash == path] = 0;
@@ -86,7 +93,8 @@ static bool go_up(char *path) {
 }
 
 /* Lowers *total and *available to what each group above this process leaves it. File pages can be reclaimed. */
-static void apply_groups(const group_files *g, uint64_t *total, uint64_t *available) {
+static void apply_groups(const group_files *g, uint64_t *total, uint64_t *available)
+{
     char path[PATH_CAP], text[8192];
     group_path(g->v2 ? NULL : "memory", path, sizeof path);
     do {
@@ -104,7 +112,8 @@ static void apply_groups(const group_files *g, uint64_t *total, uint64_t *availa
     } while (go_up(path));
 }
 
-static void memory(uint64_t *total, uint64_t *available) {
+static void memory(uint64_t *total, uint64_t *available)
+{
     char text[8192];
     *total = *available = 0;
     if (!read_small("/proc/meminfo", text, sizeof text)) return;
@@ -114,13 +123,15 @@ static void memory(uint64_t *total, uint64_t *available) {
     apply_groups(&memory_v1, total, available);
 }
 
-uint64_t lr_mem_total(void) {
+uint64_t lr_mem_total(void)
+{
     uint64_t total, available;
     memory(&total, &available);
     return total;
 }
 
-uint64_t lr_mem_available(void) {
+uint64_t lr_mem_available(void)
+{
     uint64_t total, available;
     memory(&total, &available);
     return available;
@@ -128,7 +139,8 @@ uint64_t lr_mem_available(void) {
 
 /* ---------------------------------------------------------------- cpus */
 /* Cpus' worth of time the groups above grant, rounded up; INT32_MAX when there is no limit. */
-static int cpu_quota(void) {
+static int cpu_quota(void)
+{
     char path[PATH_CAP], text[256];
     long best = INT32_MAX;
     group_path(NULL, path, sizeof path);
@@ -141,14 +153,16 @@ static int cpu_quota(void) {
     return (int)best;
 }
 
-int lr_os_cpu_count(void) {
+int lr_os_cpu_count(void)
+{
     cpu_set_t set;
     int n = sched_getaffinity(0, sizeof set, &set) ? (int)sysconf(_SC_NPROCESSORS_ONLN) : CPU_COUNT(&set);
     n = LR_MIN(n, cpu_quota());
     return LR_MAX(n, 1);
 }
 
-void lr_os_pin_thread(int cpu) {
+void lr_os_pin_thread(int cpu)
+{
     if (cpu < 0 || cpu >= CPU_SETSIZE) return;
     cpu_set_t set;
     CPU_ZERO(&set);
@@ -157,7 +171,8 @@ void lr_os_pin_thread(int cpu) {
 }
 
 /* Bit numbers of the kernel's user interface (asm/hwcap.h), which other machines' headers lack. */
-uint32_t lr_os_arm_features(void) {
+uint32_t lr_os_arm_features(void)
+{
     uint32_t f = 0;
 #ifdef __aarch64__
     unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);

@@ -8,35 +8,41 @@
 #include <sys/sysctl.h>
 #include <unistd.h>
 
-static uint64_t sysctl_u64(const char *name) {
+static uint64_t sysctl_u64(const char *name)
+{
     uint64_t v = 0;
     size_t n = sizeof v;
     return sysctlbyname(name, &v, &n, NULL, 0) ? 0 : v;
 }
 
-uint64_t lr_rss_peak(void) {
+uint64_t lr_rss_peak(void)
+{
     struct rusage u;
     return getrusage(RUSAGE_SELF, &u) ? 0 : (uint64_t)u.ru_maxrss; /* bytes here, unlike on Linux */
 }
 
-static bool task_vm(task_vm_info_data_t *vm) {
+static bool task_vm(task_vm_info_data_t *vm)
+{
     mach_msg_type_number_t n = TASK_VM_INFO_COUNT;
     return task_info(mach_task_self(), TASK_VM_INFO, (task_info_t)vm, &n) == KERN_SUCCESS;
 }
 
-uint64_t lr_rss_now(void) {
+uint64_t lr_rss_now(void)
+{
     task_vm_info_data_t vm;
     return task_vm(&vm) ? vm.resident_size : 0;
 }
 
-uint64_t lr_rss_anon(void) {
+uint64_t lr_rss_anon(void)
+{
     task_vm_info_data_t vm;
     return task_vm(&vm) ? vm.internal : 0;
 }
 
 uint64_t lr_mem_total(void) { return sysctl_u64("hw.memsize"); }
 
-uint64_t lr_mem_available(void) {
+uint64_t lr_mem_available(void)
+{
     vm_statistics64_data_t s;
     mach_msg_type_number_t n = HOST_VM_INFO64_COUNT;
     if (host_statistics64(mach_host_self(), HOST_VM_INFO64, (host_info64_t)&s, &n) != KERN_SUCCESS) return 0;
@@ -44,14 +50,16 @@ uint64_t lr_mem_available(void) {
     return pages * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-int lr_os_cpu_count(void) {
+int lr_os_cpu_count(void)
+{
     long n = sysconf(_SC_NPROCESSORS_ONLN);
     return n > 0 ? (int)n : 1;
 }
 
 void lr_os_pin_thread(int cpu) { (void)cpu; /* macOS has no such call */ }
 
-uint32_t lr_os_arm_features(void) {
+uint32_t lr_os_arm_features(void)
+{
     uint32_t f = 0;
 #ifdef __aarch64__
     f |= LR_CPU_NEON;

@@ -34,20 +34,23 @@ static struct sigaction previous;
 static uintptr_t page_size;
 
 /* Async-signal-safe: atomics and the mmap system call only. */
-static bool heal(uintptr_t at) {
+static bool heal(uintptr_t at)
+{
     int n = atomic_load(&n_slots);
     for (int i = 0; i < n; i++) {
         uintptr_t begin = atomic_load(&slots[i].begin);
         if (!begin || at < begin || at >= atomic_load(&slots[i].end)) continue;
         void *page = (void *)(at / page_size * page_size);
-        if (mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) return false;
+        if (mmap(page, page_size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED)
+            return false;
         atomic_store(&slots[i].damaged, true);
         return true;
     }
     return false;
 }
 
-static void on_sigbus(int sig, siginfo_t *info, void *context) {
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
     int saved = errno;
     bool ours = heal((uintptr_t)info->si_addr);
     errno = saved;
@@ -62,7 +65,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *context) {
     }
 }
 
-static void install_guard(void) {
+static void install_guard(void)
+{
     page_size = (uintptr_t)sysconf(_SC_PAGESIZE);
     struct sigaction sa = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
     sigemptyset(&sa.sa_mask);
@@ -70,7 +74,8 @@ static void install_guard(void) {
 }
 
 /* A free slot, or -1. The caller holds the lock. */
-static int take_slot(void) {
+static int take_slot(void)
+{
     int n = atomic_load(&n_slots);
     for (int i = 0; i < n; i++)
         if (!atomic_load(&slots[i].begin)) return i;
@@ -79,7 +84,8 @@ static int take_slot(void) {
     return n;
 }
 
-static int guard(const void *p, size_t n, int fd) {
+static int guard(const void *p, size_t n, int fd)
+{
     pthread_mutex_lock(&slot_lock);
     int i = take_slot();
     if (i >= 0) {
@@ -93,7 +99,8 @@ static int guard(const void *p, size_t n, int fd) {
     return i;
 }
 
-larder_status lr_map_open(const char *path, lr_map *out, larder_error *err) {
+larder_status lr_map_open(const char *path, lr_map *out, larder_error *err)
+{
     *out = (lr_map){.p = (const uint8_t *)"", .slot = -1};
     pthread_once(&guard_once, install_guard);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -121,7 +128,8 @@ larder_status lr_map_open(const char *path, lr_map *out, larder_error *err) {
     return LARDER_OK;
 }
 
-void lr_map_close(lr_map *m) {
+void lr_map_close(lr_map *m)
+{
     if (m->n) {
         pthread_mutex_lock(&slot_lock);
         munmap((void *)m->p, m->n);
@@ -133,7 +141,8 @@ void lr_map_close(lr_map *m) {
 }
 
 /* The end of a file's last page reads as zeros without a signal, so its size is asked for as well. */
-bool lr_map_damaged(const lr_map *m) {
+bool lr_map_damaged(const lr_map *m)
+{
     if (!m->n) return false;
     struct stat s;
     return atomic_load(&slots[m->slot].damaged) || fstat(slots[m->slot].fd, &s) || (uint64_t)s.st_size < m->n;

@@ -18,7 +18,8 @@
 #define HUGE_PAGE ((size_t)2 << 20)
 
 /* Maps more than asked and gives back both ends, so that the rest begins on a huge page. */
-static void *pages_aligned(size_t n) {
+static void *pages_aligned(size_t n)
+{
     size_t total;
     if (!lr_add_size(n, HUGE_PAGE, &total)) return NULL;
     char *p = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -32,12 +33,14 @@ static void *pages_aligned(size_t n) {
     return begin;
 }
 
-static size_t page_round(size_t n) {
+static size_t page_round(size_t n)
+{
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     return n > SIZE_MAX - page ? 0 : LR_ALIGN_UP(n ? n : 1, page);
 }
 
-void *lr_pages_alloc(size_t n) {
+void *lr_pages_alloc(size_t n)
+{
     size_t size = page_round(n);
     if (!size || !lr_may_alloc(n)) return NULL;
     if (size >= HUGE_PAGE) return pages_aligned(size);
@@ -45,23 +48,27 @@ void *lr_pages_alloc(size_t n) {
     return p == MAP_FAILED ? NULL : p;
 }
 
-void lr_pages_free(void *p, size_t n) {
+void lr_pages_free(void *p, size_t n)
+{
     if (p) munmap(p, page_round(n));
 }
 
 /* ---------------------------------------------------------------- files */
-bool lr_is_dir(const char *path) {
+bool lr_is_dir(const char *path)
+{
     struct stat s;
     return !stat(path, &s) && S_ISDIR(s.st_mode);
 }
 
-bool lr_is_file(const char *path) {
+bool lr_is_file(const char *path)
+{
     struct stat s;
     return !stat(path, &s) && S_ISREG(s.st_mode);
 }
 
 /* Reads until the end or `cap` bytes. Returns the count, or -1 with errno set. */
-static ssize_t read_all(int fd, char *p, size_t cap) {
+static ssize_t read_all(int fd, char *p, size_t cap)
+{
     size_t n = 0;
     while (n < cap) {
         ssize_t r = read(fd, p + n, cap - n);
@@ -73,7 +80,8 @@ static ssize_t read_all(int fd, char *p, size_t cap) {
     return (ssize_t)n;
 }
 
-larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err) {
+larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err)
+{
     *out = NULL;
     if (n) *n = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -114,7 +122,8 @@ fail:
     return st;
 }
 
-static bool write_all(int fd, const char *p, size_t n) {
+static bool write_all(int fd, const char *p, size_t n)
+{
     while (n) {
         ssize_t r = write(fd, p, n);
         if (r < 0 && errno == EINTR) continue;
@@ -126,7 +135,8 @@ static bool write_all(int fd, const char *p, size_t n) {
 }
 
 /* Makes the rename itself durable; a file system that cannot is not an error. */
-static void sync_folder_of(const char *path) {
+static void sync_folder_of(const char *path)
+{
     char dir[4096];
     const char *slash = strrchr(path, '/');
     size_t n = slash ? (size_t)(slash - path) + 1 : 0;
@@ -139,7 +149,8 @@ static void sync_folder_of(const char *path) {
     close(fd);
 }
 
-larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err) {
+larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err)
+{
     struct stat s;
     if (!stat(path, &s) && !S_ISREG(s.st_mode))
         return lr_fail(err, LARDER_USAGE, "%s exists and is not a regular file", path);
@@ -167,7 +178,8 @@ larder_status lr_write_file(const char *path, const void *p, size_t n, larder_er
 }
 
 /* ---------------------------------------------------------------- the user's folders */
-static larder_status make_dirs(char *path, larder_error *err) {
+static larder_status make_dirs(char *path, larder_error *err)
+{
     for (char *s = path + 1;; s++) {
         if (*s && *s != '/') continue;
         char c = *s;
@@ -182,7 +194,8 @@ static larder_status make_dirs(char *path, larder_error *err) {
     }
 }
 
-larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error *err) {
+larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error *err)
+{
     static const char *const kinds[][3] = {
         {"data", "XDG_DATA_HOME", "/.local/share"},
         {"cache", "XDG_CACHE_HOME", "/.cache"},

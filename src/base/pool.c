@@ -43,7 +43,8 @@ struct lr_pool {
     } workers[];
 };
 
-static inline void pause_cpu(void) {
+static inline void pause_cpu(void)
+{
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -53,7 +54,8 @@ static inline void pause_cpu(void) {
 
 static bool changed(padded *w, uint64_t old) { return atomic_load_explicit(&w->v, memory_order_acquire) != old; }
 
-static bool spin(const lr_pool *p, padded *w, uint64_t old) {
+static bool spin(const lr_pool *p, padded *w, uint64_t old)
+{
     if (p->crowded) {
         for (int i = 0; i < 4; i++) {
             if (changed(w, old)) return true;
@@ -72,7 +74,8 @@ static bool spin(const lr_pool *p, padded *w, uint64_t old) {
     }
 }
 
-static void wait_change(lr_pool *p, padded *w, uint64_t old) {
+static void wait_change(lr_pool *p, padded *w, uint64_t old)
+{
     if (spin(p, w, old)) return;
     pthread_mutex_lock(&p->lock);
     atomic_fetch_add(&p->sleepers, 1);
@@ -81,7 +84,8 @@ static void wait_change(lr_pool *p, padded *w, uint64_t old) {
     pthread_mutex_unlock(&p->lock);
 }
 
-static void change(lr_pool *p, padded *w) {
+static void change(lr_pool *p, padded *w)
+{
     atomic_fetch_add(&w->v, 1);
     if (!atomic_load(&p->sleepers)) return;
     pthread_mutex_lock(&p->lock);
@@ -89,7 +93,8 @@ static void change(lr_pool *p, padded *w) {
     pthread_mutex_unlock(&p->lock);
 }
 
-void lr_pool_barrier(lr_pool *p) {
+void lr_pool_barrier(lr_pool *p)
+{
     if (p->n_thread == 1) return;
     uint64_t round = atomic_load_explicit(&p->round.v, memory_order_relaxed); /* cannot open before we arrive */
     if (atomic_fetch_add(&p->arrived.v, 1) + 1 < (uint64_t)p->n_thread) {
@@ -100,7 +105,8 @@ void lr_pool_barrier(lr_pool *p) {
     change(p, &p->round);
 }
 
-static void *worker_main(void *arg) {
+static void *worker_main(void *arg)
+{
     struct worker *w = arg;
     lr_pool *p = w->pool;
     if (p->pin) {
@@ -118,7 +124,8 @@ static void *worker_main(void *arg) {
     }
 }
 
-void lr_pool_run(lr_pool *p, lr_task *task, void *ctx) {
+void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
+{
     for (int i = 0; i < N_SLOT; i++) lr_pool_reset(p, i);
     if (p->n_thread == 1) {
         task(ctx, 0, 1);
@@ -133,7 +140,8 @@ void lr_pool_run(lr_pool *p, lr_task *task, void *ctx) {
 }
 
 /* Signals meant for the process go to the program's own threads; those a thread causes itself must get through. */
-static void block_signals(sigset_t *old) {
+static void block_signals(sigset_t *old)
+{
     static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
     sigset_t all;
     sigfillset(&all);
@@ -141,7 +149,8 @@ static void block_signals(sigset_t *old) {
     pthread_sigmask(SIG_BLOCK, &all, old);
 }
 
-static int start_workers(lr_pool *p, int n_thread) {
+static int start_workers(lr_pool *p, int n_thread)
+{
     sigset_t old;
     block_signals(&old);
     int rc = 0;
@@ -154,9 +163,11 @@ static int start_workers(lr_pool *p, int n_thread) {
     return rc;
 }
 
-larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *err) {
+larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *err)
+{
     *out = NULL;
-    if (n_thread < 1 || n_thread > 1024) return lr_fail(err, LARDER_USAGE, "%d threads: from 1 to 1024 can be had", n_thread);
+    if (n_thread < 1 || n_thread > 1024)
+        return lr_fail(err, LARDER_USAGE, "%d threads: from 1 to 1024 can be had", n_thread);
     size_t n = sizeof(lr_pool) + (size_t)n_thread * sizeof(struct worker);
     lr_pool *p = lr_pages_alloc(n); /* zeroed, and aligned to a page */
     if (!p) return LR_NOMEM(err, "the thread pool");
@@ -174,7 +185,8 @@ larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *e
     return LARDER_OK;
 }
 
-void lr_pool_free(lr_pool *p) {
+void lr_pool_free(lr_pool *p)
+{
     if (!p) return;
     int n = p->n_thread;
     p->task = NULL;
@@ -187,7 +199,8 @@ void lr_pool_free(lr_pool *p) {
 
 int lr_pool_size(const lr_pool *p) { return p->n_thread; }
 
-bool lr_pool_next(lr_pool *p, int slot, uint64_t n, uint64_t grain, uint64_t *begin, uint64_t *end) {
+bool lr_pool_next(lr_pool *p, int slot, uint64_t n, uint64_t grain, uint64_t *begin, uint64_t *end)
+{
     uint64_t at = atomic_fetch_add_explicit(&p->next[slot].v, grain, memory_order_relaxed);
     if (at >= n) return false;
     *begin = at;

@@ -12,7 +12,8 @@ static lr_topology found;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 /* What is known without hwloc. */
-static void detect_plain(lr_topology *t) {
+static void detect_plain(lr_topology *t)
+{
     *t = (lr_topology){.n_numa = 1};
     snprintf(t->cpu, sizeof t->cpu, "unknown");
     t->n_thread = lr_os_cpu_count();
@@ -23,14 +24,16 @@ static void detect_plain(lr_topology *t) {
 #ifndef LR_NO_HWLOC
 #include <hwloc.h>
 
-static uint64_t cache_bytes(hwloc_topology_t topo, hwloc_obj_type_t type, bool sum) {
+static uint64_t cache_bytes(hwloc_topology_t topo, hwloc_obj_type_t type, bool sum)
+{
     uint64_t n = 0;
     for (hwloc_obj_t o = NULL; (o = hwloc_get_next_obj_by_type(topo, type, o)); n += o->attr->cache.size)
         if (!sum) return o->attr->cache.size;
     return n;
 }
 
-static void read_name(hwloc_topology_t topo, lr_topology *t) {
+static void read_name(hwloc_topology_t topo, lr_topology *t)
+{
     hwloc_obj_t package = hwloc_get_obj_by_type(topo, HWLOC_OBJ_PACKAGE, 0);
     const char *name = package ? hwloc_obj_get_info_by_name(package, "CPUModel") : NULL;
     if (!name) name = hwloc_obj_get_info_by_name(hwloc_get_root_obj(topo), "CPUModel");
@@ -38,7 +41,8 @@ static void read_name(hwloc_topology_t topo, lr_topology *t) {
 }
 
 /* Appends the allowed cores of one kind (NULL: of all kinds), one cpu number each. */
-static void add_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, hwloc_const_cpuset_t kind, lr_topology *t) {
+static void add_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, hwloc_const_cpuset_t kind, lr_topology *t)
+{
     hwloc_bitmap_t set = hwloc_bitmap_alloc();
     hwloc_obj_t core = NULL;
     while (set && t->n_core < (int)LR_LEN(t->core_cpu) &&
@@ -52,7 +56,8 @@ static void add_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, hwloc
 }
 
 /* hwloc ranks kinds from the most efficient to the fastest; we list the fastest first. */
-static void read_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, lr_topology *t) {
+static void read_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, lr_topology *t)
+{
     t->n_core = t->n_core_perf = 0;
     hwloc_bitmap_t kind = hwloc_bitmap_alloc();
     int n_kind = kind ? hwloc_cpukinds_get_nr(topo, 0) : 0, efficiency;
@@ -67,7 +72,8 @@ static void read_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, lr_t
     t->n_core_perf = t->n_core;
 }
 
-static void detect_hwloc(hwloc_topology_t topo, lr_topology *t) {
+static void detect_hwloc(hwloc_topology_t topo, lr_topology *t)
+{
     hwloc_bitmap_t allowed = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(topo));
     hwloc_bitmap_t bound = hwloc_bitmap_alloc();
     if (allowed && bound) {
@@ -87,7 +93,8 @@ static void detect_hwloc(hwloc_topology_t topo, lr_topology *t) {
     t->l3 = cache_bytes(topo, HWLOC_OBJ_L3CACHE, true);
 }
 
-static void detect(void) {
+static void detect(void)
+{
     detect_plain(&found);
     hwloc_topology_t topo;
     if (hwloc_topology_init(&topo)) return;
@@ -101,7 +108,8 @@ static void detect(void) {
 static void detect(void) { detect_plain(&found); }
 #endif
 
-void lr_topology_get(lr_topology *out) {
+void lr_topology_get(lr_topology *out)
+{
     pthread_once(&once, detect);
     *out = found;
 }

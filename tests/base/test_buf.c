@@ -4,7 +4,8 @@
 
 #include <errno.h>
 
-TEST(grows_and_is_stolen) {
+TEST(grows_and_is_stolen)
+{
     lr_buf b = {0};
     for (int i = 0; i < 1000; i++) lr_buf_printf(&b, "%d,", i);
     lr_buf_puts(&b, "end");
@@ -16,7 +17,8 @@ TEST(grows_and_is_stolen) {
     lr_free(s);
 }
 
-TEST(an_empty_one_is_an_empty_string) {
+TEST(an_empty_one_is_an_empty_string)
+{
     lr_buf b = {0};
     char *s = lr_buf_steal(&b);
     CHECK_EQ_STR(s, "");
@@ -24,7 +26,8 @@ TEST(an_empty_one_is_an_empty_string) {
     lr_buf_free(&b);
 }
 
-TEST(failure_sticks_and_keeps_the_contents) {
+TEST(failure_sticks_and_keeps_the_contents)
+{
     lr_buf b = {0};
     lr_buf_puts(&b, "kept");
     lr_alloc_fail_at(0);
@@ -40,7 +43,8 @@ TEST(failure_sticks_and_keeps_the_contents) {
     lr_buf_free(&b);
 }
 
-TEST(a_message_is_one_clean_line) {
+TEST(a_message_is_one_clean_line)
+{
     larder_error err;
     CHECK_STATUS(lr_fail(&err, LARDER_FORMAT, "key '%s'", "a\nb\033[31m"), LARDER_FORMAT);
     CHECK_EQ_STR(err.message, "key 'a?b?[31m'");
@@ -52,7 +56,8 @@ TEST(a_message_is_one_clean_line) {
     CHECK_STATUS(lr_fail(NULL, LARDER_IO, "unseen"), LARDER_IO);
 }
 
-TEST(messages_are_wrapped) {
+TEST(messages_are_wrapped)
+{
     larder_error err;
     CHECK_STATUS(lr_fail_errno(&err, ENOENT, "cannot open %s", "f"), LARDER_NOT_FOUND);
     CHECK(!strncmp(err.message, "cannot open f: ", 15));
@@ -60,17 +65,20 @@ TEST(messages_are_wrapped) {
     CHECK(!strncmp(err.message, "model 7: cannot open f: ", 24));
 }
 
-TEST(statuses_have_words) {
+TEST(statuses_have_words)
+{
     for (int i = 0; i <= LARDER_INTERNAL; i++) CHECK(*larder_status_text((larder_status)i));
     CHECK_EQ_STR(larder_status_text((larder_status)99), "unknown status");
     CHECK_EQ_STR(larder_version(), LARDER_VERSION);
 }
 
-static void keep_line(void *user, larder_log_level level, const char *line) {
+static void keep_line(void *user, larder_log_level level, const char *line)
+{
     snprintf(user, 64, "%d %s", (int)level, line);
 }
 
-TEST(notes_reach_the_callback) {
+TEST(notes_reach_the_callback)
+{
     char got[64] = "";
     lr_log(LARDER_LOG_INFO, "dropped");
     larder_set_log(keep_line, got);

@@ -5,13 +5,16 @@
 static larder_error err;
 
 /* A file with n keys of one type, all of the same bytes. */
-static lr_kv *add(lr_file *f, const char *key, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *p, size_t size) {
+static lr_kv *add(lr_file *f, const char *key, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *p,
+                  size_t size)
+{
     if (!f->kv) f->kv = lr_arena_array(&f->arena, 64, sizeof *f->kv);
     return lr_kv_make(f, &f->kv[f->n_kv++], lr_str_of(key), type, elem, n, p, size);
 }
 #define SCALAR(f, key, type, ctype, value) CHECK(add(f, key, type, type, 1, &(ctype){value}, sizeof(ctype)))
 
-static lr_file sample(void) {
+static lr_file sample(void)
+{
     lr_file f = {0};
     f.path = lr_arena_strndup(&f.arena, "sample", 6);
     SCALAR(&f, "u8", LR_KV_U8, uint8_t, 200);
@@ -34,7 +37,8 @@ static lr_file sample(void) {
     return f;
 }
 
-TEST(integers_of_every_type) {
+TEST(integers_of_every_type)
+{
     lr_file f = sample();
     uint64_t v = 1;
     CHECK_OK(lr_key_u64(&f, "u8", 0, UINT64_MAX, &v, &err));
@@ -56,7 +60,8 @@ TEST(integers_of_every_type) {
     lr_file_close(&f);
 }
 
-TEST(ranges_and_defaults) {
+TEST(ranges_and_defaults)
+{
     lr_file f = sample();
     uint32_t v = 9;
     CHECK_OK(lr_key_u32(&f, "absent", 0, 1, &v, &err));
@@ -69,7 +74,8 @@ TEST(ranges_and_defaults) {
     lr_file_close(&f);
 }
 
-TEST(numbers_booleans_strings) {
+TEST(numbers_booleans_strings)
+{
     lr_file f = sample();
     double d = 0;
     bool b = false;
@@ -94,7 +100,8 @@ TEST(numbers_booleans_strings) {
     lr_file_close(&f);
 }
 
-TEST(elements_of_arrays) {
+TEST(elements_of_arrays)
+{
     lr_file f = sample();
     const lr_kv *list = lr_file_key(&f, "list"), *words = lr_file_key(&f, "words");
     int64_t i;
@@ -114,7 +121,8 @@ TEST(elements_of_arrays) {
 }
 
 /* n tensors named t0, t1, ...; with `twice` the last has the first one's name. */
-static lr_file with_tensors(size_t n, bool twice) {
+static lr_file with_tensors(size_t n, bool twice)
+{
     lr_file f = {0};
     f.path = lr_arena_strndup(&f.arena, "many", 4);
     f.tensors = lr_arena_array(&f.arena, n, sizeof *f.tensors);
@@ -127,7 +135,8 @@ static lr_file with_tensors(size_t n, bool twice) {
     return f;
 }
 
-TEST(every_name_is_found) {
+TEST(every_name_is_found)
+{
     lr_file f = with_tensors(5000, false);
     CHECK(!lr_file_tensor(&f, LR_STR("t1"))); /* not indexed yet */
     CHECK_OK(lr_file_index(&f, &err));
@@ -138,14 +147,16 @@ TEST(every_name_is_found) {
     lr_file_close(&f);
 }
 
-TEST(a_name_that_stands_twice_is_an_error) {
+TEST(a_name_that_stands_twice_is_an_error)
+{
     lr_file f = with_tensors(10, true);
     CHECK_STATUS(lr_file_index(&f, &err), LARDER_FORMAT);
     CHECK(strstr(err.message, "t0"));
     lr_file_close(&f);
 }
 
-TEST(no_memory_at_any_allocation) {
+TEST(no_memory_at_any_allocation)
+{
     for (long n = 0;; n++) {
         lr_file f = with_tensors(2000, false);
         lr_alloc_fail_at(n);
@@ -158,7 +169,8 @@ TEST(no_memory_at_any_allocation) {
     }
 }
 
-TEST(types_have_sizes_and_names) {
+TEST(types_have_sizes_and_names)
+{
     CHECK_EQ_INT(lr_kv_size(LR_KV_F64), 8);
     CHECK_EQ_INT(lr_kv_size(LR_KV_STR), 0);
     CHECK_EQ_INT(lr_kv_size((lr_kv_type)99), 0);

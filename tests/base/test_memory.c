@@ -6,7 +6,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TEST(arena_blocks_are_zeroed_aligned_and_apart) {
+TEST(arena_blocks_are_zeroed_aligned_and_apart)
+{
     lr_arena a = {0};
     unsigned char *blocks[300];
     size_t sizes[300];
@@ -25,7 +26,8 @@ TEST(arena_blocks_are_zeroed_aligned_and_apart) {
     lr_arena_free(&a);
 }
 
-TEST(arena_refuses_overflow) {
+TEST(arena_refuses_overflow)
+{
     lr_arena a = {0};
     CHECK(!lr_arena_alloc(&a, SIZE_MAX));
     CHECK(!lr_arena_alloc(&a, SIZE_MAX - 64));
@@ -35,7 +37,8 @@ TEST(arena_refuses_overflow) {
     lr_arena_free(&a);
 }
 
-TEST(a_failed_allocation_leaves_the_arena_whole) {
+TEST(a_failed_allocation_leaves_the_arena_whole)
+{
     lr_arena a = {0};
     lr_alloc_fail_at(0);
     CHECK(!lr_arena_alloc(&a, 10));
@@ -48,7 +51,8 @@ TEST(a_failed_allocation_leaves_the_arena_whole) {
     lr_arena_free(&a);
 }
 
-TEST(failure_injection_counts) {
+TEST(failure_injection_counts)
+{
     void *p[4] = {0};
     long before = lr_alloc_count();
     lr_alloc_fail_at(2);
@@ -60,7 +64,8 @@ TEST(failure_injection_counts) {
     for (size_t i = 0; i < LR_LEN(p); i++) lr_free(p[i]);
 }
 
-TEST(zero_sizes_and_overflow_on_the_heap) {
+TEST(zero_sizes_and_overflow_on_the_heap)
+{
     void *p = lr_alloc(0), *q = lr_calloc(0, 8);
     CHECK(p && q);
     lr_free(q);
@@ -72,7 +77,8 @@ TEST(zero_sizes_and_overflow_on_the_heap) {
     CHECK(!lr_strndup("x", SIZE_MAX));
 }
 
-TEST(checked_arithmetic) {
+TEST(checked_arithmetic)
+{
     size_t s;
     uint64_t u;
     CHECK(lr_mul_size(3, 5, &s) && s == 15);
@@ -83,7 +89,8 @@ TEST(checked_arithmetic) {
     CHECK(!lr_mul_u64(UINT64_MAX, 2, &u) && !lr_add_u64(UINT64_MAX, 1, &u));
 }
 
-TEST(pages_are_zero_and_aligned_when_large) {
+TEST(pages_are_zero_and_aligned_when_large)
+{
     size_t sizes[] = {1, 4096, (size_t)2 << 20, ((size_t)5 << 20) + 1};
     for (size_t i = 0; i < LR_LEN(sizes); i++) {
         unsigned char *p = lr_pages_alloc(sizes[i]);
@@ -97,7 +104,8 @@ TEST(pages_are_zero_and_aligned_when_large) {
     lr_pages_free(NULL, 5);
 }
 
-TEST(an_allocation_where_none_may_be_aborts) {
+TEST(an_allocation_where_none_may_be_aborts)
+{
 #ifndef LR_CHECK_ALLOC
     SKIP("only debug and sanitizer builds check this");
 #else
@@ -120,7 +128,8 @@ TEST(an_allocation_where_none_may_be_aborts) {
 #endif
 }
 
-TEST(hash_tells_lengths_and_bytes_apart) {
+TEST(hash_tells_lengths_and_bytes_apart)
+{
     char zeros[64] = {0};
     for (size_t n = 1; n < sizeof zeros; n++) CHECK(lr_hash(zeros, n) != lr_hash(zeros, n - 1));
     uint64_t h = lr_hash(zeros, sizeof zeros);
@@ -132,7 +141,8 @@ TEST(hash_tells_lengths_and_bytes_apart) {
     }
 }
 
-TEST(views_compare) {
+TEST(views_compare)
+{
     CHECK(lr_str_is(LR_STR("abc"), "abc") && !lr_str_is(LR_STR("abc"), "ab"));
     CHECK(lr_str_eq((lr_str){NULL, 0}, LR_STR("")));
     CHECK(lr_str_cmp(LR_STR("ab"), LR_STR("abc")) < 0 && lr_str_cmp(LR_STR("b"), LR_STR("abc")) > 0);

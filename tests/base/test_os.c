@@ -13,7 +13,8 @@
 static larder_error err;
 static char dir[64];
 
-static const char *in_dir(const char *name) {
+static const char *in_dir(const char *name)
+{
     static char path[128];
     if (!*dir) {
         snprintf(dir, sizeof dir, "/tmp/larder-test-XXXXXX");
@@ -23,14 +24,16 @@ static const char *in_dir(const char *name) {
     return path;
 }
 
-static void clean_up(void) {
+static void clean_up(void)
+{
     char command[128];
     snprintf(command, sizeof command, "rm -rf %s", dir);
     if (*dir && system(command)) fprintf(stderr, "%s is left\n", dir);
 }
 
 /* A file of n bytes 'x', mapped. */
-static lr_map map_of(size_t n) {
+static lr_map map_of(size_t n)
+{
     atexit(clean_up);
     char *p = lr_alloc(n + 1);
     memset(p, 'x', n);
@@ -43,7 +46,8 @@ static lr_map map_of(size_t n) {
     return m;
 }
 
-TEST(a_shrunk_file_reads_as_zeros_and_is_damaged) {
+TEST(a_shrunk_file_reads_as_zeros_and_is_damaged)
+{
     lr_map m = map_of(40000), other = map_of(20000);
     CHECK(!lr_map_damaged(&m));
     CHECK(!truncate(in_dir("f"), 100)); /* `other`'s file: the name was replaced, `m` keeps the old one */
@@ -55,7 +59,8 @@ TEST(a_shrunk_file_reads_as_zeros_and_is_damaged) {
     lr_map_close(&other);
 }
 
-TEST(a_file_shrunk_within_its_last_page_is_damaged) {
+TEST(a_file_shrunk_within_its_last_page_is_damaged)
+{
     lr_map m = map_of(4000);
     CHECK(!truncate(in_dir("f"), 3999));
     CHECK_EQ_INT(m.p[3999], 0);
@@ -63,14 +68,16 @@ TEST(a_file_shrunk_within_its_last_page_is_damaged) {
     lr_map_close(&m);
 }
 
-static void *sum_all(void *arg) {
+static void *sum_all(void *arg)
+{
     const lr_map *m = arg;
     uint64_t sum = 0;
     for (size_t i = 0; i < m->n; i++) sum += ((const volatile uint8_t *)m->p)[i];
     return (void *)(uintptr_t)sum;
 }
 
-TEST(many_threads_meet_the_missing_pages_at_once) {
+TEST(many_threads_meet_the_missing_pages_at_once)
+{
 #ifdef __SANITIZE_THREAD__
     SKIP("ThreadSanitizer takes the guard's mmap for a write");
 #endif
@@ -91,14 +98,16 @@ TEST(many_threads_meet_the_missing_pages_at_once) {
 
 static volatile sig_atomic_t n_chained;
 static void *foreign;
-static void foreign_handler(int sig, siginfo_t *info, void *context) {
+static void foreign_handler(int sig, siginfo_t *info, void *context)
+{
     (void)sig, (void)context;
     n_chained += info->si_addr == foreign;
     mmap(foreign, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
 /* A map that is not ours, whose file is empty. */
-static volatile char *foreign_map(void) {
+static volatile char *foreign_map(void)
+{
     int fd = open(in_dir("foreign"), O_RDWR | O_CREAT, 0600);
     CHECK(fd >= 0);
     foreign = mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0);
@@ -107,7 +116,8 @@ static volatile char *foreign_map(void) {
     return foreign;
 }
 
-TEST(a_fault_elsewhere_goes_to_the_handler_before_us) {
+TEST(a_fault_elsewhere_goes_to_the_handler_before_us)
+{
     struct sigaction sa = {.sa_sigaction = foreign_handler, .sa_flags = SA_SIGINFO};
     sigaction(SIGBUS, &sa, NULL);
     lr_map m = map_of(10);
@@ -116,7 +126,8 @@ TEST(a_fault_elsewhere_goes_to_the_handler_before_us) {
     lr_map_close(&m);
 }
 
-TEST(a_fault_elsewhere_still_ends_the_process) {
+TEST(a_fault_elsewhere_still_ends_the_process)
+{
     pid_t pid = fork();
     if (!pid) {
         signal(SIGBUS, SIG_DFL);
@@ -129,7 +140,8 @@ TEST(a_fault_elsewhere_still_ends_the_process) {
     CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
 }
 
-TEST(what_is_not_a_regular_file_is_refused) {
+TEST(what_is_not_a_regular_file_is_refused)
+{
     lr_map m;
     atexit(clean_up);
     CHECK_STATUS(lr_map_open(in_dir("none"), &m, &err), LARDER_NOT_FOUND);
@@ -142,13 +154,15 @@ TEST(what_is_not_a_regular_file_is_refused) {
     CHECK_STATUS(lr_read_file("/", 10, &text, NULL, &err), LARDER_FORMAT);
 }
 
-TEST(an_empty_file_maps) {
+TEST(an_empty_file_maps)
+{
     lr_map m = map_of(0);
     CHECK(m.p && !m.n && !lr_map_damaged(&m));
     lr_map_close(&m);
 }
 
-TEST(files_are_written_whole_and_read_within_limits) {
+TEST(files_are_written_whole_and_read_within_limits)
+{
     atexit(clean_up);
     char path[128], *text;
     size_t n;
@@ -165,7 +179,8 @@ TEST(files_are_written_whole_and_read_within_limits) {
     CHECK(lr_is_file(path) && !lr_is_dir(path) && lr_is_dir(dir) && !lr_is_file(dir));
 }
 
-TEST(user_folders_follow_xdg) {
+TEST(user_folders_follow_xdg)
+{
     atexit(clean_up);
     char out[128], want[128], small[8];
     snprintf(want, sizeof want, "%s", in_dir("home/.cache/larder"));
@@ -180,14 +195,16 @@ TEST(user_folders_follow_xdg) {
     CHECK_STATUS(lr_user_dir("data", small, sizeof small, &err), LARDER_LIMIT);
 }
 
-TEST(the_system_is_described) {
+TEST(the_system_is_described)
+{
     CHECK(lr_mem_total() >= lr_mem_available() && lr_mem_available() > LR_MIB);
     CHECK(lr_rss_peak() >= lr_rss_anon() && lr_rss_now() > 0);
     uint64_t t = lr_now_ns();
     CHECK(lr_now_ns() >= t);
     lr_topology topo;
     lr_topology_get(&topo);
-    CHECK(topo.n_core >= 1 && topo.n_thread >= topo.n_core && topo.n_core_perf >= 1 && topo.n_core_perf <= topo.n_core);
+    CHECK(topo.n_core >= 1 && topo.n_thread >= topo.n_core && topo.n_core_perf >= 1 &&
+          topo.n_core_perf <= topo.n_core);
     CHECK(topo.n_numa >= 1 && *topo.cpu);
     printf("%s: %d cores, %d threads, L2 %llu KiB, isa %s\n", topo.cpu, topo.n_core, topo.n_thread,
            (unsigned long long)topo.l2 / 1024, lr_isa_name(lr_cpu_isa()));
@@ -195,7 +212,8 @@ TEST(the_system_is_described) {
     CHECK(!(lr_cpu_has_isa(LR_ISA_AVX2) && lr_cpu_has_isa(LR_ISA_NEON)));
 }
 
-TEST(the_instruction_set_can_be_chosen) {
+TEST(the_instruction_set_can_be_chosen)
+{
     setenv("LARDER_ISA", "scalar", 1);
     CHECK_EQ_INT(lr_cpu_isa(), LR_ISA_SCALAR);
 }

@@ -16,7 +16,8 @@ struct rounds {
 };
 
 /* Each thread writes its round, passes the barrier, and must see everybody's. */
-static void do_rounds(void *ctx, int thread, int n_thread) {
+static void do_rounds(void *ctx, int thread, int n_thread)
+{
     struct rounds *r = ctx;
     for (int i = 1; i <= r->n_round; i++) {
         r->at[thread] = i;
@@ -27,7 +28,8 @@ static void do_rounds(void *ctx, int thread, int n_thread) {
     }
 }
 
-static void stress(int n_thread, bool pin, int n_run, int n_round) {
+static void stress(int n_thread, bool pin, int n_run, int n_round)
+{
     struct rounds r = {.n_round = n_round};
     CHECK_OK(lr_pool_new(n_thread, pin, &r.pool, &err));
     CHECK_EQ_INT(lr_pool_size(r.pool), n_thread);
@@ -36,13 +38,15 @@ static void stress(int n_thread, bool pin, int n_run, int n_round) {
     lr_pool_free(r.pool);
 }
 
-TEST(barriers_order_memory) {
+TEST(barriers_order_memory)
+{
     stress(1, false, 10, 100);
     stress(2, false, 200, 100);
     stress(2, true, 20, 100);
 }
 
-TEST(more_threads_than_cpus) {
+TEST(more_threads_than_cpus)
+{
     stress(4, false, 20, 50);
     stress(MAX_THREAD, false, 10, 20);
 }
@@ -52,7 +56,8 @@ struct deal {
     atomic_uchar seen[10007];
 };
 
-static void take_all(void *ctx, int thread, int n_thread) {
+static void take_all(void *ctx, int thread, int n_thread)
+{
     struct deal *d = ctx;
     (void)n_thread;
     uint64_t begin, end;
@@ -66,7 +71,8 @@ static void take_all(void *ctx, int thread, int n_thread) {
         for (uint64_t i = begin; i < end; i++) atomic_fetch_add(&d->seen[i], 1);
 }
 
-TEST(everything_is_dealt_once) {
+TEST(everything_is_dealt_once)
+{
     static struct deal d;
     CHECK_OK(lr_pool_new(3, false, &d.pool, &err));
     for (int run = 1; run <= 3; run++) {
@@ -76,12 +82,14 @@ TEST(everything_is_dealt_once) {
     lr_pool_free(d.pool);
 }
 
-static void count(void *ctx, int thread, int n_thread) {
+static void count(void *ctx, int thread, int n_thread)
+{
     (void)thread, (void)n_thread;
     atomic_fetch_add((atomic_int *)ctx, 1);
 }
 
-TEST(sleepers_wake) {
+TEST(sleepers_wake)
+{
     lr_pool *p;
     atomic_int n = 0;
     CHECK_OK(lr_pool_new(2, false, &p, &err));
@@ -93,7 +101,8 @@ TEST(sleepers_wake) {
     lr_pool_free(p);
 }
 
-TEST(an_idle_pool_takes_no_time) {
+TEST(an_idle_pool_takes_no_time)
+{
     lr_pool *p;
     CHECK_OK(lr_pool_new(4, false, &p, &err));
     usleep(20000);
@@ -103,7 +112,8 @@ TEST(an_idle_pool_takes_no_time) {
     lr_pool_free(p);
 }
 
-TEST(pools_do_not_disturb_each_other) {
+TEST(pools_do_not_disturb_each_other)
+{
     for (int i = 0; i < 50; i++) {
         lr_pool *a, *b;
         atomic_int n = 0;
@@ -118,7 +128,8 @@ TEST(pools_do_not_disturb_each_other) {
     lr_pool_free(NULL);
 }
 
-TEST(bad_sizes_and_no_memory_are_errors) {
+TEST(bad_sizes_and_no_memory_are_errors)
+{
     lr_pool *p;
     CHECK_STATUS(lr_pool_new(0, false, &p, &err), LARDER_USAGE);
     CHECK_STATUS(lr_pool_new(100000, false, &p, &err), LARDER_USAGE);
@@ -128,7 +139,8 @@ TEST(bad_sizes_and_no_memory_are_errors) {
 }
 
 /* Two threads on two idle cpus: the figure is printed, and only a gross miss fails, since tests share the machine. */
-TEST(a_barrier_is_cheap) {
+TEST(a_barrier_is_cheap)
+{
     struct rounds r = {.n_round = 20000};
     CHECK_OK(lr_pool_new(2, false, &r.pool, &err));
     double best = 1e9;

@@ -13,7 +13,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void give(const uint8_t *data, size_t n) {
+static void give(const uint8_t *data, size_t n)
+{
     uint8_t *exact = malloc(n ? n : 1);
     if (!exact) exit(1);
     if (n) memcpy(exact, data, n);
@@ -21,7 +22,8 @@ static void give(const uint8_t *data, size_t n) {
     free(exact);
 }
 
-static int replay_file(const char *path, size_t cuts) {
+static int replay_file(const char *path, size_t cuts)
+{
     struct stat s;
     if (stat(path, &s) || !S_ISREG(s.st_mode)) return 0;
     FILE *f = fopen(path, "rb");
@@ -40,7 +42,8 @@ static int replay_file(const char *path, size_t cuts) {
     return 1;
 }
 
-static int replay(const char *folder, size_t cuts) {
+static int replay(const char *folder, size_t cuts)
+{
     DIR *d = opendir(folder);
     int n = 0;
     char path[4096];
@@ -53,7 +56,8 @@ static int replay(const char *folder, size_t cuts) {
     return n;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     if (argc == 2 && !strcmp(argv[1], "--list")) return puts("corpus 120") < 0;
     const char *slash = strrchr(argv[0], '/'), *name = slash ? slash + 1 : argv[0];
     const char *cuts = getenv("LARDER_FUZZ_CUTS"), *folder = getenv("LARDER_FUZZ_CORPUS");
