@@ -29,7 +29,9 @@ FLAGS_debug := -O1 -DLR_CHECK_ALLOC -DLR_WRAP_MALLOC
 FLAGS_asan := -O1 -DLR_CHECK_ALLOC -fno-omit-frame-pointer -fsanitize=address
 FLAGS_ubsan := -O1 -DLR_CHECK_ALLOC -fsanitize=undefined -fno-sanitize-recover=all
 FLAGS_tsan := -O1 -DLR_CHECK_ALLOC -fsanitize=thread
-ifeq ($(filter $(MODE),release debug asan ubsan tsan),)
+# For script/fuzz, with CC=clang: libFuzzer takes the place of the driver that replays corpora.
+FLAGS_fuzz := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
+ifeq ($(filter $(MODE),release debug asan ubsan tsan fuzz),)
 $(error MODE=$(MODE): one of release, debug, asan, ubsan, tsan)
 endif
 FLAGS += $(FLAGS_$(MODE))
@@ -104,7 +106,7 @@ MAIN := $(if $(filter cli,$(LAYERS)),$(wildcard src/cli/main.c))
 EXAMPLES := $(if $(MAIN),$(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)))
 
 TESTS ?= tests/*/*
-SELECTED := $(wildcard $(TESTS))
+SELECTED := $(sort $(wildcard $(TESTS)))
 named = $(strip $(foreach f,$(SELECTED),$(if $(filter $1,$(notdir $f)),$f)))
 TEST_SOURCES := $(call named,test_%.c) $(call named,fuzz_%.c)
 ifneq ($(CROSS),)
@@ -179,10 +181,15 @@ $(BUILD)/larder: $(call archives,$(call order,$(LAYERS)))
 $(BUILD)/examples/%: $(BUILD)/obj/examples/%.c.o $(BUILD)/liblarder.a
 	$(call link,$(LIBRARY))
 
+ifeq ($(MODE),fuzz)
+$(BUILD)/tests/fuzz/%: LINK += -fsanitize=fuzzer
+else
+FUZZ_MAIN := $(BUILD)/obj/tests/fuzz/driver.c.o
+endif
 # A test program links its own layer and what that one uses; tests/<anything else> link everything.
 test_layers = $(if $(filter $1,$(LAYERS)),$(call needs,$1),$(call order,$(filter-out cli,$(LAYERS))))
 define test_rule
-$(BUILD)/tests/$1/%: $(BUILD)/obj/tests/$1/%.c.o $(if $(filter fuzz,$1),$(BUILD)/obj/tests/fuzz/driver.c.o) \
+$(BUILD)/tests/$1/%: $(BUILD)/obj/tests/$1/%.c.o $(if $(filter fuzz,$1),$(FUZZ_MAIN)) \
     $(call archives,$(call test_layers,$1))
 	$$(call link,$(call test_layers,$1))
 endef
