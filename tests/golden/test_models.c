@@ -1,0 +1,98 @@
+/* test_models.c - every architecture, from a folder of the hub to logits, against transformers' own.
+ *
+ * The arithmetic is tests/model/reference.h, in double, so what is tested is the program and the view of the file, not
+ * a backend. Relative error is |a - b| / |b| over all positions. Data: ../shared/golden (random small models).
+ */
+#include "load.h"
+#include "model.h"
+#include "model/reference.h"
+#include "safet.h"
+#include "test.h"
+
+static double relative_error(const double *a, const float *b, uint64_t n)
+{
+    double diff = 0, norm = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        diff += (a[i] - (double)b[i]) * (a[i] - (double)b[i]);
+        norm += (double)b[i] * (double)b[i];
+    }
+    return sqrt(diff / norm);
+}
+
+/* The ids of tensor `ids` must give the logits of tensor `want`, in a session of n_ctx tokens. */
+static void check_logits(const lr_model *m, const safet *golden, const char *ids_name, const char *want_name, uint32_t n_ctx)
+{
+    larder_error err;
+    lr_program p;
+    uint64_t shape[8], n_ids, n;
+    const int32_t *ids = safet_i32(golden, ids_name, shape, &n_ids);
+    const float *want = safet_f32(golden, want_name, shape, &n);
+    CHECK(ids && want);
+    CHECK_EQ_U64(shape[0], n_ids);
+    CHECK_OK(lr_model_program(m, n_ctx, &p, &err));
+    CHECK_EQ_U64(shape[1], p.n_vocab);
+    double *got = reference_run(&p, ids, (uint32_t)n_ids);
+    double e = relative_error(got, want, n);
+    printf("%s: %.2e\n", want_name, e);
+    CHECK(e <= 1e-5);
+    free(got);
+    lr_program_free(&p);
+}
+
+static void open_both(const char *folder, lr_file *f, lr_model *m, safet *golden)
+{
+    larder_error err;
+    char path[4200];
+    snprintf(path, sizeof path, "%s", test_shared(folder));
+    CHECK_OK(lr_load(path, f, &err));
+    CHECK_OK(lr_model_open(f, m, &err));
+    strcat(path, "/golden.safetensors");
+    CHECK(safet_open(path, golden));
+}
+
+static void check_case(const char *folder)
+{
+    lr_file f;
+    lr_model m;
+    safet golden;
+    open_both(folder, &f, &m, &golden);
+    check_logits(&m, &golden, "a.ids", "a.logits", 80);
+    check_logits(&m, &golden, "b.ids", "b.logits", 32);
+    safet_close(&golden);
+    lr_model_close(&m);
+    lr_file_close(&f);
+}
+
+#define CASE(name) \
+    TEST(name) { check_case("golden/" #name); }
+CASE(llama)
+CASE(llama_mha_tied)
+CASE(llama_bias)
+CASE(llama_wide_heads)
+CASE(llama31_rope)
+CASE(llama_yarn)
+CASE(llama_linear)
+CASE(llama_dynamic)
+CASE(mistral_swa)
+CASE(mixtral)
+CASE(qwen2)
+CASE(qwen3)
+CASE(qwen3_moe)
+CASE(gemma2)
+CASE(gemma3)
+CASE(phi3)
+CASE(phi3_longrope)
+CASE(gpt_oss)
+CASE(gpt_oss_mxfp4)
+
+TEST(teller)
+{
+    lr_file f;
+    lr_model m;
+    safet golden;
+    open_both("models/teller-18m", &f, &m, &golden);
+    check_logits(&m, &golden, "ids", "logits", 1024);
+    safet_close(&golden);
+    lr_model_close(&m);
+    lr_file_close(&f);
+}
