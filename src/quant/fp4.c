@@ -72,6 +72,19 @@ static void decode_nvfp4(const uint8_t *src, const uint8_t *aux, float *dst, uin
     }
 }
 
+void lr_mxfp4_from_pairs(const uint8_t *src, const uint8_t *aux, uint8_t *dst, uint64_t n)
+{
+    for (uint64_t b = 0; b < n / 32; b++, src += 16, dst += 17) {
+        uint8_t q[32];
+        for (int j = 0; j < 16; j++) {
+            q[2 * j] = src[j] & 15;
+            q[2 * j + 1] = src[j] >> 4;
+        }
+        dst[0] = aux[b];
+        for (int j = 0; j < 16; j++) dst[1 + j] = (uint8_t)(q[j] | q[j + 16] << 4);
+    }
+}
+
 /* ---------------------------------------------------------------- encode */
 /* The code nearest to v, which is in units of the table. */
 static uint8_t fp4_code(float v)

@@ -33,6 +33,9 @@ void lr_decode_row(uint32_t fmt, const uint8_t *src, const uint8_t *aux, float *
 larder_status lr_encode_row(uint32_t fmt, const float *src, uint8_t *dst, uint64_t n, const float *importance,
                             larder_error *err);
 
+/* MXFP4_PAIRS to MXFP4, n weights: the same numbers in the other order, nothing rounded. */
+void lr_mxfp4_from_pairs(const uint8_t *src, const uint8_t *aux, uint8_t *dst, uint64_t n);
+
 /* Tables that are data of a format; a kernel that decodes it needs the same. Layouts stand in fp4.c and iq.c. */
 extern const int8_t lr_fp4_values[16]; /* E2M1 times two: MXFP4, NVFP4 */
 extern const int8_t lr_iq4_values[16]; /* IQ4_NL, IQ4_XS */

@@ -25,6 +25,10 @@ typedef bool larder_progress_fn(void *user, const larder_progress *progress);
 /* Notes a person should see while the job runs (a fallback format, a retry). May be NULL. */
 typedef void larder_note_fn(void *user, const char *line);
 
+/* What was built in, as lines of text or as JSON: version, instruction sets, formats, architectures, libraries. *out is
+ * allocated (larder_free). */
+larder_status larder_built_in(bool json, char **out, larder_error *err);
+
 /* ---------------------------------------------------------------- the model store (store.c, inspect.c)
  * A model's path from what a person wrote: an existing path stays, "owner/repo:quant" is looked up in the store. */
 larder_status larder_store_path(const char *name, char *out, size_t cap, larder_error *err);
@@ -36,6 +40,47 @@ typedef struct larder_stored {
 /* *out is allocated (larder_free), sorted by name. */
 larder_status larder_store_list(larder_stored **out, size_t *n, larder_error *err);
 larder_status larder_store_remove(const char *name, larder_error *err);
+
+/* ---------------------------------------------------------------- pull (pull.c)
+ * A model into the store. `name`: "owner/repo" or "owner/repo:quant" of a Hugging Face hub, or the http(s) URL of one
+ * GGUF. All parts of a split set are fetched; a repository without GGUF gives its safetensors folder. Without a quant:
+ * the only one, else Q4_K_M if there is one, else the choices are an error. What was begun is resumed; sizes and
+ * SHA-256 are checked; the model appears in the store whole or not at all. The token goes to the endpoint's own host
+ * and to no other. Plain http only to this machine. */
+typedef struct larder_pull_options {
+    const char *revision; /* branch, tag or commit; NULL: main */
+    const char *endpoint; /* NULL: $HF_ENDPOINT, or https://huggingface.co */
+    const char *token;    /* NULL: $HF_TOKEN, or none */
+    uint32_t stall_s;     /* seconds of silence after which a connection is given up and tried again; 0: 30 */
+    uint32_t n_tries;     /* in a row without a byte of progress; 0: 6 */
+    larder_progress_fn *progress; /* bytes; may be NULL */
+    larder_note_fn *note;         /* retries, files that were there already; may be NULL */
+    void *user;                   /* for both */
+} larder_pull_options;
+/* `options` may be NULL. `path` (may be NULL) gets what larder_model_open takes. */
+larder_status larder_pull(const char *name, const larder_pull_options *options, char *path, size_t cap, larder_error *err);
+
+/* ---------------------------------------------------------------- convert, quantize (convert.c)
+ * Any model larder reads (a GGUF, split or not, of any architecture; a safetensors folder of one it knows) to one GGUF
+ * that llama.cpp reads too. Memory: a few chunks of rows, whatever the model's size. */
+typedef struct larder_convert_options {
+    const char *type;   /* one of larder_convert_types, in any case; NULL: matrices keep the format they are in */
+    bool pure;          /* every matrix in the type's base format, instead of the usual mix */
+    bool force;         /* replace an existing output file */
+    uint32_t n_threads; /* 0: one per real core */
+    larder_progress_fn *progress; /* bytes written of the file's size; may be NULL */
+    larder_note_fn *note;         /* every tensor that could not have the format asked for; may be NULL */
+    void *user;                   /* for both */
+} larder_convert_options;
+typedef struct larder_convert_result {
+    uint64_t n_bytes_in, n_bytes_out; /* of tensors; of the file */
+    uint32_t n_tensors, n_encoded, n_fallback;
+} larder_convert_result;
+/* The types, in order, ended by NULL: "F32", "F16", ..., "Q4_K_M". */
+const char *const *larder_convert_types(void);
+/* `out` appears whole or not at all. `result` may be NULL. */
+larder_status larder_convert(const char *in, const char *out, const larder_convert_options *options,
+                             larder_convert_result *result, larder_error *err);
 
 /* ---------------------------------------------------------------- inspect
  * Everything a model file says, as one JSON object: {"file", "keys": {...}, "tensors": [...], "template", "memory"}.

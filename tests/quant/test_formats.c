@@ -215,6 +215,9 @@ TEST(pairs_equal_mxfp4)
         lr_decode_row(LR_FMT_MXFP4, block, NULL, a, 32);
         lr_decode_row(LR_FMT_MXFP4_PAIRS, pairs, block, b, 32);
         CHECK(memcmp(a, b, sizeof a) == 0);
+        uint8_t repacked[17];
+        lr_mxfp4_from_pairs(pairs, block, repacked, 32);
+        CHECK(memcmp(repacked, block, sizeof block) == 0);
     }
 }
 
