@@ -1,0 +1,22 @@
+# shellcheck shell=bash
+# Completion of larder for bash. Verbs and options are asked of the program, so this file never goes stale.
+
+_larder_verbs() { larder --help 2>/dev/null | sed -n '/^verbs:/,/^$/s/^  \([a-z]*\) .*/\1/p'; }
+_larder_options() { larder "$1" --help 2>/dev/null | grep -oE -- '--[a-z][a-z0-9-]+' | sort -u; }
+_larder_models() { larder list 2>/dev/null | grep -oE '^[^ ]+/[^ ]+:[^ ]+'; }
+
+_larder() {
+    local word=${COMP_WORDS[COMP_CWORD]} words
+    if [ "$COMP_CWORD" = 1 ]; then
+        words=$(_larder_verbs)
+    elif [[ $word == -* ]]; then
+        words=$(_larder_options "${COMP_WORDS[1]}")
+    else
+        words=$(_larder_models)
+    fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; [ "$COMP_CWORD" = 1 ] || compgen -f -- "$word")
+    # A model name has a colon in it, which bash takes for the end of a word.
+    declare -F __ltrim_colon_completions >/dev/null && __ltrim_colon_completions "$word"
+    return 0
+}
+complete -o filenames -F _larder larder
