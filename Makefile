@@ -90,7 +90,7 @@ objects = $(patsubst %,$(BUILD)/obj/%.o,$1)
 $(foreach l,$(LAYERS),$(eval OBJECTS_$l := $(call objects,$(call sources,$l))))
 
 ifeq ($(CUDA),1)
-NVCC ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 ifneq ($(NVCC),)
 OBJECTS_backend += $(call objects,$(wildcard src/backend/cuda/*.cu))
 CFLAGS_backend += -DLR_CUDA

@@ -104,24 +104,47 @@ TEST(pages_are_zero_and_aligned_when_large)
     lr_pages_free(NULL, 5);
 }
 
-TEST(an_allocation_where_none_may_be_aborts)
+#ifdef LR_CHECK_ALLOC
+static void ours(void)
 {
-#ifndef LR_CHECK_ALLOC
-    SKIP("only debug and sanitizer builds check this");
-#else
+    void *volatile p = lr_alloc(8);
+    (void)p;
+}
+
+#ifdef LR_WRAP_MALLOC
+static void raw(void)
+{
+    void *volatile p = malloc(8);
+    (void)p;
+}
+#endif
+
+static bool aborts(void (*allocate)(void))
+{
     pid_t pid = fork();
     if (!pid) {
         fclose(stderr);
         lr_no_alloc(true);
         lr_no_alloc(true);
         lr_no_alloc(false); /* calls nest */
-        void *volatile p = lr_alloc(8);
-        (void)p;
+        allocate();
         _exit(0);
     }
     int status;
     CHECK(waitpid(pid, &status, 0) == pid);
-    CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+}
+#endif
+
+TEST(an_allocation_where_none_may_be_aborts)
+{
+#ifndef LR_CHECK_ALLOC
+    SKIP("only debug and sanitizer builds check this");
+#else
+    CHECK(aborts(ours));
+#ifdef LR_WRAP_MALLOC
+    CHECK(aborts(raw));
+#endif
     lr_no_alloc(true);
     lr_no_alloc(false);
     lr_free(lr_alloc(8));
