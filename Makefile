@@ -78,14 +78,16 @@ $(eval ALL_INCLUDES := -Iinclude $(addprefix -Isrc/,$(LAYERS)))
 INCLUDES_backend += -Isrc/backend/cpu -Isrc/backend/cuda
 
 # ---------------------------------------------------------------- sources
-# Kernels named for an instruction set get its flags, and exist on its machines only.
+# Kernels named for an instruction set (mm_avx2.c, mm_avx2_vnni.c) get its flags, and exist on its machines only.
 SIMD_avx2 := -mavx2 -mfma -mf16c
+SIMD_vnni := -mavxvnni
 SIMD_avx512 := $(SIMD_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mavx512bf16 -mavx512vbmi
 SIMD_neon := -march=armv8.2-a+dotprod+i8mm+bf16+fp16
 OTHER := $(if $(filter x86_64 i686,$(ARCH)),neon,$(if $(filter aarch64 arm64,$(ARCH)),avx2 avx512,neon avx2 avx512))
-simd = $(SIMD_$(lastword $(subst _, ,$(basename $(notdir $1)))))
+parts = $(subst _, ,$(basename $(notdir $1)))
+simd = $(if $(filter src/backend/cpu/%,$1),$(foreach w,$(call parts,$1),$(SIMD_$w)))
 
-sources = $(filter-out $(foreach i,$(OTHER),%_$i.c),$(wildcard src/$1/*.c src/$1/cpu/*.c))
+sources = $(foreach f,$(wildcard src/$1/*.c src/$1/cpu/*.c),$(if $(filter $(OTHER),$(call parts,$f)),,$f))
 objects = $(patsubst %,$(BUILD)/obj/%.o,$1)
 $(foreach l,$(LAYERS),$(eval OBJECTS_$l := $(call objects,$(call sources,$l))))
 

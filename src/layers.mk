@@ -16,5 +16,5 @@ USES_cli := tools
 PKGS_base := hwloc
 PKGS_load := jansson yajl
 PKGS_text := libpcre2-8 libutf8proc jansson yajl
-PKGS_tools := jansson libcurl
+PKGS_tools := jansson libcurl libpcre2-8 libutf8proc
 PKGS_cli := jansson libedit
