@@ -65,10 +65,14 @@ typedef struct lr_backend {
     uint64_t (*step_bytes)(const lr_exec *x, const lr_batch *b);
     void (*profile)(lr_exec *x, bool on);
     uint32_t (*profile_read)(lr_exec *x, lr_op_time *out, uint32_t cap);
-    /* Value dump for debugging and golden tests: after a step, copies value v's rows as they were when last written,
-     * if the exec was opened with LARDER_KEEP_VALUES semantics; may be NULL. */
 } lr_backend;
 
 extern const lr_backend lr_backend_cpu;
+
+/* ---- what one core of this machine can do, measured now (peak.c) */
+/* Operations a second of int8, bf16 or f32 multiply-adds (each counts two); 0: it has no such unit. About 0.1 s. */
+double lr_cpu_peak(larder_act kind);
+/* Reads n bytes (a multiple of 1024) as fast as a core can; the result only keeps the compiler honest. */
+uint64_t lr_cpu_read(const void *p, size_t n);
 
 #endif

@@ -1,0 +1,339 @@
+/* chat.c - `larder chat`: a conversation in the terminal. The whole conversation is rendered anew each turn; the
+ * engine's prefix cache makes that cost only the new part. */
+#include "cli.h"
+
+#include <editline/readline.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct chat {
+    cli_model m;
+    json_t *messages;
+    char *answer;
+    size_t n, cap;
+    larder_finish finish;
+    char error[500];
+    cli_prefill_state prefill;
+    larder_timing timing;
+    larder_plan plan;
+    bool answered;
+} chat;
+
+static bool on_event(void *user, larder_request *r, const larder_event *ev)
+{
+    chat *c = user;
+    (void)r;
+    if (ev->kind == LARDER_EVENT_PREFILL) return cli_prefill(&c->prefill, ev);
+    if (ev->n_text) {
+        if (c->n + ev->n_text + 1 > c->cap) {
+            char *p = realloc(c->answer, (c->n + ev->n_text + 1) * 2);
+            if (!p) return false;
+            c->answer = p;
+            c->cap = (c->n + ev->n_text + 1) * 2;
+        }
+        memcpy(c->answer + c->n, ev->text, ev->n_text);
+        c->n += ev->n_text;
+        cli_put(stdout, ev->text, ev->n_text);
+        fflush(stdout);
+    }
+    if (ev->kind == LARDER_EVENT_DONE) {
+        c->finish = ev->finish;
+        if (ev->error) snprintf(c->error, sizeof c->error, "%s", ev->error);
+    }
+    return !cli_interrupted();
+}
+
+static larder_status run_request(chat *c, const int32_t *ids, size_t n_ids, larder_error *err)
+{
+    larder_request *r = NULL;
+    c->n = 0;
+    c->finish = LARDER_FINISH_NONE;
+    c->m.request.ids = ids;
+    c->m.request.n_ids = n_ids;
+    c->m.request.on_event = on_event;
+    c->m.request.user = c;
+    cli_clear_interrupt();
+    larder_status st = larder_submit(c->m.e, &c->m.request, &r, err);
+    if (!st) st = larder_wait(c->m.e, r, err);
+    if (!st) larder_request_get_timing(r, &c->timing);
+    larder_request_free(r);
+    return st;
+}
+
+/* Answers the conversation as it stands and appends the answer to it. */
+static bool answer(chat *c)
+{
+    larder_error err = {0};
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    json_t *request = json_pack("{s:O,s:b}", "messages", c->messages, "add_generation_prompt", 1);
+    char *json = json_dumps(request, JSON_COMPACT);
+    larder_status st = larder_chat_render(c->m.model, json, &ids, &n_ids, NULL, &err);
+    free(json);
+    json_decref(request);
+    if (!st) st = run_request(c, ids, n_ids, &err);
+    larder_free(ids);
+    if (st) {
+        cli_error("chat", &err);
+        return false;
+    }
+    c->answered = true;
+    json_array_append_new(c->messages, json_pack("{s:s,s:s%}", "role", "assistant", "content", c->n ? c->answer : "", c->n));
+    fputs(c->finish == LARDER_FINISH_CANCELLED ? " [stopped]\n" : "\n", stdout);
+    if (c->finish == LARDER_FINISH_LENGTH) cli_note("[the context of %u tokens or --max-tokens was reached; /clear starts anew]", c->plan.n_ctx);
+    return true;
+}
+
+static const char *last_role(const chat *c)
+{
+    size_t n = json_array_size(c->messages);
+    return n ? json_string_value(json_object_get(json_array_get(c->messages, n - 1), "role")) : "";
+}
+
+static void drop_last(chat *c)
+{
+    json_array_remove(c->messages, json_array_size(c->messages) - 1);
+}
+
+static void say(chat *c, const char *text)
+{
+    json_t *message = json_pack("{s:s,s:s}", "role", "user", "content", text);
+    if (!message) {
+        cli_note("that is not UTF-8 text");
+        return;
+    }
+    json_array_append_new(c->messages, message);
+    if (!answer(c)) drop_last(c);
+}
+
+/* ---------------------------------------------------------------- commands */
+static void do_help(chat *c, const char *rest)
+{
+    (void)c, (void)rest;
+    puts("/help              this text\n"
+         "/system TEXT       set the system message (empty: remove it) and start anew\n"
+         "/regenerate        answer the last message again\n"
+         "/clear             forget the conversation\n"
+         "/save FILE         write the conversation (JSON)\n"
+         "/load FILE         read one back\n"
+         "/stats             speed and memory of the last answer\n"
+         "/exit              leave (or Ctrl-D)\n"
+         "\"\"\" begins and ends a message of several lines; a line that ends in \\ goes on. Ctrl-C stops an answer.");
+}
+
+static void forget(chat *c, const char *system)
+{
+    json_array_clear(c->messages);
+    if (system && *system) json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+}
+
+static void do_system(chat *c, const char *rest)
+{
+    forget(c, rest);
+    puts(*rest ? "[system message set]" : "[no system message]");
+}
+
+static void do_clear(chat *c, const char *rest)
+{
+    (void)rest;
+    json_t *first = json_array_get(c->messages, 0);
+    bool system = first && !strcmp(json_string_value(json_object_get(first, "role")), "system");
+    while (json_array_size(c->messages) > (system ? 1u : 0u)) drop_last(c);
+    puts("[forgotten]");
+}
+
+static void do_regenerate(chat *c, const char *rest)
+{
+    (void)rest;
+    if (strcmp(last_role(c), "assistant")) {
+        puts("[there is no answer to make again]");
+        return;
+    }
+    json_t *old = json_incref(json_array_get(c->messages, json_array_size(c->messages) - 1));
+    drop_last(c);
+    c->m.request.sampling.seed++;
+    if (!answer(c)) json_array_append(c->messages, old);
+    json_decref(old);
+}
+
+static void do_save(chat *c, const char *rest)
+{
+    if (!*rest) puts("[/save needs a file name]");
+    else if (json_dump_file(c->messages, rest, JSON_INDENT(2))) printf("[could not write %s]\n", rest);
+    else printf("[%zu messages saved to %s]\n", json_array_size(c->messages), rest);
+}
+
+static bool is_conversation(const json_t *list)
+{
+    size_t i;
+    json_t *m;
+    if (!json_is_array(list)) return false;
+    json_array_foreach((json_t *)list, i, m)
+    {
+        if (!json_is_string(json_object_get(m, "role")) || !json_is_string(json_object_get(m, "content"))) return false;
+    }
+    return true;
+}
+
+static void do_load(chat *c, const char *rest)
+{
+    json_error_t bad;
+    json_t *list = *rest ? json_load_file(rest, 0, &bad) : NULL;
+    if (!*rest) puts("[/load needs a file name]");
+    else if (!list) printf("[could not read %s: %s]\n", rest, bad.text);
+    else if (!is_conversation(list)) printf("[%s is not a conversation: a list of {\"role\", \"content\"}]\n", rest);
+    else {
+        json_decref(c->messages);
+        c->messages = json_incref(list);
+        printf("[%zu messages loaded]\n", json_array_size(list));
+    }
+    json_decref(list);
+}
+
+static void do_stats(chat *c, const char *rest)
+{
+    (void)rest;
+    if (c->answered) cli_stats(stdout, &c->timing, &c->plan);
+    else puts("[nothing was answered yet]");
+}
+
+static const struct {
+    const char *name;
+    void (*run)(chat *c, const char *rest);
+} commands[] = {{"help", do_help}, {"system", do_system}, {"clear", do_clear}, {"regenerate", do_regenerate},
+                {"save", do_save}, {"load", do_load},     {"stats", do_stats}};
+
+/* false: leave. */
+static bool command(chat *c, const char *line)
+{
+    size_t n = strcspn(line, " ");
+    const char *rest = line + n + strspn(line + n, " ");
+    if (n == 4 && (!strncmp(line, "exit", 4) || !strncmp(line, "quit", 4))) return false;
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strlen(commands[i].name) != n || strncmp(commands[i].name, line, n)) continue;
+        commands[i].run(c, rest);
+        return true;
+    }
+    printf("[there is no /%.*s; /help lists what there is]\n", (int)n, line);
+    return true;
+}
+
+/* ---------------------------------------------------------------- reading */
+static char *append(char *text, const char *line)
+{
+    size_t a = text ? strlen(text) : 0, b = strlen(line);
+    char *p = realloc(text, a + b + 2);
+    if (!p) return text;
+    if (a) p[a++] = '\n';
+    memcpy(p + a, line, b + 1);
+    return p;
+}
+
+/* A message: one line, lines that end in a backslash joined, or everything between two """. NULL at the end. */
+static char *read_message(void)
+{
+    char *text = NULL;
+    bool quoted = false;
+    for (;;) {
+        char *line = readline(text || quoted ? ". " : "> ");
+        if (!line) return text;
+        size_t n = strlen(line);
+        bool more = quoted;
+        if (!text && !quoted && !strncmp(line, "\"\"\"", 3)) {
+            quoted = more = true;
+            memmove(line, line + 3, n - 2);
+            n -= 3;
+        }
+        if (quoted && n >= 3 && !strcmp(line + n - 3, "\"\"\"")) {
+            line[n - 3] = 0;
+            more = false;
+        } else if (!quoted && n && line[n - 1] == '\\') {
+            line[n - 1] = 0;
+            more = true;
+        }
+        if (*line || !quoted || text) text = append(text, line);
+        free(line);
+        if (!more) return text ? text : calloc(1, 1);
+    }
+}
+
+static void history_path(char *out, size_t cap)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && *state) snprintf(out, cap, "%s/larder", state);
+    else snprintf(out, cap, "%s/.local/state/larder", home ? home : ".");
+    for (char *p = out + 1; (p = strchr(p, '/')); p++) {
+        *p = 0;
+        mkdir(out, 0700);
+        *p = '/';
+    }
+    mkdir(out, 0700);
+    strncat(out, "/chat_history", cap - strlen(out) - 1);
+}
+
+static void talk(chat *c)
+{
+    char history[4096];
+    bool person = isatty(STDIN_FILENO);
+    rl_readline_name = "larder";
+    history_path(history, sizeof history);
+    if (person) {
+        using_history();
+        stifle_history(1000);
+        read_history(history);
+    }
+    for (bool go = true; go;) {
+        cli_clear_interrupt();
+        char *text = read_message();
+        if (!text) break;
+        if (*text && person) add_history(text);
+        if (*text == '/') go = command(c, text + 1);
+        else if (*text) say(c, text);
+        free(text);
+    }
+    if (person) {
+        write_history(history);
+        chmod(history, 0600);
+        putchar('\n');
+    }
+}
+
+int verb_chat(int argc, char **argv)
+{
+    static chat c;
+    const char *system = NULL;
+    cli_model_init(&c.m);
+    arg_table t = {
+        .verb = "chat", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
+        .about = "Talks with a model in the terminal. /help there lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.",
+        .examples = "  larder chat model.gguf --system \"You are brief.\""};
+    const arg own[] = {{"system", 0, ARG_STR, &system, "TEXT", "the system message", 0}};
+    arg_add(&t, own, 1);
+    cli_sampling_args(&t, &c.m);
+    cli_engine_args(&t, &c.m);
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+    cli_catch_interrupt(false);
+    status = cli_model_open("chat", &c.m, argv[first]);
+    larder_model_info info = {0};
+    if (!status) larder_model_get_info(c.m.model, &info);
+    if (!status && !info.has_template) {
+        fprintf(stderr, "larder chat: this model has no chat template; use larder run --raw to continue a text\n");
+        status = EXIT_FAILED;
+    }
+    if (!status) status = cli_engine_open("chat", &c.m, true);
+    if (!status) {
+        larder_engine_get_plan(c.m.e, &c.plan);
+        c.messages = json_array();
+        forget(&c, system);
+        if (isatty(STDIN_FILENO)) puts("/help lists the commands.");
+        talk(&c);
+    }
+    json_decref(c.messages);
+    free(c.answer);
+    cli_model_close(&c.m);
+    return status;
+}

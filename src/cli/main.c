@@ -1,0 +1,84 @@
+/* main.c - finds the verb. */
+#include "cli.h"
+
+#include <locale.h>
+#include <string.h>
+
+static const struct {
+    const char *name, *text;
+    int (*run)(int argc, char **argv);
+} verbs[] = {
+#define X(name, text) {#name, text, verb_##name},
+    CLI_VERBS(X)
+#undef X
+};
+#define N_VERBS (sizeof verbs / sizeof verbs[0])
+
+static void help(FILE *f)
+{
+    fprintf(f, "larder %s: run language models at the speed of this machine's memory.\n\n"
+               "usage: larder VERB [options] ...      larder VERB --help\n\nverbs:\n", larder_version());
+    for (size_t i = 0; i < N_VERBS; i++) fprintf(f, "  %-12s %s\n", verbs[i].name, verbs[i].text);
+    fprintf(f, "\nA MODEL is a .gguf file, a folder of safetensors, or owner/repo:quant from the store (larder list).\n\n"
+               "  larder chat model.gguf\n"
+               "  larder run model.gguf \"Write a haiku about pantries.\"\n"
+               "  larder pull owner/repo:Q4_K_M\n");
+}
+
+/* Letters that differ, added or missing: for "did you mean". */
+static size_t distance(const char *a, const char *b)
+{
+    size_t row[64], n = strlen(b);
+    if (n > 62) return 99;
+    for (size_t j = 0; j <= n; j++) row[j] = j;
+    for (size_t i = 1; *a; a++, i++) {
+        size_t diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            size_t best = diagonal + (*a != b[j - 1]);
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
+
+static int unknown(const char *name)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < N_VERBS; i++)
+        if (distance(name, verbs[i].name) < distance(name, verbs[best].name)) best = i;
+    if (distance(name, verbs[best].name) <= 2)
+        fprintf(stderr, "larder: there is no verb '%s'; did you mean '%s'?\n", name, verbs[best].name);
+    else fprintf(stderr, "larder: there is no verb '%s' (see larder --help)\n", name);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    if (argc < 2) {
+        help(stderr);
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (!strcmp(name, "--version") || !strcmp(name, "-V")) name = "version";
+    char *ask[] = {argv[0], "--help", NULL};
+    if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
+        if (argc < 3) {
+            help(stdout);
+            return EXIT_OK;
+        }
+        name = argv[2];
+        argc = 2;
+        argv = ask;
+    } else {
+        argc--;
+        argv++;
+    }
+    for (size_t i = 0; i < N_VERBS; i++)
+        if (!strcmp(name, verbs[i].name)) return verbs[i].run(argc, argv);
+    return unknown(name);
+}

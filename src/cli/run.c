@@ -1,0 +1,169 @@
+/* run.c - `larder run`: one prompt in, one answer out. */
+#include "cli.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+typedef struct answer {
+    FILE *out; /* where text goes as it comes; NULL: nowhere */
+    char *text;
+    size_t n, cap;
+    json_t *ids;
+    larder_finish finish;
+    char error[500];
+    cli_prefill_state prefill;
+} answer;
+
+static bool on_event(void *user, larder_request *r, const larder_event *ev)
+{
+    answer *a = user;
+    (void)r;
+    if (ev->kind == LARDER_EVENT_PREFILL) return cli_prefill(&a->prefill, ev);
+    if (ev->kind == LARDER_EVENT_TOKEN && a->ids) json_array_append_new(a->ids, json_integer(ev->token));
+    if (a->out && ev->n_text) {
+        cli_put(a->out, ev->text, ev->n_text);
+        fflush(a->out);
+    }
+    if (!a->out && ev->n_text) {
+        if (a->n + ev->n_text + 1 > a->cap) {
+            char *p = realloc(a->text, a->cap = (a->n + ev->n_text + 1) * 2);
+            if (!p) return false;
+            a->text = p;
+        }
+        memcpy(a->text + a->n, ev->text, ev->n_text);
+        a->n += ev->n_text;
+    }
+    if (ev->kind == LARDER_EVENT_DONE) {
+        a->finish = ev->finish;
+        if (ev->error) snprintf(a->error, sizeof a->error, "%s", ev->error);
+    }
+    return !cli_interrupted();
+}
+
+static char *join(char **words, int n)
+{
+    size_t len = 1;
+    for (int i = 0; i < n; i++) len += strlen(words[i]) + 1;
+    char *p = calloc(1, len);
+    for (int i = 0; p && i < n; i++) {
+        if (i) strcat(p, " ");
+        strcat(p, words[i]);
+    }
+    return p;
+}
+
+/* The prompt's tokens: the model's template around it, or, raw or without a template, the text itself. */
+static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, const char *system, bool raw, int32_t **ids,
+                                size_t *n_ids, larder_error *err)
+{
+    larder_model_info info;
+    larder_model_get_info(m->model, &info);
+    if (raw || !info.has_template) return larder_tokenize(m->model, text, n, LARDER_TEXT_SPECIAL, ids, n_ids, err);
+    json_t *messages = json_array();
+    if (system) json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    json_t *content = json_stringn(text, n);
+    if (!content) {
+        json_decref(messages);
+        snprintf(err->message, sizeof err->message, "the prompt is not UTF-8; --raw takes any bytes");
+        return err->code = LARDER_USAGE;
+    }
+    json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "user", "content", content));
+    json_t *request = json_pack("{s:o,s:b}", "messages", messages, "add_generation_prompt", 1);
+    char *json = json_dumps(request, JSON_COMPACT);
+    larder_status st = larder_chat_render(m->model, json, ids, n_ids, NULL, err);
+    free(json);
+    json_decref(request);
+    return st;
+}
+
+static const char *finish_name(larder_finish f)
+{
+    static const char *const names[] = {"none", "eos", "stop", "length", "cancelled", "error"};
+    return names[f];
+}
+
+static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, bool json)
+{
+    larder_error err = {0};
+    larder_request *r = NULL;
+    larder_timing t;
+    larder_plan plan;
+    answer a = {.out = json ? NULL : stdout, .ids = json ? json_array() : NULL};
+    m->request.ids = ids;
+    m->request.n_ids = n_ids;
+    m->request.on_event = on_event;
+    m->request.user = &a;
+    larder_status st = larder_submit(m->e, &m->request, &r, &err);
+    if (!st) st = larder_wait(m->e, r, &err);
+    if (st) {
+        larder_request_free(r);
+        json_decref(a.ids);
+        free(a.text);
+        return cli_fail("run", &err);
+    }
+    larder_request_get_timing(r, &t);
+    larder_engine_get_plan(m->e, &plan);
+    if (json) {
+        json_t *o = json_pack("{s:s%,s:o,s:s,s:I,s:o}", "text", a.text ? a.text : "", a.n, "ids", a.ids, "finish",
+                              finish_name(a.finish), "seed", (json_int_t)m->sampling.seed, "stats", cli_stats_json(&t, &plan));
+        if (!o) fprintf(stderr, "larder run: the answer could not be written as JSON\n");
+        else json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)), putchar('\n');
+        json_decref(o);
+    } else {
+        putchar('\n');
+        fflush(stdout);
+        if (stats) cli_stats(stderr, &t, &plan);
+        else if (isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
+    }
+    larder_request_free(r);
+    free(a.text);
+    if (a.finish == LARDER_FINISH_CANCELLED) return EXIT_INTERRUPTED;
+    return EXIT_OK;
+}
+
+int verb_run(int argc, char **argv)
+{
+    cli_model m;
+    bool stats = false, json = false, raw = false, quiet = false;
+    const char *system = NULL, *file = NULL;
+    cli_model_init(&m);
+    arg_table t = {
+        .verb = "run", .usage = "MODEL [PROMPT ...] [options]", .min_words = 1, .max_words = -1,
+        .about = "Answers a prompt on standard output as it is made. The prompt is the words after the model, or a file, or\n"
+                 "standard input. It is put into the model's chat template; --raw continues the text as it stands.",
+        .examples = "  larder run model.gguf \"Why is the sky blue?\" --temp 0\n"
+                    "  larder run model.gguf --system \"Answer in French.\" < question.txt\n"
+                    "  larder run model.gguf --raw \"Once upon a time\" -n 100 --stats"};
+    const arg own[] = {
+        {"system", 0, ARG_STR, &system, "TEXT", "the system message", 0},
+        {"file", 'f', ARG_STR, &file, "FILE", "read the prompt from a file", 0},
+        {"raw", 0, ARG_FLAG, &raw, NULL, "no chat template", 0},
+        {"stats", 0, ARG_FLAG, &stats, NULL, "afterwards: speed, and memory beside the plan", 0},
+        {"json", 0, ARG_FLAG, &json, NULL, "the answer, its tokens and figures as one JSON object", 0},
+        {"quiet", 'q', ARG_FLAG, &quiet, NULL, "nothing on standard error unless it fails", 0},
+    };
+    arg_add(&t, own, sizeof own / sizeof *own);
+    cli_sampling_args(&t, &m);
+    cli_engine_args(&t, &m);
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+
+    larder_error err = {0};
+    int32_t *ids = NULL;
+    size_t n_ids = 0, n = 0;
+    cli_catch_interrupt(true);
+    if (!file && argc - first == 1 && isatty(STDIN_FILENO)) cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
+    char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1) : cli_read_all("run", file ? file : "-", 256u << 20, &n);
+    if (!text) return EXIT_FAILED;
+    if (argc - first > 1) n = strlen(text);
+    status = cli_model_open("run", &m, argv[first]);
+    if (!status && prompt_ids(&m, text, n, system, raw, &ids, &n_ids, &err)) status = cli_fail("run", &err);
+    if (!status) status = cli_engine_open("run", &m, !quiet && !json && (stats || isatty(STDERR_FILENO)));
+    if (!status) status = generate(&m, ids, n_ids, stats && !quiet, json);
+    larder_free(ids);
+    free(text);
+    cli_model_close(&m);
+    return status;
+}

@@ -1,0 +1,175 @@
+/* term.c - messages, progress and interrupts. */
+#include "cli.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t interrupted;
+static bool progress_shown, leaves_on_second;
+
+void cli_error(const char *verb, const larder_error *err)
+{
+    cli_progress_end();
+    fprintf(stderr, "larder %s: %s\n", verb, err->message[0] ? err->message : larder_status_text(err->code));
+}
+
+int cli_fail(const char *verb, const larder_error *err)
+{
+    if (err->code == LARDER_CANCELLED) {
+        cli_progress_end();
+        return EXIT_INTERRUPTED;
+    }
+    cli_error(verb, err);
+    return err->code == LARDER_USAGE ? EXIT_USAGE : EXIT_FAILED;
+}
+
+void cli_note(const char *fmt, ...)
+{
+    va_list ap;
+    cli_progress_end();
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+}
+
+static void on_interrupt(int sig)
+{
+    if (interrupted && (leaves_on_second || sig == SIGTERM)) _exit(EXIT_INTERRUPTED);
+    interrupted = 1;
+}
+
+void cli_catch_interrupt(bool second_leaves)
+{
+    leaves_on_second = second_leaves;
+    struct sigaction sa = {.sa_handler = on_interrupt};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+}
+
+bool cli_interrupted(void)
+{
+    return interrupted;
+}
+
+void cli_clear_interrupt(void)
+{
+    interrupted = 0;
+}
+
+const char *cli_bytes(uint64_t n, char out[24])
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double v = (double)n;
+    int u = 0;
+    while (v >= 1000 && u < 4) v /= 1024, u++;
+    snprintf(out, 24, u && v < 99.5 ? "%.1f %s" : "%.0f %s", v, units[u]);
+    return out;
+}
+
+static const char *left_text(double s, char out[24])
+{
+    if (s < 0) return "";
+    if (s < 90) snprintf(out, 24, ", %.0f s left", s);
+    else if (s < 5400) snprintf(out, 24, ", %.0f min left", s / 60);
+    else snprintf(out, 24, ", %.1f h left", s / 3600);
+    return out;
+}
+
+bool cli_progress(void *unit, const larder_progress *p)
+{
+    if (interrupted) return false;
+    if (!isatty(STDERR_FILENO)) return true;
+    struct winsize w = {.ws_col = 80};
+    ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
+    double share = p->n_total ? (double)p->n_done / (double)p->n_total : 0;
+    char bar[21], rate[24], left[24], line[256];
+    for (int i = 0; i < 20; i++) bar[i] = share * 20 > i ? '#' : '.';
+    bar[20] = 0;
+    if (!strcmp(unit ? unit : "", "B")) cli_bytes((uint64_t)p->rate, rate);
+    else snprintf(rate, sizeof rate, "%.0f %s", p->rate, unit ? (const char *)unit : "");
+    int name = w.ws_col > 70 ? w.ws_col - 62 : 8;
+    snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100, rate,
+             left_text(p->left_s, left));
+    fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, line);
+    fflush(stderr);
+    progress_shown = true;
+    return true;
+}
+
+bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    double now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    if (ev->n_done >= ev->n_total) {
+        cli_progress_end();
+        *s = (cli_prefill_state){0};
+        return !interrupted;
+    }
+    if (s->since == 0) *s = (cli_prefill_state){now, ev->n_done}; /* how long this chunk took is not known: start here */
+    double rate = now > s->since ? (ev->n_done - s->n_before) / (now - s->since) : 0;
+    larder_progress p = {"reading the prompt", ev->n_done, ev->n_total, rate, rate > 0 ? (ev->n_total - ev->n_done) / rate : -1};
+    return cli_progress("tok", &p);
+}
+
+void cli_progress_end(void)
+{
+    if (!progress_shown) return;
+    fputs("\r\033[K", stderr);
+    fflush(stderr);
+    progress_shown = false;
+}
+
+void cli_put(FILE *f, const char *text, size_t n)
+{
+    if (!isatty(fileno(f))) {
+        fwrite(text, 1, n, f);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0; /* U+0080 to U+009F */
+        if (c1) i++;
+        else if ((c >= 0x20 && c != 0x7f) || c == '\n' || c == '\t') fputc(c, f);
+    }
+}
+
+char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
+{
+    FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
+    char *p = NULL;
+    size_t cap = 0, got = 0;
+    if (!f) {
+        fprintf(stderr, "larder %s: cannot open %s: %s\n", verb, path, strerror(errno));
+        return NULL;
+    }
+    for (;;) {
+        if (got + 1 >= cap) {
+            cap = cap ? cap * 2 : 65536;
+            char *q = realloc(p, cap);
+            if (!q) break;
+            p = q;
+        }
+        size_t k = fread(p + got, 1, cap - got - 1, f);
+        got += k;
+        if (!k || got > max) break;
+    }
+    bool bad = ferror(f) || got > max || !p;
+    if (f != stdin) fclose(f);
+    if (bad) {
+        fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
+        free(p);
+        return NULL;
+    }
+    p[got] = 0;
+    *n = got;
+    return p;
+}

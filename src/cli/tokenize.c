@@ -1,0 +1,115 @@
+/* tokenize.c - `larder tokenize`, `detokenize`, `template`: text in, text out, no weights. */
+#include "cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define MAX_INPUT ((size_t)256 << 20)
+
+static int open_input(const char *verb, const char *path, larder_text **text, char **input, size_t *n)
+{
+    larder_error err = {0};
+    if (larder_text_open(path, text, &err)) return cli_fail(verb, &err);
+    *input = cli_read_all(verb, "-", MAX_INPUT, n);
+    return *input ? 0 : EXIT_FAILED;
+}
+
+static int print_result(const char *verb, larder_status st, char *out, size_t n, const larder_error *err)
+{
+    if (st) return cli_fail(verb, err);
+    fwrite(out, 1, n, stdout);
+    larder_free(out);
+    return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+}
+
+int verb_tokenize(int argc, char **argv)
+{
+    bool plain = false, special = false;
+    arg_table t = {
+        .verb = "tokenize", .usage = "MODEL|tokenizer.json|DIR [options] < strings.json", .min_words = 1, .max_words = 1,
+        .about = "Reads a JSON array of strings on standard input and writes a JSON array of id arrays.",
+        .examples = "  echo '[\"Hello, world\"]' | larder tokenize model.gguf"};
+    const arg own[] = {
+        {"plain", 0, ARG_FLAG, &plain, NULL, "text only: added tokens inside it are not recognised", 0},
+        {"special", 0, ARG_FLAG, &special, NULL, "add the tokens the tokenizer adds at the ends", 0},
+    };
+    arg_add(&t, own, 2);
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+    larder_text *text = NULL;
+    larder_error err = {0};
+    char *in = NULL, *out = NULL;
+    size_t n;
+    status = open_input("tokenize", argv[first], &text, &in, &n);
+    if (!status) {
+        larder_status st = larder_text_tokenize(text, in, !plain, special, &out, &err);
+        status = print_result("tokenize", st, out, out ? strlen(out) : 0, &err);
+        if (!status) putchar('\n');
+    }
+    free(in);
+    larder_text_free(text);
+    return status;
+}
+
+int verb_detokenize(int argc, char **argv)
+{
+    arg_table t = {.verb = "detokenize", .usage = "MODEL|tokenizer.json|DIR < ids.json", .min_words = 1, .max_words = 1,
+                   .about = "Reads a JSON array of id arrays on standard input and writes a JSON array of strings."};
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+    larder_text *text = NULL;
+    larder_error err = {0};
+    char *in = NULL, *out = NULL;
+    size_t n;
+    status = open_input("detokenize", argv[first], &text, &in, &n);
+    if (!status) {
+        larder_status st = larder_text_detokenize(text, in, &out, &err);
+        status = print_result("detokenize", st, out, out ? strlen(out) : 0, &err);
+        if (!status) putchar('\n');
+    }
+    free(in);
+    larder_text_free(text);
+    return status;
+}
+
+/* "2026-11-20", "2026-11-20T09:30:00" or seconds since 1970, as UTC. */
+static bool set_now(void *to, const char *v)
+{
+    struct tm tm = {0};
+    char *end;
+    if (strlen(v) > 4 && v[4] == '-') {
+        const char *rest = strptime(v, "%Y-%m-%d", &tm);
+        if (rest && *rest == 'T') rest = strptime(rest, "T%H:%M:%S", &tm);
+        if (!rest || *rest) return false;
+        *(int64_t *)to = (int64_t)timegm(&tm);
+        return true;
+    }
+    *(int64_t *)to = strtoll(v, &end, 10);
+    return end != v && !*end;
+}
+
+int verb_template(int argc, char **argv)
+{
+    int64_t now = (int64_t)time(NULL);
+    arg_table t = {
+        .verb = "template", .usage = "MODEL|DIR [options] < request.json", .min_words = 1, .max_words = 1,
+        .about = "Renders the model's chat template. Standard input: {\"messages\": [...], \"tools\": [...],\n"
+                 "\"add_generation_prompt\": true, ...}; standard output: the text, byte for byte."};
+    const arg own[] = {{"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now}};
+    arg_add(&t, own, 1);
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+    larder_text *text = NULL;
+    larder_error err = {0};
+    char *in = NULL, *out = NULL;
+    size_t n = 0;
+    status = open_input("template", argv[first], &text, &in, &n);
+    if (!status) {
+        larder_status st = larder_text_template(text, in, now, &out, &n, &err);
+        status = print_result("template", st, out, n, &err);
+    }
+    free(in);
+    larder_text_free(text);
+    return status;
+}
