@@ -56,10 +56,7 @@ static const lr_tensor *find(const lr_build *b, uint32_t layer, const char *name
     return lr_file_tensor(&b->m->view, lr_str_of(tensor_name(layer, name).s));
 }
 
-bool lr_has(const lr_build *b, const char *name)
-{
-    return find(b, b->p->layer, name) != NULL;
-}
+bool lr_has(const lr_build *b, const char *name) { return find(b, b->p->layer, name) != NULL; }
 
 static const lr_tensor *missing(lr_build *b, uint32_t layer, const char *name)
 {
@@ -82,10 +79,7 @@ static const lr_tensor *take(lr_build *b, const char *name)
     return NULL;
 }
 
-const lr_tensor *lr_tensor_opt(lr_build *b, const char *name)
-{
-    return take(b, name);
-}
+const lr_tensor *lr_tensor_opt(lr_build *b, const char *name) { return take(b, name); }
 
 static bool fits(lr_build *b, const lr_tensor *t, uint64_t ne0, uint64_t ne1, uint64_t ne2)
 {
@@ -124,15 +118,9 @@ uint16_t lr_mat(lr_build *b, const char *name, uint64_t n_in, uint64_t n_out)
     return use(b, name, n_in, n_out, 1, 0);
 }
 
-uint16_t lr_vec(lr_build *b, const char *name, uint64_t n)
-{
-    return use(b, name, n, 1, 1, 0);
-}
+uint16_t lr_vec(lr_build *b, const char *name, uint64_t n) { return use(b, name, n, 1, 1, 0); }
 
-uint16_t lr_vec_opt(lr_build *b, const char *name, uint64_t n)
-{
-    return use_opt(b, name, n, 1);
-}
+uint16_t lr_vec_opt(lr_build *b, const char *name, uint64_t n) { return use_opt(b, name, n, 1); }
 
 uint16_t lr_rows_of(lr_build *b, const char *name, uint64_t n_in, uint64_t n_rows, uint64_t first, uint64_t n_out)
 {
@@ -169,10 +157,7 @@ static name_buf with(const char *name, const char *suffix)
     return n;
 }
 
-static uint32_t width_of(const lr_build *b, lr_val x)
-{
-    return x < b->p->n_values ? b->p->values[x].width : 0;
-}
+static uint32_t width_of(const lr_build *b, lr_val x) { return x < b->p->n_values ? b->p->values[x].width : 0; }
 
 /* What a norm's weights still lack, as the file holds them. */
 static float norm_add(const lr_build *b)

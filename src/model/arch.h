@@ -9,11 +9,11 @@
 #include "model.h"
 
 enum {
-    LR_ARCH_QK_PERMUTED = 1,      /* GGUF holds the rows of q and k so that RoPE turns neighbours; the hub, halves */
-    LR_ARCH_NORM_PLUS_ONE = 2,    /* the hub holds norm weights as w - 1; GGUF as w */
-    LR_ARCH_QK_NORM = 4,          /* every head of q and k is normed before RoPE */
-    LR_ARCH_YARN_EXACT = 8,       /* YaRN's borders are not rounded to whole dimensions */
-    LR_ARCH_WINDOW_OPT_IN = 16,   /* the hub's sliding_window counts only with use_sliding_window */
+    LR_ARCH_QK_PERMUTED = 1,    /* GGUF holds the rows of q and k so that RoPE turns neighbours; the hub, halves */
+    LR_ARCH_NORM_PLUS_ONE = 2,  /* the hub holds norm weights as w - 1; GGUF as w */
+    LR_ARCH_QK_NORM = 4,        /* every head of q and k is normed before RoPE */
+    LR_ARCH_YARN_EXACT = 8,     /* YaRN's borders are not rounded to whole dimensions */
+    LR_ARCH_WINDOW_OPT_IN = 16, /* the hub's sliding_window counts only with use_sliding_window */
 };
 
 enum { LR_MAX_LAYER = 512, LR_MAX_HEAD = 4096, LR_MAX_HEAD_DIM = 1024, LR_MAX_EXPERT = 1024 };
@@ -35,8 +35,9 @@ typedef struct lr_arch {
     const char *hub_types;   /* config.json's model_type, several parted by spaces */
     const char *hub_classes; /* its class names, for people */
     uint32_t flags;
-    uint32_t window_period;  /* which layers slide if the file does not say: i % period < period - 1; 1: all; 0: none */
-    const lr_hub_name *hub_names; /* ends in {0} */
+    uint32_t
+        window_period; /* which layers slide if the file does not say: i % period < period - 1; 1: all; 0: none */
+    const lr_hub_name *hub_names;       /* ends in {0} */
     void (*hub_keys)(struct lr_hub *h); /* writes the keys only this architecture has; NULL: none */
     void (*build)(lr_build *b);
 } lr_arch;
@@ -50,8 +51,8 @@ struct lr_build {
     const lr_hparams *hp;
     lr_program *p;
     uint32_t n_ctx;
-    uint8_t *used;   /* per tensor of the view: was it asked for; NULL: nobody wants to know */
-    uint16_t embed;  /* the embedding's weight */
+    uint8_t *used;  /* per tensor of the view: was it asked for; NULL: nobody wants to know */
+    uint16_t embed; /* the embedding's weight */
 };
 
 /* "blk.N.name" inside a layer, else the name itself. Shapes are [n_in, n_out]. Missing or misshapen tensors are faults;
@@ -71,13 +72,14 @@ void lr_hp_bool(lr_build *b, const char *key, bool *io);
 void lr_hp_str(lr_build *b, const char *key, lr_str *io);
 
 /* ---------------------------------------------------------------- what most architectures share (arch.c) */
-lr_val lr_embedding(lr_build *b, double scale);             /* token_embd */
-lr_val lr_norm(lr_build *b, lr_val x, const char *name);    /* name.weight over the whole width */
-lr_val lr_proj(lr_build *b, lr_val x, const char *name, uint32_t n_out); /* name.weight, and name.bias if there is one */
+lr_val lr_embedding(lr_build *b, double scale);          /* token_embd */
+lr_val lr_norm(lr_build *b, lr_val x, const char *name); /* name.weight over the whole width */
+lr_val lr_proj(lr_build *b, lr_val x, const char *name,
+               uint32_t n_out); /* name.weight, and name.bias if there is one */
 /* name.weight over each head if the architecture has LR_ARCH_QK_NORM; else x. */
 lr_val lr_head_norm(lr_build *b, lr_val x, const char *name);
-lr_attn lr_attention(lr_build *b, uint32_t layer);          /* heads, 1/sqrt(head_dim) or attention.scale, window */
-lr_val lr_ffn(lr_build *b, lr_val h, lr_fn fn);             /* down(fn(gate(h)) * up(h)) */
+lr_attn lr_attention(lr_build *b, uint32_t layer); /* heads, 1/sqrt(head_dim) or attention.scale, window */
+lr_val lr_ffn(lr_build *b, lr_val h, lr_fn fn);    /* down(fn(gate(h)) * up(h)) */
 lr_val lr_experts(lr_build *b, lr_val h, lr_fn fn, const lr_route *r);
 lr_val lr_head(lr_build *b, lr_val x); /* pick, output_norm, output (or the embedding again): the logits */
 /* Does this layer slide? */
@@ -93,7 +95,7 @@ void lr_rope_llama3(double base, uint32_t n_rot, double factor, double low, doub
 
 /* ---------------------------------------------------------------- hparams.c, hf.c */
 larder_status lr_hparams_read(lr_model *m, larder_error *err);
-const lr_arch *const *lr_arch_all(void); /* ends in NULL */
+const lr_arch *const *lr_arch_all(void);                   /* ends in NULL */
 larder_status lr_hub_view(lr_model *m, larder_error *err); /* fills view, fix, fix_heads, arch for origin HF */
 
 /* Reading config.json and writing keys of the view, for hub_keys callbacks. Failures stick. */

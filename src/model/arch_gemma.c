@@ -66,8 +66,8 @@ static void keys(lr_hub *h)
     lr_put_f32(h, "attention.scale", 1 / sqrt(per_head));
     (void)lr_cfg_bool(h, "use_bidirectional_attention", &both_ways);
     if (both_ways) lr_hub_refuse(h, "use_bidirectional_attention is true: larder runs causal models");
-    if (lr_cfg_f64(h, "rope_local_base_freq", &local) || lr_cfg_f64(h, "rope_parameters.sliding_attention.rope_theta",
-                                                                   &local)) {
+    if (lr_cfg_f64(h, "rope_local_base_freq", &local) ||
+        lr_cfg_f64(h, "rope_parameters.sliding_attention.rope_theta", &local)) {
         lr_put_f32(h, "rope.freq_base_swa", local);
     }
 }

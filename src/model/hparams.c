@@ -38,7 +38,8 @@ static larder_status read_vocab(reader *r)
     const lr_file *f = &r->m->view;
     const lr_tensor *t = lr_file_tensor(f, LR_STR("token_embd.weight"));
     if (!t) return wrong(r, "tensor token_embd.weight is missing");
-    if (!t->ne[1] || t->ne[1] > LR_MAX_VOCAB) return wrong(r, "tensor token_embd.weight has an impossible number of rows");
+    if (!t->ne[1] || t->ne[1] > LR_MAX_VOCAB)
+        return wrong(r, "tensor token_embd.weight has an impossible number of rows");
     hp->n_vocab = (uint32_t)t->ne[1];
     uint32_t said = hp->n_vocab;
     get_u32(r, "vocab_size", 1, LR_MAX_VOCAB, false, &said);
@@ -49,8 +50,10 @@ static larder_status read_vocab(reader *r)
                        r->m->file->path, r->m->arch->name, said, hp->n_vocab);
     }
     if (tokens && tokens->type == LR_KV_ARR && tokens->n > hp->n_vocab) {
-        return lr_fail(r->err, LARDER_FORMAT, "%s: the key tokenizer.ggml.tokens names %llu tokens but token_embd.weight "
-                       "has %u rows", r->m->file->path, (unsigned long long)tokens->n, hp->n_vocab);
+        return lr_fail(r->err, LARDER_FORMAT,
+                       "%s: the key tokenizer.ggml.tokens names %llu tokens but token_embd.weight "
+                       "has %u rows",
+                       r->m->file->path, (unsigned long long)tokens->n, hp->n_vocab);
     }
     return LARDER_OK;
 }
@@ -72,8 +75,10 @@ static larder_status read_heads(reader *r)
     get_u32(r, "attention.value_length", 1, LR_MAX_HEAD_DIM, false, &value);
     LR_TRY(r->st);
     if (!hp->head_dim || hp->head_dim > LR_MAX_HEAD_DIM || hp->head_dim % 2) {
-        return lr_fail(r->err, LARDER_FORMAT, "%s: heads of %u numbers (attention.key_length, or embedding_length / "
-                       "head_count): it must be even, and 2 to %u", r->m->file->path, hp->head_dim, LR_MAX_HEAD_DIM);
+        return lr_fail(r->err, LARDER_FORMAT,
+                       "%s: heads of %u numbers (attention.key_length, or embedding_length / "
+                       "head_count): it must be even, and 2 to %u",
+                       r->m->file->path, hp->head_dim, LR_MAX_HEAD_DIM);
     }
     if (value != hp->head_dim) {
         return lr_fail(r->err, LARDER_UNSUPPORTED, "%s: attention.value_length %u differs from key_length %u",
@@ -113,6 +118,7 @@ larder_status lr_hparams_read(lr_model *m, larder_error *err)
     LR_TRY(read_experts(&r));
     LR_TRY(read_vocab(&r));
     (void)snprintf(eps, sizeof eps, "%s.attention.layer_norm_rms_epsilon", m->arch->name);
-    if (!lr_file_key(&m->view, eps)) return lr_fail(err, LARDER_FORMAT, "%s: the key %s is missing", m->file->path, eps);
+    if (!lr_file_key(&m->view, eps))
+        return lr_fail(err, LARDER_FORMAT, "%s: the key %s is missing", m->file->path, eps);
     return lr_key_f64(&m->view, eps, 0, 1, &hp->norm_eps, err);
 }

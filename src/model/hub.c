@@ -13,10 +13,7 @@ static void refuse(lr_hub *h, larder_status code, const char *what)
     if (!h->st) h->st = lr_fail(h->err, code, "%s: config.json: %s", h->f->path, what);
 }
 
-void lr_hub_refuse(lr_hub *h, const char *what)
-{
-    refuse(h, LARDER_UNSUPPORTED, what);
-}
+void lr_hub_refuse(lr_hub *h, const char *what) { refuse(h, LARDER_UNSUPPORTED, what); }
 
 /* ---------------------------------------------------------------- reading config.json */
 typedef struct cfg_name {
@@ -32,15 +29,9 @@ static cfg_name cfg_key(const lr_hub *h, const char *key)
     return n;
 }
 
-static const lr_kv *cfg(const lr_hub *h, const char *key)
-{
-    return lr_file_key(h->f, cfg_key(h, key).s);
-}
+static const lr_kv *cfg(const lr_hub *h, const char *key) { return lr_file_key(h->f, cfg_key(h, key).s); }
 
-bool lr_cfg_has(const lr_hub *h, const char *key)
-{
-    return cfg(h, key) != NULL;
-}
+bool lr_cfg_has(const lr_hub *h, const char *key) { return cfg(h, key) != NULL; }
 
 bool lr_cfg_u32(lr_hub *h, const char *key, uint32_t max, uint32_t *io)
 {
@@ -83,7 +74,8 @@ static uint32_t need_u32(lr_hub *h, const char *key, uint32_t max)
 }
 
 /* ---------------------------------------------------------------- writing keys */
-static void put(lr_hub *h, const char *full, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *data, size_t size)
+static void put(lr_hub *h, const char *full, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *data,
+                size_t size)
 {
     if (h->st) return;
     if (h->view->n_kv >= LR_HUB_MAX_KEYS) {
@@ -124,10 +116,7 @@ void lr_put_str(lr_hub *h, const char *key, lr_str v)
     put(h, full_key(h, key).s, LR_KV_STR, LR_KV_STR, 1, v.p, v.n);
 }
 
-uint32_t lr_hub_head_dim(const lr_hub *h)
-{
-    return h->head_dim;
-}
+uint32_t lr_hub_head_dim(const lr_hub *h) { return h->head_dim; }
 
 /* ---------------------------------------------------------------- which architecture */
 static bool word_in(const char *list, lr_str word)
@@ -168,7 +157,8 @@ static void check_settings(lr_hub *h)
     lr_str method = {0}, act = {0};
     if (lr_cfg_str(h, "quantization_config.quant_method", &method) && !lr_str_is(method, "mxfp4")) {
         char text[160];
-        (void)snprintf(text, sizeof text, "quantization_config.quant_method is \"%.*s\"; larder reads floats and mxfp4",
+        (void)snprintf(text, sizeof text,
+                       "quantization_config.quant_method is \"%.*s\"; larder reads floats and mxfp4",
                        (int)LR_MIN(method.n, (size_t)40), method.p);
         refuse(h, LARDER_UNSUPPORTED, text);
     }
@@ -198,7 +188,8 @@ static void put_sizes(lr_hub *h)
     }
     h->n_head_kv = assumed(h, 4, h->n_head);
     (void)lr_cfg_u32(h, "num_key_value_heads", LR_MAX_HEAD, &h->n_head_kv);
-    if (!h->st && (!h->n_head || !h->n_head_kv)) refuse(h, LARDER_FORMAT, "num_attention_heads or num_key_value_heads is 0");
+    if (!h->st && (!h->n_head || !h->n_head_kv))
+        refuse(h, LARDER_FORMAT, "num_attention_heads or num_key_value_heads is 0");
     if (h->st) return;
     h->head_dim = h->arch->flags & LR_ARCH_NORM_PLUS_ONE ? 256 : n_embd / h->n_head;
     (void)lr_cfg_u32(h, "head_dim", LR_MAX_HEAD_DIM, &h->head_dim);
@@ -231,7 +222,8 @@ static void put_experts(lr_hub *h)
     }
     lr_put_u32(h, "expert_count", h->n_expert);
     lr_put_u32(h, "expert_used_count", used);
-    if (!lr_cfg_u32(h, "moe_intermediate_size", LR_MAX_FF, &n_ff)) (void)lr_cfg_u32(h, "intermediate_size", LR_MAX_FF, &n_ff);
+    if (!lr_cfg_u32(h, "moe_intermediate_size", LR_MAX_FF, &n_ff))
+        (void)lr_cfg_u32(h, "intermediate_size", LR_MAX_FF, &n_ff);
     lr_put_u32(h, "expert_feed_forward_length", n_ff);
 }
 
@@ -246,7 +238,8 @@ static void sliding_layers(lr_hub *h, bool *slides)
         lr_str s;
         for (uint32_t l = 0; l < h->n_layer && lr_str_next(&it, &s); l++) {
             slides[l] = lr_str_is(s, "sliding_attention");
-            if (!slides[l] && !lr_str_is(s, "full_attention")) refuse(h, LARDER_UNSUPPORTED, "unknown kind in layer_types");
+            if (!slides[l] && !lr_str_is(s, "full_attention"))
+                refuse(h, LARDER_UNSUPPORTED, "unknown kind in layer_types");
         }
         return;
     }
@@ -313,7 +306,8 @@ static uint32_t original_context(const rope_reader *r)
     if (!rope_f64(r, "original_max_position_embeddings", &n)) {
         (void)lr_cfg_f64(r->h, "original_max_position_embeddings", &n);
     }
-    if (!r->h->st && !(n >= 1 && n <= LR_MAX_CTX)) refuse(r->h, LARDER_FORMAT, "original_max_position_embeddings is out of range");
+    if (!r->h->st && !(n >= 1 && n <= LR_MAX_CTX))
+        refuse(r->h, LARDER_FORMAT, "original_max_position_embeddings is out of range");
     return r->h->st ? 1 : (uint32_t)n;
 }
 
@@ -330,10 +324,7 @@ static void put_llama3(const rope_reader *r)
     lr_hub_add_floats(h, "rope_freqs.weight", f, h->n_rot / 2);
 }
 
-static double yarn_scale(double factor, double m)
-{
-    return factor > 1 ? 0.1 * m * log(factor) + 1 : 1;
-}
+static double yarn_scale(double factor, double m) { return factor > 1 ? 0.1 * m * log(factor) + 1 : 1; }
 
 static void put_yarn(const rope_reader *r)
 {
@@ -353,7 +344,8 @@ static void put_yarn(const rope_reader *r)
         }
     }
     /* GGUF's key multiplies the usual scale */
-    if (fabs(attn / yarn_scale(factor, 1) - 1) > 1e-9) lr_put_f32(h, "rope.scaling.attn_factor", attn / yarn_scale(factor, 1));
+    if (fabs(attn / yarn_scale(factor, 1) - 1) > 1e-9)
+        lr_put_f32(h, "rope.scaling.attn_factor", attn / yarn_scale(factor, 1));
     if (rope_f64(r, "beta_fast", &fast)) lr_put_f32(h, "rope.scaling.yarn_beta_fast", fast);
     if (rope_f64(r, "beta_slow", &slow)) lr_put_f32(h, "rope.scaling.yarn_beta_slow", slow);
     char name[64];
@@ -391,7 +383,8 @@ static void put_longrope(const rope_reader *r)
     uint32_t n_orig = original_context(r);
     double factor = (double)r->n_ctx / n_orig, attn;
     if (!lr_cfg_has(h, "original_max_position_embeddings")) (void)rope_f64(r, "factor", &factor);
-    if (!rope_f64(r, "attention_factor", &attn)) attn = factor > 1 && n_orig > 1 ? sqrt(1 + log(factor) / log(n_orig)) : 1;
+    if (!rope_f64(r, "attention_factor", &attn))
+        attn = factor > 1 && n_orig > 1 ? sqrt(1 + log(factor) / log(n_orig)) : 1;
     lr_put_str(h, "rope.scaling.type", LR_STR("longrope"));
     lr_put_u32(h, "rope.scaling.original_context_length", n_orig);
     lr_put_f32(h, "rope.scaling.attn_factor", attn);
@@ -407,7 +400,8 @@ static const char *rope_place(const lr_hub *h)
         lr_cfg_has(h, "rope_parameters.full_attention.rope_theta")) {
         return "rope_parameters.full_attention.";
     }
-    if (lr_cfg_has(h, "rope_parameters.rope_type") || lr_cfg_has(h, "rope_parameters.rope_theta")) return "rope_parameters.";
+    if (lr_cfg_has(h, "rope_parameters.rope_type") || lr_cfg_has(h, "rope_parameters.rope_theta"))
+        return "rope_parameters.";
     return "rope_scaling.";
 }
 
@@ -440,15 +434,18 @@ static void put_scheme(const rope_reader *r)
         put_longrope(r);
     } else {
         char text[160];
-        (void)snprintf(text, sizeof text, "%srope_type is \"%.*s\": larder knows default, linear, dynamic, llama3, yarn, "
-                       "longrope", r->at, (int)LR_MIN(type.n, (size_t)40), type.p);
+        (void)snprintf(text, sizeof text,
+                       "%srope_type is \"%.*s\": larder knows default, linear, dynamic, llama3, yarn, "
+                       "longrope",
+                       r->at, (int)LR_MIN(type.n, (size_t)40), type.p);
         refuse(r->h, LARDER_UNSUPPORTED, text);
     }
 }
 
 static void put_rope(lr_hub *h)
 {
-    rope_reader r = {.h = h, .at = rope_place(h), .base = assumed(h, 1000000, 10000), .n_ctx = assumed(h, 131072, 2048)};
+    rope_reader r = {
+        .h = h, .at = rope_place(h), .base = assumed(h, 1000000, 10000), .n_ctx = assumed(h, 131072, 2048)};
     double partial = 1;
     (void)lr_cfg_u32(h, "max_position_embeddings", LR_MAX_CTX, &r.n_ctx);
     if (!rope_f64(&r, "rope_theta", &r.base)) (void)lr_cfg_f64(h, "rope_theta", &r.base);

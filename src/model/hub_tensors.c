@@ -166,7 +166,8 @@ static void check_gathered(gatherer *g)
         const lr_tensor *t = &h->view->tensors[g->experts[i] - 1];
         for (uint32_t e = 0; e < h->n_expert && !h->st; e++) {
             if (t->mats[e]) continue;
-            h->st = lr_fail(h->err, LARDER_FORMAT, "%s: expert %u of %.*s is missing", h->f->path, e, LR_STR_ARG(t->name));
+            h->st = lr_fail(h->err, LARDER_FORMAT, "%s: expert %u of %.*s is missing", h->f->path, e,
+                            LR_STR_ARG(t->name));
         }
     }
 }
@@ -263,7 +264,8 @@ static bool try_fused_expert(lr_hub *h, const lr_tensor *t, uint32_t layer, lr_s
         else if (lr_str_is(rest, "gate_up_proj_blocks")) add_packed(h, layer, role, t, first, 2);
     }
     if (lr_str_is(rest, "down_proj")) add_turned(h, layer, 2, t, 0, 1);
-    else if (lr_str_is(rest, "down_proj_bias")) (void)lr_hub_add(h, blk(layer, roles[2], ".bias").s, t, LR_FIX_NONE, 0);
+    else if (lr_str_is(rest, "down_proj_bias"))
+        (void)lr_hub_add(h, blk(layer, roles[2], ".bias").s, t, LR_FIX_NONE, 0);
     else if (lr_str_is(rest, "down_proj_blocks")) add_packed(h, layer, 2, t, 0, 1);
     else return eat(&rest, "gate_up_proj") || lr_str_is(rest, "down_proj_scales");
     return true;
@@ -320,8 +322,8 @@ static void add_layer_tensor(gatherer *g, const lr_tensor *t, lr_str rest)
 
 static void add_tensor(gatherer *g, const lr_tensor *t)
 {
-    static const char *const other_parts[] = {"vision_tower.",       "multi_modal_projector.", "model.vision_tower.",
-                                              "vision_model.",       "model.multi_modal_projector."};
+    static const char *const other_parts[] = {"vision_tower.", "multi_modal_projector.", "model.vision_tower.",
+                                              "vision_model.", "model.multi_modal_projector."};
     lr_hub *h = g->h;
     lr_str s = t->name;
     uint32_t heads;

@@ -5,14 +5,11 @@
 #include "arch.h"
 
 static const lr_arch *const all[] = {
-    &lr_arch_llama,  &lr_arch_qwen2, &lr_arch_qwen3,  &lr_arch_qwen3moe,
-    &lr_arch_gemma2, &lr_arch_gemma3, &lr_arch_phi3, &lr_arch_gptoss, NULL,
+    &lr_arch_llama, &lr_arch_qwen2,  &lr_arch_qwen3, &lr_arch_qwen3moe, &lr_arch_gemma2, &lr_arch_gemma3,
+    &lr_arch_phi3,  &lr_arch_gptoss, NULL,
 };
 
-const lr_arch *const *lr_arch_all(void)
-{
-    return all;
-}
+const lr_arch *const *lr_arch_all(void) { return all; }
 
 void lr_model_list(lr_buf *out)
 {
@@ -37,7 +34,8 @@ static larder_status view_of_gguf(lr_model *m, larder_error *err)
     return LARDER_UNSUPPORTED;
 }
 
-static larder_status build_program(const lr_model *m, uint32_t n_ctx, uint8_t *used, lr_program *out, larder_error *err)
+static larder_status build_program(const lr_model *m, uint32_t n_ctx, uint8_t *used, lr_program *out,
+                                   larder_error *err)
 {
     *out = (lr_program){.n_layer = m->hp.n_layer, .n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_ctx = n_ctx};
     out->layer = 0xffff;

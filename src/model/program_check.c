@@ -8,15 +8,12 @@
 #include <stdio.h>
 
 static const char *const op_names[LR_OP_KINDS] = {
-    "embed", "rmsnorm", "layernorm", "linear",  "rope",  "attend",        "add",     "scale",
-    "act",   "glu",     "softcap",   "route", "linear_routed", "combine", "pick",
+    "embed", "rmsnorm", "layernorm", "linear", "rope",          "attend",  "add",  "scale",
+    "act",   "glu",     "softcap",   "route",  "linear_routed", "combine", "pick",
 };
 static const char *const fn_names[] = {"silu", "gelu_tanh", "gelu_erf", "relu", "relu2", "swiglu_oai"};
 
-const char *lr_op_name(lr_op_kind kind)
-{
-    return (unsigned)kind < LR_OP_KINDS ? op_names[kind] : "?";
-}
+const char *lr_op_name(lr_op_kind kind) { return (unsigned)kind < LR_OP_KINDS ? op_names[kind] : "?"; }
 
 typedef struct checker {
     const lr_program *p;
@@ -30,7 +27,8 @@ static larder_status bad(const checker *c, const char *what)
     const char *layer = op->layer == 0xffff ? "" : " of layer ";
     char number[16] = "";
     if (*layer) snprintf(number, sizeof number, "%u", op->layer);
-    return lr_fail(c->err, LARDER_FORMAT, "operator %u (%s%s%s): %s", c->at, lr_op_name(op->kind), layer, number, what);
+    return lr_fail(c->err, LARDER_FORMAT, "operator %u (%s%s%s): %s", c->at, lr_op_name(op->kind), layer, number,
+                   what);
 }
 
 /* How many inputs an operator reads. */
@@ -52,10 +50,7 @@ static bool same_shape(lr_value a, lr_value b)
     return a.width == b.width && a.mul == b.mul && a.rows == b.rows && a.routing == b.routing;
 }
 
-static const lr_value *in_of(const checker *c, int i)
-{
-    return &c->p->values[c->p->ops[c->at].in[i]];
-}
+static const lr_value *in_of(const checker *c, int i) { return &c->p->values[c->p->ops[c->at].in[i]]; }
 
 /* A weight that is [ne0, ne1, ne2] in a format larder holds; 0 in `want`: any. */
 static larder_status check_weight(const checker *c, uint16_t w, uint64_t ne0, uint64_t ne1, uint64_t ne2)
@@ -127,9 +122,7 @@ static larder_status check_op(const checker *c)
     case LR_OP_RMSNORM:
         if (!op->group || width % op->group) return bad(c, "groups do not fit");
         return check_weight(c, op->w, op->group, 1, 1);
-    case LR_OP_LAYERNORM:
-        LR_TRY(check_weight(c, op->w, width, 1, 1));
-        return check_vector(c, op->bias, width);
+    case LR_OP_LAYERNORM: LR_TRY(check_weight(c, op->w, width, 1, 1)); return check_vector(c, op->bias, width);
     case LR_OP_LINEAR:
         LR_TRY(check_weight(c, op->w, width, 0, 1));
         return check_vector(c, op->bias, p->values[op->out].width);

@@ -138,8 +138,10 @@ uint16_t lr_rope_table(lr_build *b, lr_rope_kind kind)
     } else if (lr_str_is(type, "linear")) {
         for (uint32_t i = 0; i < n_rot / 2; i++) inv[i] /= factor;
     } else if (!lr_str_is(type, "none") && !lr_str_is(type, "longrope")) {
-        (void)lr_fail(&b->p->fault, LARDER_UNSUPPORTED, "key %s.rope.scaling.type is \"%.*s\": larder knows none, "
-                      "linear, yarn, longrope", b->m->arch->name, LR_STR_ARG(type));
+        (void)lr_fail(&b->p->fault, LARDER_UNSUPPORTED,
+                      "key %s.rope.scaling.type is \"%.*s\": larder knows none, "
+                      "linear, yarn, longrope",
+                      b->m->arch->name, LR_STR_ARG(type));
     }
     b->p->ropes[index].mscale = attn;
     return index;

@@ -20,7 +20,8 @@ static double relative_error(const double *a, const float *b, uint64_t n)
 }
 
 /* The ids of tensor `ids` must give the logits of tensor `want`, in a session of n_ctx tokens. */
-static void check_logits(const lr_model *m, const safet *golden, const char *ids_name, const char *want_name, uint32_t n_ctx)
+static void check_logits(const lr_model *m, const safet *golden, const char *ids_name, const char *want_name,
+                         uint32_t n_ctx)
 {
     larder_error err;
     lr_program p;

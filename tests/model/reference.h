@@ -24,10 +24,7 @@ typedef struct reference {
     ref_route **routes; /* [value][token][slot] */
 } reference;
 
-static uint64_t ref_rows(const reference *r, lr_val v)
-{
-    return (uint64_t)r->n_tok * r->p->values[v].mul;
-}
+static uint64_t ref_rows(const reference *r, lr_val v) { return (uint64_t)r->n_tok * r->p->values[v].mul; }
 
 /* All of a vector weight, as doubles, with what must be added to it; NULL for LR_NONE. */
 static double *ref_vector(const reference *r, uint16_t w, uint64_t row)
@@ -75,7 +72,8 @@ static void ref_layernorm(const reference *r, const lr_op *op, const double *x, 
         double mean = 0, var = 0;
         for (uint32_t i = 0; i < width; i++) mean += x[i] / width;
         for (uint32_t i = 0; i < width; i++) var += (x[i] - mean) * (x[i] - mean) / width;
-        for (uint32_t i = 0; i < width; i++) out[i] = (x[i] - mean) / sqrt(var + (double)op->eps) * w[i] + (b ? b[i] : 0);
+        for (uint32_t i = 0; i < width; i++)
+            out[i] = (x[i] - mean) / sqrt(var + (double)op->eps) * w[i] + (b ? b[i] : 0);
     }
     free(w);
     free(b);
@@ -112,7 +110,8 @@ static void ref_rope(const reference *r, const lr_op *op, const double *x, doubl
         for (uint32_t h = 0; h < width; h += op->group) {
             double *v = out + (size_t)t * width + h;
             for (uint32_t i = 0; i < half; i++) {
-                uint32_t a = rope->kind == LR_ROPE_PAIRS ? 2 * i : i, b = rope->kind == LR_ROPE_PAIRS ? 2 * i + 1 : i + half;
+                uint32_t a = rope->kind == LR_ROPE_PAIRS ? 2 * i : i,
+                         b = rope->kind == LR_ROPE_PAIRS ? 2 * i + 1 : i + half;
                 double c = cos(t * rope->inv_freq[i]) * rope->mscale, s = sin(t * rope->inv_freq[i]) * rope->mscale;
                 double va = v[a], vb = v[b];
                 v[a] = va * c - vb * s;
@@ -123,8 +122,8 @@ static void ref_rope(const reference *r, const lr_op *op, const double *x, doubl
 }
 
 /* One head of one query at position t: softmax over the keys it sees. */
-static void ref_attend_one(const lr_attn *a, const double *q, const double *k, const double *v, size_t stride, uint32_t t,
-                           const double *sink, double *score, double *out)
+static void ref_attend_one(const lr_attn *a, const double *q, const double *k, const double *v, size_t stride,
+                           uint32_t t, const double *sink, double *score, double *out)
 {
     uint32_t first = a->window && t + 1 > a->window ? t + 1 - a->window : 0;
     double max = sink ? *sink : -INFINITY, sum = 0;
@@ -152,7 +151,8 @@ static void ref_attend(const reference *r, const lr_op *op, double *out)
     size_t stride = (size_t)a->n_head_kv * a->head_dim, width = (size_t)a->n_head * a->head_dim;
     for (uint32_t t = 0; t < r->n_tok; t++) {
         for (uint32_t h = 0; h < a->n_head; h++) {
-            size_t kv = (size_t)(h / (a->n_head / a->n_head_kv)) * a->head_dim, at = t * width + (size_t)h * a->head_dim;
+            size_t kv = (size_t)(h / (a->n_head / a->n_head_kv)) * a->head_dim,
+                   at = t * width + (size_t)h * a->head_dim;
             ref_attend_one(a, q + at, k + kv, v + kv, stride, t, sinks ? sinks + h : NULL, score, out + at);
         }
     }
@@ -251,7 +251,8 @@ static void ref_combine(const reference *r, const lr_op *op, const double *x, do
     uint32_t k = r->p->values[op->in[1]].width, width = r->p->values[op->out].width;
     memset(out, 0, (size_t)r->n_tok * width * sizeof *out);
     for (size_t row = 0; row < (size_t)r->n_tok * k; row++) {
-        for (uint32_t i = 0; i < width; i++) out[row / k * width + i] += r->routes[op->in[1]][row].weight * x[row * width + i];
+        for (uint32_t i = 0; i < width; i++)
+            out[row / k * width + i] += r->routes[op->in[1]][row].weight * x[row * width + i];
     }
 }
 
