@@ -1,7 +1,7 @@
 /* test_models.c - every architecture, from a folder of the hub to logits, against transformers' own.
  *
  * The arithmetic is tests/model/reference.h, in double, so what is tested is the program and the view of the file, not
- * a backend. Relative error is |a - b| / |b| over all positions. Data: ../shared/golden (random small models).
+ * a backend. The view, written as a GGUF would be, must give the same. Relative error is |a - b| / |b| over all positions. Data: ../shared/golden (random small models).
  */
 #include "load.h"
 #include "model.h"
@@ -40,6 +40,58 @@ static void check_logits(const lr_model *m, const safet *golden, const char *ids
     lr_program_free(&p);
 }
 
+/* The view as a GGUF would hold it, in float32: every tensor packed, and what lr_fix asks for done. */
+static void turn_pairs(float *rows, uint64_t n_rows, uint64_t n_cols, uint64_t heads)
+{
+    uint64_t dim = n_rows / heads;
+    float *was = malloc(n_rows * n_cols * sizeof *was);
+    memcpy(was, rows, n_rows * n_cols * sizeof *was);
+    for (uint64_t r = 0; r < n_rows; r++) {
+        uint64_t i = r % dim, from = r - i + (i % 2 ? dim / 2 : 0) + i / 2;
+        memcpy(rows + r * n_cols, was + from * n_cols, n_cols * sizeof *rows);
+    }
+    free(was);
+}
+
+static void pack(const lr_model *m, size_t i, lr_tensor *t)
+{
+    const lr_tensor *src = &m->view.tensors[i];
+    uint64_t n = src->ne[0] * src->ne[1] * src->ne[2];
+    float *data = malloc(n * sizeof *data);
+    for (uint64_t r = 0; r < src->ne[1] * src->ne[2]; r++) {
+        lr_tensor_row(src, r / src->ne[1], r % src->ne[1], data + r * src->ne[0]);
+    }
+    if (m->fix[i] == LR_FIX_ADD_ONE) {
+        for (uint64_t j = 0; j < n; j++) data[j] += 1;
+    }
+    bool vector = src->n_dims == 1;
+    if (m->fix[i] == LR_FIX_ROPE_PAIRS) {
+        turn_pairs(data, vector ? src->ne[0] : src->ne[1], vector ? 1 : src->ne[0], m->fix_heads[i]);
+    }
+    *t = (lr_tensor){.name = src->name, .fmt = LR_FMT_F32, .n_dims = src->n_dims, .data = (const uint8_t *)data};
+    memcpy(t->ne, src->ne, sizeof t->ne);
+    t->row_stride = t->ne[0] * sizeof *data;
+    t->mat_stride = t->row_stride * t->ne[1];
+    t->n_bytes = n * sizeof *data;
+}
+
+static void gguf_of(const lr_model *m, lr_file *out)
+{
+    larder_error err;
+    *out = (lr_file){.origin = LR_ORIGIN_GGUF, .path = "view", .kv = m->view.kv, .n_kv = m->view.n_kv};
+    out->n_tensors = m->view.n_tensors;
+    out->tensors = calloc(out->n_tensors, sizeof *out->tensors);
+    for (size_t i = 0; i < out->n_tensors; i++) pack(m, i, &out->tensors[i]);
+    CHECK_OK(lr_file_index(out, &err));
+}
+
+static void free_gguf(lr_file *f)
+{
+    for (size_t i = 0; i < f->n_tensors; i++) free((void *)(uintptr_t)f->tensors[i].data);
+    free(f->tensors);
+    lr_file_close(f);
+}
+
 static void open_both(const char *folder, lr_file *f, lr_model *m, safet *golden)
 {
     larder_error err;
@@ -59,6 +111,16 @@ static void check_case(const char *folder)
     open_both(folder, &f, &m, &golden);
     check_logits(&m, &golden, "a.ids", "a.logits", 80);
     check_logits(&m, &golden, "b.ids", "b.logits", 32);
+
+    larder_error err;
+    lr_file gguf;
+    lr_model again;
+    gguf_of(&m, &gguf);
+    CHECK_OK(lr_model_open(&gguf, &again, &err));
+    check_logits(&again, &golden, "a.ids", "a.logits", 80);
+    check_logits(&again, &golden, "b.ids", "b.logits", 32);
+    lr_model_close(&again);
+    free_gguf(&gguf);
     safet_close(&golden);
     lr_model_close(&m);
     lr_file_close(&f);
