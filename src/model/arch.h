@@ -14,6 +14,7 @@ enum {
     LR_ARCH_QK_NORM = 4,        /* every head of q and k is normed before RoPE */
     LR_ARCH_YARN_EXACT = 8,     /* YaRN's borders are not rounded to whole dimensions */
     LR_ARCH_WINDOW_OPT_IN = 16, /* the hub's sliding_window counts only with use_sliding_window */
+    LR_ARCH_FUSED_EXPERTS = 32, /* the hub holds all experts of a layer in one tensor, gate and up interleaved */
 };
 
 enum { LR_MAX_LAYER = 512, LR_MAX_HEAD = 4096, LR_MAX_HEAD_DIM = 1024, LR_MAX_EXPERT = 1024 };
@@ -21,6 +22,12 @@ enum { LR_MAX_LAYER = 512, LR_MAX_HEAD = 4096, LR_MAX_HEAD_DIM = 1024, LR_MAX_EX
 #define LR_MAX_FF (1u << 22)
 #define LR_MAX_VOCAB (1u << 24)
 #define LR_MAX_CTX (1u << 30)
+
+/* What transformers assumes when a text part inside a larger model leaves a setting out: it saves what differs only. */
+typedef struct lr_hub_usual {
+    uint32_t n_head, n_head_kv, n_ctx, window;
+    double rope_base;
+} lr_hub_usual;
 
 /* A piece of a tensor's name, hub's to GGUF's; applies before the common ones (hf.c). */
 typedef struct lr_hub_name {
@@ -38,6 +45,7 @@ typedef struct lr_arch {
     uint32_t
         window_period; /* which layers slide if the file does not say: i % period < period - 1; 1: all; 0: none */
     const lr_hub_name *hub_names;       /* ends in {0} */
+    const lr_hub_usual *usual;          /* NULL: text parts say everything */
     void (*hub_keys)(struct lr_hub *h); /* writes the keys only this architecture has; NULL: none */
     void (*build)(lr_build *b);
 } lr_arch;

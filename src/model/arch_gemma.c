@@ -78,6 +78,7 @@ static const lr_hub_name names[] = {
     {"post_feedforward_layernorm", "post_ffw_norm"},
     {0},
 };
+static const lr_hub_usual usual3 = {.n_head = 8, .n_head_kv = 4, .n_ctx = 131072, .window = 4096, .rope_base = 1e6};
 const lr_arch lr_arch_gemma2 = {
     .name = "gemma2",
     .hub_types = "gemma2",
@@ -95,6 +96,7 @@ const lr_arch lr_arch_gemma3 = {
     .flags = LR_ARCH_NORM_PLUS_ONE | LR_ARCH_QK_NORM,
     .window_period = 6,
     .hub_names = names,
+    .usual = &usual3,
     .hub_keys = keys,
     .build = build,
 };

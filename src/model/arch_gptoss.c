@@ -23,6 +23,13 @@ static void build(lr_build *b)
     lr_output(p, lr_head(b, x));
 }
 
+static void keys(lr_hub *h)
+{
+    double limit = 7;
+    (void)lr_cfg_f64(h, "swiglu_limit", &limit);
+    if (limit < 7 || limit > 7) lr_hub_refuse(h, "swiglu_limit is not 7");
+}
+
 static const lr_hub_name names[] = {
     {"post_attention_layernorm", "post_attention_norm"},
     {"mlp.router", "ffn_gate_inp"},
@@ -32,8 +39,9 @@ const lr_arch lr_arch_gptoss = {
     .name = "gpt-oss",
     .hub_types = "gpt_oss",
     .hub_classes = "GptOssForCausalLM",
-    .flags = LR_ARCH_YARN_EXACT,
+    .flags = LR_ARCH_YARN_EXACT | LR_ARCH_FUSED_EXPERTS,
     .window_period = 2,
     .hub_names = names,
+    .hub_keys = keys,
     .build = build,
 };

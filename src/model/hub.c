@@ -172,28 +172,29 @@ static void check_settings(lr_hub *h)
 }
 
 /* ---------------------------------------------------------------- sizes */
-/* What transformers assumes when a wrapped text part leaves a setting out: it saves only what differs. */
-static uint32_t assumed(const lr_hub *h, uint32_t wrapped, uint32_t otherwise)
+/* The usual values of a text part inside a larger model; else those of models that say everything. */
+static lr_hub_usual usual(const lr_hub *h)
 {
-    return h->wrapped && h->arch == &lr_arch_gemma3 ? wrapped : otherwise;
+    if (h->wrapped && h->arch->usual) return *h->arch->usual;
+    return (lr_hub_usual){.n_ctx = 2048, .rope_base = 10000};
 }
 
 static void put_sizes(lr_hub *h)
 {
     h->n_layer = need_u32(h, "num_hidden_layers", LR_MAX_LAYER);
     uint32_t n_embd = need_u32(h, "hidden_size", LR_MAX_EMBD), n_ff = need_u32(h, "intermediate_size", LR_MAX_FF);
-    h->n_head = assumed(h, 8, 0);
+    h->n_head = usual(h).n_head;
     if (!lr_cfg_u32(h, "num_attention_heads", LR_MAX_HEAD, &h->n_head) && !h->n_head) {
         h->n_head = need_u32(h, "num_attention_heads", LR_MAX_HEAD);
     }
-    h->n_head_kv = assumed(h, 4, h->n_head);
+    h->n_head_kv = usual(h).n_head_kv ? usual(h).n_head_kv : h->n_head;
     (void)lr_cfg_u32(h, "num_key_value_heads", LR_MAX_HEAD, &h->n_head_kv);
     if (!h->st && (!h->n_head || !h->n_head_kv))
         refuse(h, LARDER_FORMAT, "num_attention_heads or num_key_value_heads is 0");
     if (h->st) return;
     h->head_dim = h->arch->flags & LR_ARCH_NORM_PLUS_ONE ? 256 : n_embd / h->n_head;
     (void)lr_cfg_u32(h, "head_dim", LR_MAX_HEAD_DIM, &h->head_dim);
-    uint32_t n_ctx = assumed(h, 131072, 2048);
+    uint32_t n_ctx = usual(h).n_ctx;
     (void)lr_cfg_u32(h, "max_position_embeddings", LR_MAX_CTX, &n_ctx);
     double eps = 1e-6;
     (void)lr_cfg_f64(h, "rms_norm_eps", &eps);
@@ -256,7 +257,7 @@ static void sliding_layers(lr_hub *h, bool *slides)
 
 static void put_window(lr_hub *h)
 {
-    uint32_t window = assumed(h, 4096, 0), period = h->arch->window_period;
+    uint32_t window = usual(h).window, period = h->arch->window_period;
     bool wanted = true, usual = true, slides[LR_MAX_LAYER] = {false};
     (void)lr_cfg_u32(h, "sliding_window", LR_MAX_CTX, &window);
     if (h->arch->flags & LR_ARCH_WINDOW_OPT_IN) wanted = false;
@@ -444,8 +445,7 @@ static void put_scheme(const rope_reader *r)
 
 static void put_rope(lr_hub *h)
 {
-    rope_reader r = {
-        .h = h, .at = rope_place(h), .base = assumed(h, 1000000, 10000), .n_ctx = assumed(h, 131072, 2048)};
+    rope_reader r = {.h = h, .at = rope_place(h), .base = usual(h).rope_base, .n_ctx = usual(h).n_ctx};
     double partial = 1;
     (void)lr_cfg_u32(h, "max_position_embeddings", LR_MAX_CTX, &r.n_ctx);
     if (!rope_f64(&r, "rope_theta", &r.base)) (void)lr_cfg_f64(h, "rope_theta", &r.base);

@@ -302,7 +302,7 @@ static void add_layer_tensor(gatherer *g, const lr_tensor *t, lr_str rest)
         return;
     }
     if (h->n_expert && try_expert(g, t, layer, rest)) return;
-    if (h->n_expert && h->arch == &lr_arch_gptoss && try_fused_expert(h, t, layer, rest)) return;
+    if (h->n_expert && (h->arch->flags & LR_ARCH_FUSED_EXPERTS) && try_fused_expert(h, t, layer, rest)) return;
     if (lr_str_is(rest, "self_attn.rotary_emb.inv_freq")) return;
     if (lr_str_is(rest, "self_attn.sinks")) {
         (void)lr_hub_add(h, blk(layer, "attn_sinks", ".weight").s, t, LR_FIX_NONE, 0);

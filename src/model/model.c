@@ -48,10 +48,10 @@ static larder_status build_program(const lr_model *m, uint32_t n_ctx, uint8_t *u
     return lr_wrap(err, st, "%s", m->file->path);
 }
 
-/* Tensors that carry nothing a program needs. */
+/* Tensors that only repeat what the keys say. */
 static bool harmless(lr_str name)
 {
-    static const char *const ends[] = {"rope_freqs.weight", "attn_rot_embd.weight", "rotary_emb.inv_freq"};
+    static const char *const ends[] = {"attn_rot_embd.weight", "rotary_emb.inv_freq"};
     for (size_t i = 0; i < LR_LEN(ends); i++) {
         size_t n = strlen(ends[i]);
         if (name.n >= n && !memcmp(name.p + name.n - n, ends[i], n)) return true;
