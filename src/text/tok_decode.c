@@ -39,7 +39,7 @@ static void put_piece(lr_buf *out, lr_str name, bool spaces, bool bare)
 static void end_bytes(lr_buf *out, size_t begin, bool replace)
 {
     size_t n = out->n - begin;
-    if (!replace || tok_utf8_valid((const uint8_t *)out->p + begin, n) == n) return;
+    if (!replace || out->failed || tok_utf8_valid((const uint8_t *)out->p + begin, n) == n) return;
     out->n = begin;
     for (size_t i = 0; i < n; i++) lr_buf_puts(out, "\xef\xbf\xbd");
 }

@@ -239,6 +239,14 @@ larder_status tok_finish(lr_tokenizer *t, larder_error *err)
     LR_TRY(tok_index_bytes(t, err));
     LR_TRY(tok_index_merges(t, err));
     LR_TRY(tok_index_added(t, err));
+    lr_free(t->added);
+    t->added = NULL;
+    t->n_added = t->cap_added = 0;
+    char *names = t->blob.p ? lr_realloc(t->blob.p, t->blob.n) : NULL; /* it grew by doubling */
+    if (names) {
+        t->base = (const uint8_t *)(t->blob.p = names);
+        t->blob.cap = t->blob.n;
+    }
     tok_add_end(t, t->eos);
     find_ends(t);
     return LARDER_OK;

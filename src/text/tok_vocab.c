@@ -57,7 +57,7 @@ uint32_t tok_find(const lr_tokenizer *t, const void *p, size_t n)
 static uint32_t table_size(uint32_t n)
 {
     uint32_t cap = 16;
-    while (cap / 2 < n) cap *= 2;
+    while (cap / 4 * 3 < n) cap *= 2;
     return cap;
 }
 
