@@ -9,8 +9,12 @@
 #include "program.h"
 
 /* What must be done to a tensor of the view when it is written to a GGUF (never done when run in place). */
-typedef enum lr_fix { LR_FIX_NONE, LR_FIX_ROPE_PAIRS /* rows of each head from halves to pairs */, LR_FIX_ADD_ONE,
-                      LR_FIX_TRANSPOSE /* col_stride is set: rows must be gathered */ } lr_fix;
+typedef enum lr_fix {
+    LR_FIX_NONE,
+    LR_FIX_ROPE_PAIRS /* rows of each head from halves to pairs */,
+    LR_FIX_ADD_ONE,
+    LR_FIX_TRANSPOSE /* col_stride is set: rows must be gathered */
+} lr_fix;
 
 typedef struct lr_hparams {
     uint32_t n_layer, n_embd, n_head, n_head_kv, head_dim, n_ff, n_vocab, n_ctx_train;

@@ -28,9 +28,10 @@ typedef struct lr_value {
 /* A weight in use. Matrices are [ne1 rows = outputs, ne0 columns = inputs]; y = x W^T. */
 typedef struct lr_weight {
     const lr_tensor *t;
-    bool transposed; /* t->col_stride != 0: ne is still [inputs, outputs], but the file holds it turned. A backend must
-                      * make a packed copy, and account for it (lr_tensor_row reads any row) */
-    float add;       /* added to every element when used (Gemma's norms stored as w - 1); 1-D only */
+    /* t->col_stride != 0: ne is still [inputs, outputs], but the file holds it turned. A backend must make a packed
+     * copy, and account for it (lr_tensor_row reads any row). Biases can be such too. */
+    bool transposed;
+    float add; /* added to every element when used (Gemma's norms stored as w - 1); 1-D only */
 } lr_weight;
 
 typedef enum lr_rope_kind { LR_ROPE_PAIRS /* (2i, 2i+1) */, LR_ROPE_HALVES /* (i, i + n_rot/2) */ } lr_rope_kind;
@@ -57,35 +58,40 @@ typedef struct lr_attn {
 
 typedef struct lr_route {
     uint32_t k; /* experts per token */
-    enum { LR_ROUTE_SOFTMAX, LR_ROUTE_TOPK_SOFTMAX, LR_ROUTE_SIGMOID } gating; /* softmax over all, or over the chosen */
-    bool renorm;  /* chosen weights divided by their sum */
-    float scale;  /* and multiplied by this; 1 */
+    enum {
+        LR_ROUTE_SOFTMAX,
+        LR_ROUTE_TOPK_SOFTMAX,
+        LR_ROUTE_SIGMOID
+    } gating;      /* softmax over all, or over the chosen */
+    bool renorm;   /* chosen weights divided by their sum */
+    float scale;   /* and multiplied by this; 1 */
     uint16_t bias; /* weight [n_expert] added to scores for choosing only; LR_NONE */
 } lr_route;
 
 /* What the operators compute. x is in[0]; W is weight w, b is weight bias (LR_NONE: absent). */
 typedef enum lr_op_kind {
-    LR_OP_EMBED,    /* out[t] = W[id of t] * scale */
-    LR_OP_RMSNORM,  /* per group of `group` numbers: x / sqrt(mean(x^2) + eps) * (w + add) */
+    LR_OP_EMBED,     /* out[t] = W[id of t] * scale */
+    LR_OP_RMSNORM,   /* per group of `group` numbers: x / sqrt(mean(x^2) + eps) * (w + add) */
     LR_OP_LAYERNORM, /* (x - mean) / sqrt(var + eps) * w + b */
-    LR_OP_LINEAR,   /* x W^T + b */
-    LR_OP_ROPE,     /* rotates every head of x by its token's position */
-    LR_OP_ATTEND,   /* in: q, k, v. Stores k, v at the token's position in the cache, then attends over it */
-    LR_OP_ADD,      /* in[0] + in[1] */
-    LR_OP_SCALE,    /* x * scale */
-    LR_OP_ACT,      /* fn(x) */
-    LR_OP_GLU,      /* fn(in[0]) * in[1]; SWIGLU_OAI: g' = min(g, 7), u' = clamp(u, -7, 7): g' * sigmoid(1.702 g') * (u' + 1) */
-    LR_OP_SOFTCAP,  /* cap * tanh(x / cap), cap in `scale` */
-    LR_OP_ROUTE,    /* scores x [T, n_expert] -> routing of k */
+    LR_OP_LINEAR,    /* x W^T + b */
+    LR_OP_ROPE,      /* rotates every head of x by its token's position */
+    LR_OP_ATTEND,    /* in: q, k, v. Stores k, v at the token's position in the cache, then attends over it */
+    LR_OP_ADD,       /* in[0] + in[1] */
+    LR_OP_SCALE,     /* x * scale */
+    LR_OP_ACT,       /* fn(x) */
+    /* fn(in[0]) * in[1]; SWIGLU_OAI: g' = min(g, 7), u' = clamp(u, -7, 7): g' * sigmoid(1.702 g') * (u' + 1) */
+    LR_OP_GLU,
+    LR_OP_SOFTCAP,       /* cap * tanh(x / cap), cap in `scale` */
+    LR_OP_ROUTE,         /* scores x [T, n_expert] -> routing of k */
     LR_OP_LINEAR_ROUTED, /* in: x, routing. Row (t, j) times the matrix of the expert in slot j of token t (+ its bias) */
-    LR_OP_COMBINE,  /* in: y (T*k rows), routing: out[t] = sum_j weight(t, j) * y[t, j] */
-    LR_OP_PICK,     /* keeps the rows whose output is wanted: T -> O */
+    LR_OP_COMBINE,       /* in: y (T*k rows), routing: out[t] = sum_j weight(t, j) * y[t, j] */
+    LR_OP_PICK,          /* keeps the rows whose output is wanted: T -> O */
     LR_OP_KINDS,
 } lr_op_kind;
 
 typedef struct lr_op {
-    uint8_t kind; /* lr_op_kind */
-    uint8_t fn;   /* lr_fn */
+    uint8_t kind;   /* lr_op_kind */
+    uint8_t fn;     /* lr_fn */
     uint16_t layer; /* which layer it belongs to, for people; 0xffff: none */
     lr_val in[3], out;
     uint16_t w, bias; /* indexes into lr_program.weights; LR_NONE */
@@ -107,7 +113,7 @@ typedef struct lr_program {
     uint32_t n_weights, cap_weights;
     lr_rope ropes[4];
     uint32_t n_ropes;
-    uint32_t n_layer; /* cache slots */
+    uint32_t n_layer;                /* cache slots */
     uint32_t n_vocab, n_embd, n_ctx; /* n_ctx: the context it was built for */
     lr_val logits;
     uint16_t layer; /* current, while building; 0xffff: none */
