@@ -74,20 +74,6 @@ static larder_status check_output(const char *in, const char *out, bool force, l
     return LARDER_OK;
 }
 
-/* A GGUF is taken as it stands, whatever its architecture; a folder needs the model layer to say what is what. */
-static larder_status open_input(job *j, const char *in, larder_error *err)
-{
-    LR_TRY(lr_load(in, &j->file, err));
-    j->view = &j->file;
-    if (j->file.origin == LR_ORIGIN_GGUF) return LARDER_OK;
-    LR_TRY(lr_model_open(&j->file, &j->model, err));
-    j->has_model = true;
-    j->view = &j->model.view;
-    LR_TRY(lr_text_open(&j->file, &j->text, err));
-    j->has_text = true;
-    return LARDER_OK;
-}
-
 static void note(const job *j, const char *fmt, ...) LR_PRINTF(2, 3);
 static void note(const job *j, const char *fmt, ...)
 {
@@ -98,6 +84,32 @@ static void note(const job *j, const char *fmt, ...)
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
     j->o->note(j->o->user, line);
+}
+
+/* A folder without a tokenizer still has weights to convert; one with a broken tokenizer is an error. */
+static larder_status open_text(job *j, larder_error *err)
+{
+    char path[4200];
+    snprintf(path, sizeof path, "%s/tokenizer.json", j->file.path);
+    if (!lr_is_file(path)) {
+        note(j, "%s has no tokenizer.json: the new file will hold no tokenizer", j->file.path);
+        return LARDER_OK;
+    }
+    LR_TRY(lr_text_open(&j->file, &j->text, err));
+    j->has_text = true;
+    return LARDER_OK;
+}
+
+/* A GGUF is taken as it stands, whatever its architecture; a folder needs the model layer to say what is what. */
+static larder_status open_input(job *j, const char *in, larder_error *err)
+{
+    LR_TRY(lr_load(in, &j->file, err));
+    j->view = &j->file;
+    if (j->file.origin == LR_ORIGIN_GGUF) return LARDER_OK;
+    LR_TRY(lr_model_open(&j->file, &j->model, err));
+    j->has_model = true;
+    j->view = &j->model.view;
+    return open_text(j, err);
 }
 
 /* ---------------------------------------------------------------- what the new file has */
@@ -191,7 +203,9 @@ static larder_status write_keys(job *j, const lr_mix_type *type, larder_error *e
     }
     LR_TRY(lr_gguf_writer_u32(j->writer, "general.file_type", file_type(j, type), err));
     LR_TRY(lr_gguf_writer_u32(j->writer, "general.quantization_version", 2, err));
-    return j->has_text ? write_vocab(j, err) : LARDER_OK;
+    if (j->has_text) return write_vocab(j, err);
+    if (lr_file_key(j->view, "tokenizer.ggml.model")) return LARDER_OK;
+    return lr_gguf_writer_str(j->writer, "tokenizer.ggml.model", LR_STR("no_vocab"), err); /* as llama.cpp asks */
 }
 
 static larder_status plan(job *j, larder_error *err)

@@ -343,6 +343,95 @@ TEST(refusals)
     remove_folder();
 }
 
+/* ---------------------------------------------------------------- folders from the hub */
+/* Row `row` of a tensor of `f`, decoded. */
+static void row_of(const lr_file *f, const char *name, uint64_t row, float *out)
+{
+    const lr_tensor *t = lr_file_tensor(f, lr_str_of(name));
+    CHECK(t && t->ne[0] <= N_FF && row < t->ne[1] * t->ne[2]);
+    lr_decode_row(t->fmt, t->data + row * lr_fmt_row_bytes(t->fmt, t->ne[0]), NULL, out, t->ne[0]);
+}
+
+/* Converts golden/NAME, and opens what it became and what it was. */
+static void convert_folder(const char *name, const char *type, lr_file *f, lr_file *hub)
+{
+    larder_error err;
+    char in[4200], out[40];
+    snprintf(in, sizeof in, "golden/%s/config.json", name);
+    snprintf(in, sizeof in, "%s", test_shared(in));
+    in[strlen(in) - strlen("/config.json")] = 0;
+    snprintf(out, sizeof out, "%s.gguf", type ? type : "kept");
+    CHECK_OK(convert(in, in_folder(out), type, NULL, &err));
+    CHECK_OK(lr_load(in_folder(out), f, &err));
+    CHECK_OK(lr_load(in, hub, &err));
+}
+
+TEST(llama_heads_are_turned_to_pairs)
+{
+    lr_file f, hub;
+    convert_folder("llama_bias", "F32", &f, &hub);
+    const lr_tensor *t = lr_file_tensor(&f, LR_STR("blk.0.attn_k.weight"));
+    CHECK(t != NULL);
+    uint64_t n_row = t->ne[1];
+    uint32_t n_head = 0;
+    larder_error err;
+    CHECK_OK(lr_key_u32(&f, "llama.attention.head_count_kv", 1, 99, &n_head, &err));
+    uint64_t dim = n_row / n_head;
+    float a[N_FF], b[N_FF], bias[N_FF], hub_bias[N_FF];
+    row_of(&f, "blk.0.attn_k.bias", 0, bias);
+    row_of(&hub, "model.layers.0.self_attn.k_proj.bias", 0, hub_bias);
+    for (uint64_t r = 0; r < n_row; r++) {
+        uint64_t i = r % dim, was = r - i + (i % 2 ? dim / 2 + i / 2 : i / 2);
+        row_of(&f, "blk.0.attn_k.weight", r, a);
+        row_of(&hub, "model.layers.0.self_attn.k_proj.weight", was, b);
+        CHECK(memcmp(a, b, t->ne[0] * sizeof(float)) == 0);
+        CHECK(bias[r] == hub_bias[was]);
+    }
+    lr_file_close(&f);
+    lr_file_close(&hub);
+    remove_folder();
+}
+
+TEST(gemma_norms_are_whole)
+{
+    lr_file f, hub;
+    float a[N_FF], b[N_FF];
+    convert_folder("gemma2", NULL, &f, &hub);
+    row_of(&f, "output_norm.weight", 0, a);
+    row_of(&hub, "model.norm.weight", 0, b);
+    for (int i = 0; i < 8; i++) CHECK(a[i] == b[i] + 1);
+    CHECK_EQ_STR(format_in(&f, "blk.0.attn_q.weight"), "BF16");
+    lr_file_close(&f);
+    lr_file_close(&hub);
+    remove_folder();
+}
+
+/* Packed experts keep their format under every quantised type, and their numbers to the bit. */
+TEST(gpt_oss_experts_stay_mxfp4)
+{
+    lr_file f, g, hub;
+    convert_folder("gpt_oss_mxfp4", "Q8_0", &f, &hub);
+    lr_file_close(&hub);
+    convert_folder("gpt_oss_mxfp4", "F32", &g, &hub);
+    static const char *const names[] = {"blk.0.ffn_gate_exps.weight", "blk.1.ffn_up_exps.weight",
+                                        "blk.2.ffn_down_exps.weight"};
+    for (size_t i = 0; i < LR_LEN(names); i++) {
+        const lr_tensor *t = lr_file_tensor(&f, lr_str_of(names[i]));
+        CHECK(t && t->fmt == LR_FMT_MXFP4);
+        for (uint64_t r = 0; r < t->ne[1] * t->ne[2]; r++) {
+            float a[N_FF], b[N_FF];
+            row_of(&f, names[i], r, a);
+            row_of(&g, names[i], r, b);
+            CHECK(memcmp(a, b, t->ne[0] * sizeof(float)) == 0);
+        }
+    }
+    CHECK_EQ_STR(format_in(&f, "blk.0.attn_q.weight"), "Q8_0");
+    lr_file_close(&f);
+    lr_file_close(&g);
+    lr_file_close(&hub);
+    remove_folder();
+}
+
 /* Every allocation fails once: an error each time, and never a file. */
 TEST(out_of_memory)
 {
