@@ -125,6 +125,7 @@ typedef struct jparse {
     jtok *tok;
     size_t n_tok, cap_tok, at;
     int depth;
+    int n_loops; /* that break may leave */
     int special; /* MACRO_...: named in the macro being read */
 } jparse;
 _Noreturn void lr_jp_fail(jparse *p, int line, larder_status st, const char *fmt, ...) LR_PRINTF(4, 5);

@@ -197,7 +197,7 @@ static void reverse(jseq *q)
 
 static void rsplit_space(jx *x, const jstr *s, int64_t max, jseq *q)
 {
-    const jstr *rest = lr_js_strip(x, s, NULL, true, true).u.s;
+    const jstr *rest = lr_js_strip(x, s, NULL, false, true).u.s;
     while (rest->n && (max < 0 || (int64_t)q->n < max)) {
         size_t to = rest->n, k = to;
         while (k > 0) {

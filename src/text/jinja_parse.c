@@ -598,6 +598,16 @@ static jnode *parse_body(jparse *p, const char *const *ends)
     return parse_block(p, ends);
 }
 
+/* A body whose output is captured: a break cannot leave it. */
+static jnode *parse_captured(jparse *p, const char *const *ends)
+{
+    int loops = p->n_loops;
+    p->n_loops = 0;
+    jnode *body = parse_body(p, ends);
+    p->n_loops = loops;
+    return body;
+}
+
 static void parse_end(jparse *p, const char *name)
 {
     want_name(p, name);
@@ -632,7 +642,9 @@ static jnode *parse_for(jparse *p)
     n->b = parse_tuple(p, false, false, true);
     if (skip_name(p, "if")) n->c = parse_expr(p);
     n->flag = skip_name(p, "recursive");
+    p->n_loops++;
     add(p, n, parse_body(p, ends));
+    p->n_loops--;
     if (skip_name(p, "else")) {
         static const char *const end[] = {"endfor", NULL};
         add(p, n, parse_body(p, end));
@@ -660,7 +672,7 @@ static jnode *parse_set(jparse *p)
     static const char *const ends[] = {"endset", NULL};
     n->kind = N_SETBLOCK;
     n->b = parse_filter_chain(p, NULL);
-    n->c = parse_body(p, ends);
+    n->c = parse_captured(p, ends);
     parse_end(p, "endset");
     return n;
 }
@@ -689,7 +701,7 @@ static jnode *parse_macro(jparse *p)
     int outer = p->special;
     p->special = 0;
     parse_params(p, n);
-    n->c = parse_body(p, ends);
+    n->c = parse_captured(p, ends);
     n->op = (uint8_t)p->special;
     p->special = outer;
     want_name(p, "endmacro");
@@ -707,7 +719,7 @@ static jnode *parse_call_block(jparse *p)
     if (is_op(p, "(")) parse_params(p, macro);
     n->a = parse_expr(p);
     if (n->a->kind != N_CALL) lr_jp_fail(p, n->line, LARDER_FORMAT, "a call block needs a call");
-    macro->c = parse_body(p, ends);
+    macro->c = parse_captured(p, ends);
     n->b = macro;
     parse_end(p, "endcall");
     return n;
@@ -719,7 +731,7 @@ static jnode *parse_filter_block(jparse *p)
     jnode *n = node(p, N_FILTERBLOCK);
     next(p);
     n->b = parse_filter_chain(p, parse_filter(p, NULL));
-    n->c = parse_body(p, ends);
+    n->c = parse_captured(p, ends);
     parse_end(p, "endfilter");
     return n;
 }
@@ -753,6 +765,8 @@ static jnode *parse_generation(jparse *p)
 static jnode *parse_simple(jparse *p, jkind_node kind)
 {
     jnode *n = node(p, kind);
+    if (kind != N_DO && p->n_loops == 0)
+        lr_jp_fail(p, n->line, LARDER_FORMAT, "'%.*s' outside a loop", LR_STR_ARG(cur(p)->text));
     next(p);
     if (kind == N_DO) n->a = parse_tuple(p, true, false, false);
     want_block_end(p);

@@ -69,6 +69,7 @@ static jv f_join(jx *x, jv v, const jargs *a)
 static jv f_map(jx *x, jv v, const jargs *a)
 {
     jv attribute = lr_jarg_or(a, SIZE_MAX, "attribute", jv_undef(NULL)), other = lr_jarg_or(a, SIZE_MAX, "default", jv_undef(NULL));
+    if (!lr_jv_true(x, v)) return jv_seq(lr_jq_new(x, Q_GEN, 0)); /* none|map(...) is empty, not an error */
     jseq *q = lr_jv_iter(x, v), *out = lr_jq_new(x, Q_GEN, q->n);
     if (attribute.k == V_UNDEF && !a->n) lr_jx_fail(x, LARDER_FORMAT, "map requires a filter argument");
     for (size_t i = 0; i < q->n; i++) {
@@ -87,6 +88,7 @@ static jv f_map(jx *x, jv v, const jargs *a)
 /* select, reject and their attr forms: `skip` arguments come before the test's name. */
 static jv choose(jx *x, jv v, const jargs *a, size_t skip, bool keep)
 {
+    if (!lr_jv_true(x, v)) return jv_seq(lr_jq_new(x, Q_GEN, 0));
     jseq *q = lr_jv_iter(x, v), *out = lr_jq_new(x, Q_GEN, 0);
     if (a->n < skip) lr_jx_fail(x, LARDER_FORMAT, "selectattr needs an attribute");
     for (size_t i = 0; i < q->n; i++) {
