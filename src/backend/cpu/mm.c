@@ -1,0 +1,107 @@
+/* mm.c - the matrix product's entries in lr_kernels: which activations a format takes, sizes, the best variant here.
+ *
+ * Refuses to own: arithmetic (mm_ref.c, mm_body.h, mm_float.h).
+ */
+#include "mm.h"
+
+#include <pthread.h>
+
+uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
+
+static void make_tables(void)
+{
+    for (int i = 0; i < 256; i++) {
+        uint64_t v = 0;
+        for (int k = 0; k < 8; k++) v |= (uint64_t)lr_iq2_levels[lr_iq2_xxs_grid[i] >> 2 * k & 3] << 8 * k;
+        lr_mm_iq2_grid[i] = v;
+    }
+    for (uint32_t i = 0; i < 128; i++) {
+        uint64_t v = 0;
+        for (int k = 0; k < 8; k++)
+            if (lr_iq2_signs(i) >> k & 1) v |= (uint64_t)0xff << 8 * k;
+        lr_mm_iq2_sign[i] = v;
+    }
+}
+
+const lr_mm_set *const lr_mm_sets[] = {
+    &lr_mm_scalar,
+#if defined(__x86_64__)
+    &lr_mm_avx2,   &lr_mm_avx2_vnni, &lr_mm_avx512, &lr_mm_avx512_bf16,
+#elif defined(__aarch64__)
+    &lr_mm_neon,
+#endif
+};
+const uint32_t lr_mm_n_sets = LR_LEN(lr_mm_sets);
+
+bool lr_mm_has_i8(uint32_t fmt)
+{
+    switch (fmt) {
+#define X(name, kind) case LR_FMT_##name:
+        LR_MM_FORMATS(X)
+#undef X
+        return true;
+    }
+    return false;
+}
+
+static const lr_mm_set *best(lr_isa isa)
+{
+    for (uint32_t i = lr_mm_n_sets; i--;)
+        if (lr_mm_sets[i]->isa == isa && !(lr_mm_sets[i]->features & ~lr_cpu_features())) return lr_mm_sets[i];
+    return &lr_mm_scalar;
+}
+
+static lr_actk act_kind(uint32_t fmt, larder_act wish, bool bf16)
+{
+    if (wish == LARDER_ACT_F32) return LR_ACTK_F32;
+    if (lr_mm_has_i8(fmt)) return wish == LARDER_ACT_BF16 ? LR_ACTK_F32 : LR_ACTK_I8;
+    return fmt == LR_FMT_BF16 && bf16 ? LR_ACTK_BF16 : LR_ACTK_F32;
+}
+static lr_actk act_kind_bf16(uint32_t fmt, larder_act wish, uint32_t cols)
+{
+    (void)cols;
+    return act_kind(fmt, wish, true);
+}
+static lr_actk act_kind_plain(uint32_t fmt, larder_act wish, uint32_t cols)
+{
+    (void)cols;
+    return act_kind(fmt, wish, false);
+}
+
+static size_t act_bytes(lr_actk kind, uint32_t n)
+{
+    switch (kind) {
+    case LR_ACTK_I8: return lr_i8_layout(n).bytes;
+    case LR_ACTK_BF16: return LR_ALIGN_UP(2 * (size_t)n, 64);
+    default: return LR_ALIGN_UP(4 * (size_t)n, 64);
+    }
+}
+
+/* Integer kernels: partial sums of a tile of rows and its unpacked weights. Float kernels: 8 decoded rows. */
+static size_t scratch_of(const lr_mm_set *s, uint32_t n_tok, uint32_t cols)
+{
+    size_t i8 = 4 * (size_t)s->tile_rows * n_tok + s->tile_bytes, f32 = 8 * (4 * (size_t)cols + 64);
+    return LR_ALIGN_UP(LR_MAX(i8, f32), 64);
+}
+static size_t mm_scratch_any(uint32_t n_tok, uint32_t cols)
+{
+    size_t most = 0;
+    for (uint32_t i = 0; i < lr_mm_n_sets; i++) {
+        size_t one = scratch_of(lr_mm_sets[i], n_tok, cols);
+        most = LR_MAX(most, one);
+    }
+    return most;
+}
+
+void lr_mm_fill(lr_kernels *k, lr_isa isa)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_tables);
+    const lr_mm_set *s = best(isa);
+    k->name = s->name;
+    k->act_kind = s->bf16 ? act_kind_bf16 : act_kind_plain;
+    k->act_bytes = act_bytes;
+    k->act_pack = s->pack;
+    k->mm_scratch = mm_scratch_any;
+    k->mm = s->mm;
+}

@@ -1,0 +1,89 @@
+/* mm.h - inside src/backend/cpu: what the files of the matrix product share.
+ *
+ * Owns: the layout of packed activations, the list of formats the integer kernels know and what kind of scales each
+ * has, the entry of each instruction set. The arithmetic is docs/decisions/0002-arithmetic.md.
+ * Refuses to own: how a format's bytes are decoded (mm_formats.h with vectors, mm_ref.c without).
+ */
+#ifndef LR_MM_H
+#define LR_MM_H
+
+#include "cpu.h"
+
+#define LR_INLINE static inline __attribute__((always_inline))
+
+/* X(format, kind of scales): what the int8 kernels hold. A format missing here runs in float32. */
+#define LR_MM_FORMATS(X)                                                                                     \
+    X(Q4_0, PLAIN)                                                                                           \
+    X(Q4_1, MIN)                                                                                             \
+    X(Q5_0, PLAIN)                                                                                           \
+    X(Q5_1, MIN)                                                                                             \
+    X(Q8_0, PLAIN)                                                                                           \
+    X(Q2_K, SUBMIN)                                                                                          \
+    X(Q3_K, SUB)                                                                                             \
+    X(Q4_K, MIN)                                                                                             \
+    X(Q5_K, MIN)                                                                                             \
+    X(Q6_K, SUB)                                                                                             \
+    X(IQ2_XXS, PLAIN)                                                                                        \
+    X(IQ4_NL, PLAIN)                                                                                         \
+    X(IQ4_XS, PLAIN)                                                                                         \
+    X(MXFP4, PLAIN)                                                                                          \
+    X(MXFP4_PAIRS, PLAIN)                                                                                    \
+    X(NVFP4, SUB)
+
+/* PLAIN: a scale per 32. MIN: and an offset per 32. SUB: a factor per 16. SUBMIN: and an integer offset per 16. */
+enum { PLAIN, MIN, SUB, SUBMIN };
+
+/* A packed int8 row of n columns, nb = ceil(n / 32) blocks: planes one after the other, each padded to 64 bytes.
+ *   q  int8  [32 nb]
+ *   d  float [nb]     scale
+ *   e  float [nb]     fl(d * sum of q)
+ *   n  int32 [nb]     minus the sum of q
+ *   h  int16 [nb][2]  minus the sums of its halves */
+typedef struct lr_i8_row {
+    size_t d, e, n, h, bytes; /* offsets of the planes; q is at 0 */
+} lr_i8_row;
+
+static inline lr_i8_row lr_i8_layout(uint32_t n)
+{
+    size_t nb = ((size_t)n + 31) / 32, q = LR_ALIGN_UP(32 * nb, 64), plane = LR_ALIGN_UP(4 * nb, 64);
+    return (lr_i8_row){q, q + plane, q + 2 * plane, q + 3 * plane, q + 4 * plane};
+}
+
+typedef void lr_mm_fn(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
+                      float *const *y, const float *bias, bool add, void *scratch);
+typedef void lr_pack_fn(lr_actk kind, const float *x, uint32_t n, void *dst);
+
+/* One variant of an instruction set. */
+typedef struct lr_mm_set {
+    const char *name;
+    lr_isa isa;
+    uint32_t features; /* what the machine must have */
+    bool bf16;
+    lr_mm_fn *mm;
+    lr_pack_fn *pack;
+    /* Rows the integer matrix kernel works on at once (its partial sums stand in the scratch), and the scratch of the
+     * unpacked weights beside them. */
+    uint32_t tile_rows;
+    size_t tile_bytes;
+} lr_mm_set;
+
+extern const lr_mm_set lr_mm_scalar;
+#if defined(__x86_64__)
+extern const lr_mm_set lr_mm_avx2, lr_mm_avx2_vnni, lr_mm_avx512, lr_mm_avx512_bf16;
+#elif defined(__aarch64__)
+extern const lr_mm_set lr_mm_neon;
+#endif
+
+/* All variants of this build, best last; tests walk them. */
+extern const lr_mm_set *const lr_mm_sets[];
+extern const uint32_t lr_mm_n_sets;
+
+/* Fills the matrix-product entries of a table for an instruction set (its best variant on this machine). */
+void lr_mm_fill(lr_kernels *k, lr_isa isa);
+
+bool lr_mm_has_i8(uint32_t fmt);
+
+/* IQ2_XXS: 8 magnitudes per grid point, and 8 masks (0x00 or 0xff) per 7 sign bits. Filled by lr_mm_fill. */
+extern uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
+
+#endif

@@ -1,0 +1,548 @@
+/* mm_formats.h - each format's decode with vectors: bytes of VR rows to small integers, scales and offsets.
+ *
+ * Owns: the one decode of each format, shared by the matrix-vector and the matrix-matrix kernel of every instruction
+ * set (the words v_* are mm_simd_*.h; layouts are described in src/quant). mm_ref.c says the same in plain C.
+ *
+ * A format F says
+ *   F_STEP    blocks of 32 columns decoded at once; F_STEPS: steps per `head`; F_BYTES: bytes a row has per head
+ *   F_ZERO    log2 of the zero point that v holds too much (-1: none); F_WIDE: v is signed and needs all 8 bits
+ *   F_head    reads what VR rows share over a head: scales
+ *   F_bytes   step s, rows 4 i + j: v[2 k + p] = bytes of block k, columns 16 p to 16 p + 15
+ *   F_scales  block k of step s: scale, and offset or factors, element r for row r
+ */
+#ifndef LR_MM_FORMATS_H
+#define LR_MM_FORMATS_H
+
+/* VR rows: row r at p + r stride. */
+typedef struct rows {
+    const uint8_t *p, *aux;
+    size_t stride, aux_stride;
+} rows;
+
+typedef struct head {
+    rows r;
+    vf d, m;   /* of all the head */
+    vi t[4];   /* words of scales: element r for row r */
+} head;
+
+typedef struct scales {
+    vf s, m, c0, c1;
+    vi n; /* two int16: offsets of the halves */
+} scales;
+
+LR_INLINE const uint8_t *row_of(const head *h, int j, size_t at)
+{
+    return h->r.p + (size_t)j * h->r.stride + at;
+}
+LR_INLINE vi read16(const head *h, int j, size_t at)
+{
+    return v_rows16(row_of(h, j, at), h->r.stride);
+}
+/* Turns four vectors of 16-byte lanes into four words per row: out[k] element r = word k of row r. */
+LR_INLINE void transpose(const vi v[4], vi out[4])
+{
+    vi a = v_zip32_lo(v[0], v[1]), b = v_zip32_lo(v[2], v[3]);
+    vi c = v_zip32_hi(v[0], v[1]), d = v_zip32_hi(v[2], v[3]);
+    out[0] = v_zip64_lo(a, b);
+    out[1] = v_zip64_hi(a, b);
+    out[2] = v_zip64_lo(c, d);
+    out[3] = v_zip64_hi(c, d);
+}
+LR_INLINE void read_words(const head *h, size_t at, vi out[4])
+{
+    vi v[4];
+    for (int j = 0; j < 4; j++) v[j] = read16(h, j, at);
+    transpose(v, out);
+}
+/* 4 bytes of each row. */
+LR_INLINE vi read_word(const head *h, size_t at)
+{
+    return v_rows4(h->r.p + at, h->r.stride);
+}
+LR_INLINE vi low4(vi v)
+{
+    return v_and(v, v_set8(15));
+}
+LR_INLINE vi high4(vi v)
+{
+    return v_and(v_shr32(v, 4), v_set8(15));
+}
+/* All bits `left` places up, or down. */
+LR_INLINE vi move(vi v, int left)
+{
+    return left >= 0 ? v_shl32(v, left & 31) : v_shr32(v, -left & 31);
+}
+LR_INLINE vi byte_of(vi word, int k)
+{
+    return v_and(v_shr32(word, 8 * k), v_set32(255));
+}
+LR_INLINE vi signed_byte_of(vi word, int k)
+{
+    return v_sar32(v_shl32(word, 24 - 8 * k), 24);
+}
+LR_INLINE vi values_of(const int8_t *table, vi index)
+{
+    return v_table(v_all16(table), index);
+}
+
+/* ---------------------------------------------------------------- Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 */
+#define Q4_0_STEP 1
+#define Q4_0_STEPS 1
+#define Q4_0_BYTES 18
+#define Q4_0_ZERO 3
+#define Q4_0_WIDE 0
+LR_INLINE void Q4_0_head(head *h)
+{
+    h->d = v_f16(read_word(h, 0));
+}
+LR_INLINE void Q4_0_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 2);
+    v[0] = low4(q);
+    v[1] = high4(q);
+}
+LR_INLINE void Q4_0_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+#define Q4_1_STEP 1
+#define Q4_1_STEPS 1
+#define Q4_1_BYTES 20
+#define Q4_1_ZERO -1
+#define Q4_1_WIDE 0
+LR_INLINE void Q4_1_head(head *h)
+{
+    vi w = read_word(h, 0);
+    h->d = v_f16(w);
+    h->m = v_f16(v_xor(v_shr32(w, 16), v_set32(0x8000)));
+}
+LR_INLINE void Q4_1_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 4);
+    v[0] = low4(q);
+    v[1] = high4(q);
+}
+LR_INLINE void Q4_1_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+    o->m = h->m;
+}
+
+/* Bits 0 to 15, 16 to 31 of a row's word as 16 bytes of 0 or 16. The word lies at `at`, in the lanes of vector j. */
+LR_INLINE void fifth_bits(const head *h, int j, size_t at, vi v[2])
+{
+    static const uint8_t spread[2][16] = {{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1},
+                                          {2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3}};
+    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    vi w = v_rows8(row_of(h, j, at), h->r.stride);
+    for (int p = 0; p < 2; p++)
+        v[p] = v_pick(v_test8(v_table(w, v_all16(spread[p])), v_all16(bit)), v_set8(16), v[p]);
+}
+
+#define Q5_0_STEP 1
+#define Q5_0_STEPS 1
+#define Q5_0_BYTES 22
+#define Q5_0_ZERO 4
+#define Q5_0_WIDE 0
+LR_INLINE void Q5_0_head(head *h)
+{
+    h->d = v_f16(read_word(h, 0));
+}
+LR_INLINE void Q5_0_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 6);
+    v[0] = low4(q);
+    v[1] = high4(q);
+    fifth_bits(h, j, 2, v);
+}
+LR_INLINE void Q5_0_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+#define Q5_1_STEP 1
+#define Q5_1_STEPS 1
+#define Q5_1_BYTES 24
+#define Q5_1_ZERO -1
+#define Q5_1_WIDE 0
+LR_INLINE void Q5_1_head(head *h)
+{
+    Q4_1_head(h);
+}
+LR_INLINE void Q5_1_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 8);
+    v[0] = low4(q);
+    v[1] = high4(q);
+    fifth_bits(h, j, 4, v);
+}
+LR_INLINE void Q5_1_scales(const head *h, int s, int k, scales *o)
+{
+    Q4_1_scales(h, s, k, o);
+}
+
+#define Q8_0_STEP 1
+#define Q8_0_STEPS 1
+#define Q8_0_BYTES 34
+#define Q8_0_ZERO -1
+#define Q8_0_WIDE 1
+LR_INLINE void Q8_0_head(head *h)
+{
+    h->d = v_f16(read_word(h, 0));
+}
+LR_INLINE void Q8_0_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    v[0] = read16(h, j, 2);
+    v[1] = read16(h, j, 18);
+}
+LR_INLINE void Q8_0_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+/* ---------------------------------------------------------------- Q4_K, Q5_K */
+/* t[0], t[1]: scales 0-3, 4-7 as bytes; t[2], t[3]: offsets. */
+LR_INLINE void scale_min_head(head *h)
+{
+    vi w[4], six = v_set8(63);
+    read_words(h, 0, w);
+    h->d = v_f16(w[0]);
+    h->m = v_f16(v_shr32(w[0], 16));
+    h->t[0] = v_and(w[1], six);
+    h->t[1] = v_pick(v_shr32(w[1], 2), v_set8(0x30), low4(w[3]));
+    h->t[2] = v_and(w[2], six);
+    h->t[3] = v_pick(v_shr32(w[2], 2), v_set8(0x30), high4(w[3]));
+}
+LR_INLINE void scale_min(const head *h, int j, scales *o)
+{
+    o->s = v_mul(h->d, v_cvt(byte_of(h->t[j / 4], j % 4)));
+    o->m = v_mul(h->m, v_cvt(byte_of(h->t[2 + j / 4], j % 4)));
+}
+
+#define Q4_K_STEP 2
+#define Q4_K_STEPS 4
+#define Q4_K_BYTES 144
+#define Q4_K_ZERO -1
+#define Q4_K_WIDE 0
+LR_INLINE void Q4_K_head(head *h)
+{
+    scale_min_head(h);
+}
+LR_INLINE void Q4_K_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int p = 0; p < 2; p++) {
+        vi q = read16(h, j, (size_t)(16 + 32 * s + 16 * p));
+        v[p] = low4(q);
+        v[2 + p] = high4(q);
+    }
+}
+LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o)
+{
+    scale_min(h, 2 * s + k, o);
+}
+
+#define Q5_K_STEP 2
+#define Q5_K_STEPS 4
+#define Q5_K_BYTES 176
+#define Q5_K_ZERO -1
+#define Q5_K_WIDE 0
+LR_INLINE void Q5_K_head(head *h)
+{
+    scale_min_head(h);
+}
+LR_INLINE void Q5_K_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int p = 0; p < 2; p++) {
+        vi q = read16(h, j, (size_t)(48 + 32 * s + 16 * p)), high = read16(h, j, (size_t)(16 + 16 * p));
+        v[p] = v_pick(move(high, 4 - 2 * s), v_set8(16), low4(q));
+        v[2 + p] = v_pick(move(high, 3 - 2 * s), v_set8(16), high4(q));
+    }
+}
+LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o)
+{
+    scale_min(h, 2 * s + k, o);
+}
+
+/* ---------------------------------------------------------------- Q6_K */
+#define Q6_K_STEP 2
+#define Q6_K_STEPS 4
+#define Q6_K_BYTES 210
+#define Q6_K_ZERO 5
+#define Q6_K_WIDE 0
+LR_INLINE void Q6_K_head(head *h)
+{
+    read_words(h, 192, h->t);
+    h->d = v_f16(v_shr32(read_word(h, 206), 16));
+}
+/* Steps 0, 1 are the low and high halves of `low` in the first 128 columns; 2, 3 in the second. */
+LR_INLINE void Q6_K_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int k = 0; k < 2; k++) {
+        for (int p = 0; p < 2; p++) {
+            vi q = read16(h, j, (size_t)(64 * (s / 2) + 32 * k + 16 * p));
+            vi high = read16(h, j, (size_t)(128 + 32 * (s / 2) + 16 * p));
+            int from = 4 * (s % 2) + 2 * k; /* where the two upper bits stand; they go to bit 4 */
+            v[2 * k + p] = v_pick(move(high, 4 - from), v_set8(0x30), s % 2 ? high4(q) : low4(q));
+        }
+    }
+}
+LR_INLINE void Q6_K_scales(const head *h, int s, int k, scales *o)
+{
+    int b = 2 * s + k;
+    o->s = h->d;
+    o->c0 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2)));
+    o->c1 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2) + 1));
+}
+
+/* ---------------------------------------------------------------- Q2_K, Q3_K */
+#define Q2_K_STEP 2
+#define Q2_K_STEPS 4
+#define Q2_K_BYTES 84
+#define Q2_K_ZERO -1
+#define Q2_K_WIDE 0
+LR_INLINE void Q2_K_head(head *h)
+{
+    read_words(h, 0, h->t);
+    vi w = read_word(h, 80);
+    h->d = v_f16(w);
+    h->m = v_f16(v_shr32(w, 16));
+}
+LR_INLINE void Q2_K_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int p = 0; p < 2; p++) {
+        vi q = read16(h, j, (size_t)(16 + 32 * (s / 2) + 16 * p));
+        v[p] = v_and(v_shr32(q, 4 * (s % 2)), v_set8(3));
+        v[2 + p] = v_and(v_shr32(q, 4 * (s % 2) + 2), v_set8(3));
+    }
+}
+LR_INLINE void Q2_K_scales(const head *h, int s, int k, scales *o)
+{
+    int b = 2 * s + k;
+    vi w = v_shr32(h->t[b / 2], 16 * (b % 2));
+    o->s = h->d;
+    o->m = h->m;
+    o->c0 = v_cvt(v_and(w, v_set32(15)));
+    o->c1 = v_cvt(v_and(v_shr32(w, 8), v_set32(15)));
+    o->n = v_or(v_and(v_shr32(w, 4), v_set32(15)), v_and(v_shl32(w, 4), v_set32(0xf0000)));
+}
+
+#define Q3_K_STEP 2
+#define Q3_K_STEPS 4
+#define Q3_K_BYTES 110
+#define Q3_K_ZERO 2
+#define Q3_K_WIDE 0
+LR_INLINE void Q3_K_head(head *h)
+{
+    vi w[4], three = v_set8(0x30); /* 4 + 12 bytes: the last quants, then s6[12] */
+    read_words(h, 92, w);
+    h->t[0] = v_pick(v_shl32(w[3], 4), three, low4(w[1]));
+    h->t[1] = v_pick(v_shl32(w[3], 2), three, low4(w[2]));
+    h->t[2] = v_pick(w[3], three, high4(w[1]));
+    h->t[3] = v_pick(v_shr32(w[3], 2), three, high4(w[2]));
+    h->d = v_f16(v_shr32(read_word(h, 106), 16));
+}
+LR_INLINE void Q3_K_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int p = 0; p < 2; p++) {
+        vi q = read16(h, j, (size_t)(32 + 32 * (s / 2) + 16 * p)), high = read16(h, j, (size_t)(16 * p));
+        v[p] = v_pick(move(high, 2 - 2 * s), v_set8(4), v_and(v_shr32(q, 4 * (s % 2)), v_set8(3)));
+        v[2 + p] = v_pick(move(high, 1 - 2 * s), v_set8(4), v_and(v_shr32(q, 4 * (s % 2) + 2), v_set8(3)));
+    }
+}
+LR_INLINE void Q3_K_scales(const head *h, int s, int k, scales *o)
+{
+    int b = 2 * s + k;
+    vi w = h->t[b / 2];
+    o->s = h->d;
+    o->c0 = v_cvt(v_sub32(byte_of(w, 2 * (b % 2)), v_set32(32)));
+    o->c1 = v_cvt(v_sub32(byte_of(w, 2 * (b % 2) + 1), v_set32(32)));
+}
+
+/* ---------------------------------------------------------------- IQ2_XXS, IQ4_NL, IQ4_XS */
+#define IQ2_XXS_STEP 1
+#define IQ2_XXS_STEPS 8
+#define IQ2_XXS_BYTES 66
+#define IQ2_XXS_ZERO 6
+#define IQ2_XXS_WIDE 0
+LR_INLINE void IQ2_XXS_head(head *h)
+{
+    h->d = v_f16(read_word(h, 0));
+}
+LR_INLINE void IQ2_XXS_bytes(const head *h, int s, int j, vi v[2])
+{
+    uint32_t grid[2][2 * VL], sign[2][2 * VL];
+    for (int i = 0; i < VL; i++) {
+        const uint8_t *p = row_of(h, j, (size_t)(2 + 8 * s)) + 4 * (size_t)i * h->r.stride;
+        uint32_t index, word;
+        memcpy(&index, p, 4);
+        memcpy(&word, p + 4, 4);
+        for (int k = 0; k < 4; k++) {
+            grid[k / 2][2 * i + k % 2] = index >> 8 * k & 255;
+            sign[k / 2][2 * i + k % 2] = word >> 7 * k & 127;
+        }
+    }
+    for (int p = 0; p < 2; p++) {
+        vi g = v_pairs64(lr_mm_iq2_grid, grid[p]), minus = v_pairs64(lr_mm_iq2_sign, sign[p]);
+        v[p] = v_add8(v_sub8(v_xor(g, minus), minus), v_set8(64));
+    }
+}
+LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
+{
+    (void)k;
+    vi w = v_shr32(read_word(h, (size_t)(6 + 8 * s)), 28);
+    o->s = v_mul(v_mul(h->d, v_addf(v_setf(0.5f), v_cvt(w))), v_setf(0.25f));
+}
+
+#define IQ4_NL_STEP 1
+#define IQ4_NL_STEPS 1
+#define IQ4_NL_BYTES 18
+#define IQ4_NL_ZERO -1
+#define IQ4_NL_WIDE 1
+LR_INLINE void IQ4_NL_head(head *h)
+{
+    h->d = v_f16(read_word(h, 0));
+}
+LR_INLINE void IQ4_NL_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 2);
+    v[0] = values_of(lr_iq4_values, low4(q));
+    v[1] = values_of(lr_iq4_values, high4(q));
+}
+LR_INLINE void IQ4_NL_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+#define IQ4_XS_STEP 2
+#define IQ4_XS_STEPS 4
+#define IQ4_XS_BYTES 136
+#define IQ4_XS_ZERO -1
+#define IQ4_XS_WIDE 1
+LR_INLINE void IQ4_XS_head(head *h)
+{
+    vi w = read_word(h, 0);
+    h->d = v_f16(w);
+    h->t[1] = v_shr32(w, 16);
+    h->t[0] = read_word(h, 4);
+}
+LR_INLINE void IQ4_XS_bytes(const head *h, int s, int j, vi v[4])
+{
+    for (int k = 0; k < 2; k++) {
+        vi q = read16(h, j, (size_t)(8 + 32 * s + 16 * k));
+        v[2 * k] = values_of(lr_iq4_values, low4(q));
+        v[2 * k + 1] = values_of(lr_iq4_values, high4(q));
+    }
+}
+LR_INLINE void IQ4_XS_scales(const head *h, int s, int k, scales *o)
+{
+    int b = 2 * s + k;
+    vi low = v_and(v_shr32(h->t[0], 4 * b), v_set32(15)), high = v_and(v_shr32(h->t[1], 2 * b), v_set32(3));
+    o->s = v_mul(h->d, v_cvt(v_sub32(v_or(low, v_shl32(high, 4)), v_set32(32))));
+}
+
+/* ---------------------------------------------------------------- MXFP4, MXFP4_PAIRS, NVFP4 */
+/* E2M1 times two, plus 16: a zero point of 2^4. */
+LR_INLINE vi fp4_values(vi index)
+{
+    return v_add8(values_of(lr_fp4_values, index), v_set8(16));
+}
+/* 2^(e - 128) of the low byte. (e - 1) << 23 is its float, but for 0 and 1, which are subnormal. */
+LR_INLINE vf e8m0_half(vi w)
+{
+    vi e = v_and(w, v_set32(255)), tiny0 = v_eq32(e, v_set32(0)), tiny1 = v_eq32(e, v_set32(1));
+    vi normal = v_and(v_shl32(v_sub32(e, v_set32(1)), 23), v_set32(0x7fffffff));
+    normal = v_xor(normal, v_and(tiny0, normal)); /* e = 0: clear what the borrow left */
+    return v_as_f(v_or(normal, v_or(v_and(tiny0, v_set32(0x00200000)), v_and(tiny1, v_set32(0x00400000)))));
+}
+
+#define MXFP4_STEP 1
+#define MXFP4_STEPS 1
+#define MXFP4_BYTES 17
+#define MXFP4_ZERO 4
+#define MXFP4_WIDE 0
+LR_INLINE void MXFP4_head(head *h)
+{
+    h->d = e8m0_half(read_word(h, 0));
+}
+LR_INLINE void MXFP4_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 1);
+    v[0] = fp4_values(low4(q));
+    v[1] = fp4_values(high4(q));
+}
+LR_INLINE void MXFP4_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+#define MXFP4_PAIRS_STEP 1
+#define MXFP4_PAIRS_STEPS 1
+#define MXFP4_PAIRS_BYTES 16
+#define MXFP4_PAIRS_ZERO 4
+#define MXFP4_PAIRS_WIDE 0
+LR_INLINE void MXFP4_PAIRS_head(head *h)
+{
+    uint8_t e[4 * VR]; /* single bytes: a word might reach past the end of the plane */
+    for (int r = 0; r < VR; r++) e[4 * r] = h->r.aux[(size_t)r * h->r.aux_stride];
+    h->d = e8m0_half(v_rows4(e, 4));
+}
+LR_INLINE void MXFP4_PAIRS_bytes(const head *h, int s, int j, vi v[2])
+{
+    (void)s;
+    vi q = read16(h, j, 0), lo = fp4_values(low4(q)), hi = fp4_values(high4(q));
+    v[0] = v_zip8_lo(lo, hi);
+    v[1] = v_zip8_hi(lo, hi);
+}
+LR_INLINE void MXFP4_PAIRS_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s, (void)k;
+    o->s = h->d;
+}
+
+#define NVFP4_STEP 2
+#define NVFP4_STEPS 1
+#define NVFP4_BYTES 36
+#define NVFP4_ZERO 4
+#define NVFP4_WIDE 0
+LR_INLINE void NVFP4_head(head *h)
+{
+    h->t[0] = read_word(h, 0);
+}
+LR_INLINE void NVFP4_bytes(const head *h, int s, int j, vi v[4])
+{
+    (void)s;
+    for (int k = 0; k < 2; k++) {
+        vi q = read16(h, j, (size_t)(4 + 16 * k)), lo = fp4_values(low4(q)), hi = fp4_values(high4(q));
+        v[2 * k] = v_zip64_lo(lo, hi);
+        v[2 * k + 1] = v_zip64_hi(lo, hi);
+    }
+}
+/* Half of an E4M3 byte without sign: its bits are those of a float 2^120 too small; 0x7f is 0. */
+LR_INLINE vf ue4m3_half(vi s)
+{
+    vi bits = v_shl32(v_and(s, v_set32(0x7f)), 20), nan = v_eq32(s, v_set32(0x7f));
+    return v_mul(v_as_f(v_xor(bits, v_and(nan, bits))), v_setf(0x1p119f));
+}
+LR_INLINE void NVFP4_scales(const head *h, int s, int k, scales *o)
+{
+    (void)s;
+    o->s = v_setf(1);
+    o->c0 = ue4m3_half(byte_of(h->t[0], 2 * k));
+    o->c1 = ue4m3_half(byte_of(h->t[0], 2 * k + 1));
+}
+
+#endif

@@ -1,0 +1,244 @@
+/* mm_kernel.h - the integer product of one instruction set: what all formats share.
+ *
+ * Owns: the tile of the matrix kernel, the loop over rows and tokens, packing of activations.
+ * Refuses to own: decoding (mm_formats.h), the two loops that contain a decode (mm_body.h).
+ *
+ * One token (mm_body.h, `vector`): VR rows stream by in place; bytes are multiplied where they lie, and the partial
+ * sums turned so that element r belongs to row r.
+ * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache, turned so
+ * that element r of a vector holds 4 columns of row r; each group of tokens then runs over the panel with 4 of its
+ * columns in every element. Partial sums (float) wait in `part` [token][row of tile] for the next panel.
+ *
+ * Panel: per block, per row vector, PANEL_VECS vectors: 8 of bytes, then the scale, then by kind
+ *   MIN: offset; SUB: two factors; SUBMIN: two factors, offset, the pair of integer offsets. */
+#ifndef LR_MM_KERNEL_H
+#define LR_MM_KERNEL_H
+
+enum { K_BLOCKS = 16, PANEL_VECS = 13, TILE_ROWS = TILE_V * VR };
+#define PANEL_BYTES ((size_t)K_BLOCKS * TILE_V * PANEL_VECS * sizeof(vi))
+
+LR_INLINE int panel_vecs(int kind)
+{
+    return kind == PLAIN ? 9 : kind == MIN ? 10 : kind == SUB ? 11 : 13;
+}
+
+/* Planes of a packed row at block b. */
+LR_INLINE const uint8_t *plane(const uint8_t *x, size_t at, uint32_t b)
+{
+    return x + at + 4 * (size_t)b;
+}
+
+/* What block b adds, for VR rows and one token: step 2 and 3 of the arithmetic. f: step 1's result. */
+LR_INLINE vf block_add(int kind, vf acc, vf f, vf s, vf m, vi n, const uint8_t *x, const lr_i8_row *at, uint32_t b)
+{
+    acc = v_fma(f, v_mul(s, v_allf(plane(x, at->d, b))), acc);
+    if (kind == MIN) acc = v_fnma(m, v_allf(plane(x, at->e, b)), acc);
+    if (kind == SUBMIN) { /* h holds minus the sums */
+        vi minus = v_dot16(v_zero(), n, v_all4(plane(x, at->h, b)));
+        acc = v_fma(m, v_mul(v_allf(plane(x, at->d, b)), v_cvt(minus)), acc);
+    }
+    return acc;
+}
+
+/* -2^zero times the sum of x over the block (half < 0) or one of its halves: what a zero point adds to a product. */
+LR_INLINE vi zero_point(int zero, int half, const uint8_t *x, const lr_i8_row *at, uint32_t b)
+{
+    if (zero < 0) return v_zero();
+    if (half < 0) return v_shl32(v_all4(plane(x, at->n, b)), zero);
+    vi h = v_all4(plane(x, at->h, b));
+    return half ? v_shl32(v_sar32(h, 16), zero) : v_sar32(v_shl32(h, 16), 16 - zero);
+}
+
+/* part[t][TILE_ROWS] += panel (nb blocks from b0) times nt tokens x[t]. nv, nt are constants where this is inlined. */
+LR_INLINE void tile(int kind, int zero, int wide, int nv, int nt, const vi *panel, uint32_t b0, uint32_t nb,
+                    const void *const *x, const void *const *next, const lr_i8_row *at, float *part)
+{
+    vf acc[TILE_V][TILE_T], f[TILE_V][TILE_T];
+    vi sum[TILE_V][TILE_T];
+    int pv = panel_vecs(kind), sub = kind == SUB || kind == SUBMIN;
+    for (int v = 0; v < nv; v++)
+        for (int t = 0; t < nt; t++) acc[v][t] = v_loadf(part + t * TILE_ROWS + v * VR);
+    for (uint32_t b = b0; b < b0 + nb; b++, panel += nv * pv) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            if (sub || !half) {
+#pragma GCC unroll 8
+                for (int t = 0; t < nt; t++) {
+                    sum[0][t] = zero_point(zero, sub ? half : -1, x[t], at, b);
+                    for (int v = 1; v < nv; v++) sum[v][t] = sum[0][t];
+                }
+            }
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) {
+                vi w[TILE_V];
+                for (int v = 0; v < nv; v++) w[v] = v_load(panel + v * pv + 4 * half + k);
+#pragma GCC unroll 8
+                for (int t = 0; t < nt; t++) {
+                    vi a = v_all4((const uint8_t *)x[t] + 32 * (size_t)b + 16 * half + 4 * k);
+                    for (int v = 0; v < nv; v++)
+                        sum[v][t] = wide ? v_dot_wide(sum[v][t], w[v], a) : v_dot(sum[v][t], w[v], a);
+                }
+            }
+            if (!sub && !half) continue;
+#pragma GCC unroll 8
+            for (int t = 0; t < nt; t++)
+                for (int v = 0; v < nv; v++) {
+                    vf one = v_cvt(sum[v][t]);
+                    if (!sub) f[v][t] = one;
+                    else if (!half) f[v][t] = v_mul(one, v_loadf((const float *)(panel + v * pv + 9)));
+                    else f[v][t] = v_fma(one, v_loadf((const float *)(panel + v * pv + 10)), f[v][t]);
+                }
+        }
+#pragma GCC unroll 8
+        for (int t = 0; t < nt; t++) {
+            if (b % 2 == 0) __builtin_prefetch((const uint8_t *)next[t] + 32 * (size_t)b);
+            for (int v = 0; v < nv; v++) {
+                const vi *p = panel + v * pv;
+                vf s = v_loadf((const float *)(p + 8));
+                vf m = kind == MIN ? v_loadf((const float *)(p + 9)) : kind == SUBMIN ? v_loadf((const float *)(p + 11)) : s;
+                vi n = kind == SUBMIN ? v_load(p + 12) : v_zero();
+                acc[v][t] = block_add(kind, acc[v][t], f[v][t], s, m, n, x[t], at, b);
+            }
+        }
+    }
+    for (int v = 0; v < nv; v++)
+        for (int t = 0; t < nt; t++) v_storef(part + t * TILE_ROWS + v * VR, acc[v][t]);
+}
+
+typedef void tiles_fn(const vi *panel, int nv, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok,
+                      const lr_i8_row *at, float *part);
+
+#define TILE_CASE(n, kind, zero, wide)                                                                       \
+    case n:                                                                                                  \
+        if (nv == 1) tile(kind, zero, wide, 1, n, panel, b0, nb, x + t, x + t, at, p);                       \
+        else tile(kind, zero, wide, TILE_V, n, panel, b0, nb, x + t, x + next, at, p);                       \
+        break;
+/* All tokens over one panel, TILE_T at a time. The next group's activations are asked for on the way. */
+#define TILES(name, kind, zero, wide, most)                                                                  \
+    static void name(const vi *panel, int nv, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok, \
+                     const lr_i8_row *at, float *part)                                                       \
+    {                                                                                                        \
+        for (uint32_t t = 0, n; t < n_tok; t += n) {                                                         \
+            n = LR_MIN(n_tok - t, (uint32_t)(most));                                                         \
+            if (n > (most)) __builtin_unreachable();                                                         \
+            uint32_t next = t + 2 * n <= n_tok ? t + n : t;                                                  \
+            float *p = part + (size_t)t * TILE_ROWS;                                                         \
+            switch (n) {                                                                                     \
+                TILE_CASE(1, kind, zero, wide)                                                               \
+                TILE_CASE(2, kind, zero, wide)                                                               \
+                TILE_CASE(3, kind, zero, wide)                                                               \
+                TILE_CASE(4, kind, zero, wide)                                                               \
+                TILE_MORE(kind, zero, wide)                                                                  \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+#if TILE_T > 4
+#define TILE_MORE(kind, zero, wide) TILE_CASE(5, kind, zero, wide) TILE_CASE(6, kind, zero, wide)
+#else
+#define TILE_MORE(kind, zero, wide)
+#endif
+
+TILES(tiles_plain_wide, PLAIN, (WIDE_FLIP ? 7 : -1), 1, TILE_T)
+TILES(tiles_plain_3, PLAIN, 3, 0, TILE_T)
+TILES(tiles_plain_4, PLAIN, 4, 0, TILE_T)
+TILES(tiles_plain_6, PLAIN, 6, 0, TILE_T)
+TILES(tiles_min, MIN, -1, 0, TILE_T)
+TILES(tiles_sub_2, SUB, 2, 0, TILE_T_SUB)
+TILES(tiles_sub_4, SUB, 4, 0, TILE_T_SUB)
+TILES(tiles_sub_5, SUB, 5, 0, TILE_T_SUB)
+TILES(tiles_submin, SUBMIN, -1, 0, TILE_T_SUB)
+
+LR_INLINE tiles_fn *tiles_of(int kind, int zero, int wide)
+{
+    if (kind == MIN) return tiles_min;
+    if (kind == SUBMIN) return tiles_submin;
+    if (kind == SUB) return zero == 2 ? tiles_sub_2 : zero == 4 ? tiles_sub_4 : tiles_sub_5;
+    return wide ? tiles_plain_wide : zero == 3 ? tiles_plain_3 : zero == 4 ? tiles_plain_4 : tiles_plain_6;
+}
+
+/* Writes n sums of rows r.. of one token. */
+static void finish(const float *sum, uint32_t skip, uint32_t n, float *y, const float *bias, bool add)
+{
+    for (uint32_t i = skip; i < n; i++) {
+        float v = sum[i];
+        if (bias) v += bias[i];
+        y[i] = add ? y[i] + v : v;
+    }
+}
+
+/* The four vectors' lanes added up: element 4 i + j = sum of the elements of lane i of v[j]. */
+LR_INLINE vi sum_lanes(const vi v[4])
+{
+    vi a = v_add32(v_zip32_lo(v[0], v[1]), v_zip32_hi(v[0], v[1]));
+    vi b = v_add32(v_zip32_lo(v[2], v[3]), v_zip32_hi(v[2], v[3]));
+    return v_add32(v_zip64_lo(a, b), v_zip64_hi(a, b));
+}
+
+typedef void vector_fn(rows r, uint32_t nb, const uint8_t *x, const lr_i8_row *at, float *out);
+typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v);
+
+/* VR rows of the matrix from r on. Fewer than VR rows in all: stride 0, the same row in every place. */
+static rows rows_at(const lr_mat *w, uint32_t r)
+{
+    bool few = w->rows < VR;
+    return (rows){w->data + r * w->row_stride, w->aux ? w->aux + r * w->aux_stride : w->data, few ? 0 : w->row_stride,
+                  few ? 0 : w->aux_stride};
+}
+
+/* Groups of VR rows that cover [r, end): where to start reading, how many rows of it to skip, how many count. The last
+ * group of a matrix is read from rows - VR on, so that nothing past its end is touched. */
+typedef struct group {
+    uint32_t first, skip, n;
+} group;
+static group group_at(const lr_mat *w, uint32_t r, uint32_t end)
+{
+    if (w->rows < VR) return (group){r, 0, 1};
+    uint32_t first = LR_MIN(r, w->rows - VR), skip = r - first;
+    return (group){first, skip, LR_MIN(skip + (end - r), (uint32_t)VR)};
+}
+
+static void mm_one(const lr_mat *w, vector_fn *vector, const uint8_t *x, uint32_t r0, uint32_t r1, float *y,
+                   const float *bias, bool add)
+{
+    lr_i8_row at = lr_i8_layout(w->cols);
+    float sum[VR];
+    for (uint32_t r = r0; r < r1;) {
+        group g = group_at(w, r, r1);
+        vector(rows_at(w, g.first), w->cols / 32, x, &at, sum);
+        finish(sum, g.skip, g.n, y + g.first, bias ? bias + g.first : NULL, add);
+        r = g.first + g.n;
+    }
+}
+
+static void mm_many(const lr_mat *w, panel_fn *unpack, tiles_fn *tiles, int pv, const void *const *x, uint32_t n_tok,
+                    uint32_t r0, uint32_t r1, float *const *y, const float *bias, bool add, void *scratch)
+{
+    lr_i8_row at = lr_i8_layout(w->cols);
+    vi *panel = scratch;
+    float *part = (float *)((uint8_t *)scratch + PANEL_BYTES);
+    uint32_t nb = w->cols / 32;
+    for (uint32_t r = r0; r < r1;) {
+        group g[TILE_V] = {{0, 0, 0}};
+        int nv = 0;
+        for (; nv < TILE_V && r < r1; nv++) {
+            g[nv] = group_at(w, r, r1);
+            r = g[nv].first + g[nv].n;
+        }
+        if (nv > 1 && nv < TILE_V) { /* tiles come with 1 or TILE_V vectors */
+            r = g[1].first + g[1].skip;
+            nv = 1;
+        }
+        memset(part, 0, (size_t)n_tok * TILE_ROWS * sizeof *part);
+        for (uint32_t b = 0; b < nb; b += K_BLOCKS) {
+            uint32_t n = LR_MIN(nb - b, (uint32_t)K_BLOCKS);
+            for (int v = 0; v < nv; v++) unpack(rows_at(w, g[v].first), b, n, panel + v * pv, nv * pv);
+            tiles(panel, nv, b, n, x, n_tok, &at, part);
+        }
+        for (uint32_t t = 0; t < n_tok; t++)
+            for (int v = 0; v < nv; v++)
+                finish(part + t * TILE_ROWS + v * VR, g[v].skip, g[v].n, y[t] + g[v].first,
+                       bias ? bias + g[v].first : NULL, add);
+    }
+}
+
+#endif

@@ -1,0 +1,141 @@
+/* mm_simd_avx512.h - the vector words of the matrix kernels, in AVX-512.
+ *
+ * A vector holds VR rows. As bytes it is VL = VR / 4 lanes of 16; lane i of vector j belongs to row 4 i + j.
+ * As numbers, element r belongs to row r. The words are the same in mm_simd_avx2.h and mm_simd_neon.h. */
+#ifndef LR_MM_SIMD_H
+#define LR_MM_SIMD_H
+
+#include <immintrin.h>
+
+#define VR 16
+#define VL 4
+/* Tiles: row vectors and tokens of the integer kernel (fewer tokens where 16-wide factors need registers), rows and
+ * tokens of the float kernel. */
+#define TILE_V 2
+#define TILE_T 6
+#define TILE_T_SUB 4
+#define FLOAT_R 4
+#define FLOAT_T 6
+#define WIDE_FLIP 1 /* the byte product takes unsigned weights: signed ones get 128 added, and taken off the sum */
+
+typedef __m512i vi;
+typedef __m512 vf;
+
+/* Rows p, p + 4 s, p + 8 s, p + 12 s: 16 bytes of each. */
+LR_INLINE vi v_rows16(const uint8_t *p, size_t s)
+{
+    vi v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const __m128i *)(p + 4 * s)));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const __m128i *)(p + 8 * s)));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const __m128i *)(p + 12 * s)));
+}
+/* The same rows, the 8 bytes at p in both halves of a lane. */
+LR_INLINE vi v_rows8(const uint8_t *p, size_t s)
+{
+    long long a, b, c, d;
+    memcpy(&a, p, 8), memcpy(&b, p + 4 * s, 8), memcpy(&c, p + 8 * s, 8), memcpy(&d, p + 12 * s, 8);
+    vi v = _mm512_castsi128_si512(_mm_set1_epi64x(a));
+    v = _mm512_mask_set1_epi64(v, 0x0c, b);
+    v = _mm512_mask_set1_epi64(v, 0x30, c);
+    return _mm512_mask_set1_epi64(v, 0xc0, d);
+}
+LR_INLINE __m128i v_four32(const uint8_t *p, size_t s)
+{
+    int a, b, c, d;
+    memcpy(&a, p, 4), memcpy(&b, p + s, 4), memcpy(&c, p + 2 * s, 4), memcpy(&d, p + 3 * s, 4);
+    return _mm_setr_epi32(a, b, c, d);
+}
+/* 4 bytes of each row, in row order. */
+LR_INLINE vi v_rows4(const uint8_t *p, size_t s)
+{
+    __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(p, s)), v_four32(p + 4 * s, s), 1);
+    __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(p + 8 * s, s)), v_four32(p + 12 * s, s), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
+}
+LR_INLINE vi v_load(const void *p) { return _mm512_loadu_si512(p); }
+LR_INLINE void v_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
+LR_INLINE vf v_loadf(const float *p) { return _mm512_loadu_ps(p); }
+LR_INLINE void v_storef(float *p, vf v) { _mm512_storeu_ps(p, v); }
+LR_INLINE vi v_all16(const void *p) { return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)p)); }
+LR_INLINE vi v_all4(const void *p)
+{
+    int u;
+    memcpy(&u, p, 4);
+    return _mm512_set1_epi32(u);
+}
+LR_INLINE vf v_allf(const void *p) { return _mm512_castsi512_ps(v_all4(p)); }
+LR_INLINE vi v_zero(void) { return _mm512_setzero_si512(); }
+LR_INLINE vf v_zerof(void) { return _mm512_setzero_ps(); }
+LR_INLINE vi v_set8(int x) { return _mm512_set1_epi8((char)x); }
+LR_INLINE vi v_set32(int x) { return _mm512_set1_epi32(x); }
+LR_INLINE vf v_setf(float x) { return _mm512_set1_ps(x); }
+
+LR_INLINE vi v_and(vi a, vi b) { return _mm512_and_si512(a, b); }
+LR_INLINE vi v_or(vi a, vi b) { return _mm512_or_si512(a, b); }
+LR_INLINE vi v_xor(vi a, vi b) { return _mm512_xor_si512(a, b); }
+/* (a & mask) | b */
+LR_INLINE vi v_pick(vi a, vi mask, vi b) { return _mm512_ternarylogic_epi64(a, mask, b, 0xea); }
+LR_INLINE vi v_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
+LR_INLINE vi v_sub8(vi a, vi b) { return _mm512_sub_epi8(a, b); }
+LR_INLINE vi v_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
+LR_INLINE vi v_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+/* 0xff where a byte of a has any bit of b. */
+LR_INLINE vi v_test8(vi a, vi b) { return _mm512_movm_epi8(_mm512_test_epi8_mask(a, b)); }
+LR_INLINE vi v_eq32(vi a, vi b) { return _mm512_movm_epi32(_mm512_cmpeq_epi32_mask(a, b)); }
+/* Plain operators: an immediate where n is known, which the intrinsics insist on even without optimisation. */
+typedef uint32_t vu32 __attribute__((vector_size(64)));
+typedef int32_t vs32 __attribute__((vector_size(64)));
+LR_INLINE vi v_shr32(vi a, int n) { return (vi)((vu32)a >> n); }
+LR_INLINE vi v_shl32(vi a, int n) { return (vi)((vu32)a << n); }
+LR_INLINE vi v_sar32(vi a, int n) { return (vi)((vs32)a >> n); }
+/* Byte i of a lane: byte index[i] of that lane of the table. */
+LR_INLINE vi v_table(vi table, vi index) { return _mm512_shuffle_epi8(table, index); }
+LR_INLINE vi v_zip8_lo(vi a, vi b) { return _mm512_unpacklo_epi8(a, b); }
+LR_INLINE vi v_zip8_hi(vi a, vi b) { return _mm512_unpackhi_epi8(a, b); }
+LR_INLINE vi v_zip32_lo(vi a, vi b) { return _mm512_unpacklo_epi32(a, b); }
+LR_INLINE vi v_zip32_hi(vi a, vi b) { return _mm512_unpackhi_epi32(a, b); }
+LR_INLINE vi v_zip64_lo(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
+LR_INLINE vi v_zip64_hi(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
+/* Lane i: table entries number index byte [4 i], [4 i + 1]: of IQ2's 8-byte tables. */
+LR_INLINE vi v_pairs64(const uint64_t *t, const uint32_t at[2 * VL])
+{
+    return _mm512_set_epi64((long long)t[at[7]], (long long)t[at[6]], (long long)t[at[5]], (long long)t[at[4]],
+                            (long long)t[at[3]], (long long)t[at[2]], (long long)t[at[1]], (long long)t[at[0]]);
+}
+
+/* acc + sums of four products of bytes: w in 0..127 (or signed and WIDE_FLIPped), x signed. */
+LR_INLINE vi v_dot(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+LR_INLINE vi v_dot_wide(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+/* acc + sums of two products of int16. */
+LR_INLINE vi v_dot16(vi acc, vi a, vi b) { return _mm512_dpwssd_epi32(acc, a, b); }
+
+LR_INLINE vf v_cvt(vi a) { return _mm512_cvtepi32_ps(a); }
+LR_INLINE vf v_as_f(vi a) { return _mm512_castsi512_ps(a); }
+LR_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
+LR_INLINE vf v_addf(vf a, vf b) { return _mm512_add_ps(a, b); }
+LR_INLINE vf v_fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+LR_INLINE vf v_fnma(vf a, vf b, vf c) { return _mm512_fnmadd_ps(a, b, c); }
+/* The f16 in the low half of each element. */
+LR_INLINE vf v_f16(vi a) { return _mm512_cvtph_ps(_mm512_cvtepi32_epi16(a)); }
+
+/* ---- 16 columns of one row, for the float kernels: a group of VG vectors */
+#define VG 1
+LR_INLINE void g_load_f32(vf g[VG], const float *p) { g[0] = _mm512_loadu_ps(p); }
+LR_INLINE void g_load_f16(vf g[VG], const uint8_t *p)
+{
+    g[0] = _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+LR_INLINE void g_load_bf16(vf g[VG], const uint8_t *p)
+{
+    g[0] = v_as_f(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+/* The tree: + 8, + 4, + 2, + 1. */
+LR_INLINE float g_sum(const vf g[VG])
+{
+    __m256 a = _mm256_add_ps(_mm512_castps512_ps256(g[0]), _mm512_extractf32x8_ps(g[0], 1));
+    __m128 b = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    b = _mm_add_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_add_ss(b, _mm_movehdup_ps(b)));
+}
+
+#endif

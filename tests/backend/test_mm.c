@@ -1,0 +1,346 @@
+/* test_mm.c - every format on every instruction set this machine has, against the plain C transcription of the
+ * arithmetic, bit for bit; and that transcription against the decoded weights in double precision. */
+#include "mm.h"
+#include "test.h"
+
+#define LR_FMT(name, id, block, bytes) LR_FMT_##name,
+static const uint32_t formats[] = {
+#include "formats.def"
+};
+#undef LR_FMT
+
+enum { CANARY = 0x7fc0beef, MAX_TOK = 33 };
+
+/* Where each format keeps f16 scales: random bytes there would be infinities. Offsets end with -1. */
+static const struct {
+    uint32_t fmt;
+    int at[3];
+} f16_at[] = {
+    {LR_FMT_Q4_0, {0, -1}},      {LR_FMT_Q4_1, {0, 2, -1}},  {LR_FMT_Q5_0, {0, -1}},    {LR_FMT_Q5_1, {0, 2, -1}},
+    {LR_FMT_Q8_0, {0, -1}},      {LR_FMT_Q2_K, {80, 82, -1}}, {LR_FMT_Q3_K, {108, -1}}, {LR_FMT_Q4_K, {0, 2, -1}},
+    {LR_FMT_Q5_K, {0, 2, -1}},   {LR_FMT_Q6_K, {208, -1}},   {LR_FMT_IQ2_XXS, {0, -1}}, {LR_FMT_IQ4_NL, {0, -1}},
+    {LR_FMT_IQ4_XS, {0, -1}},
+};
+
+static void put16(uint8_t *p, uint16_t v)
+{
+    memcpy(p, &v, 2);
+}
+
+typedef struct matrix {
+    lr_mat w;
+    uint8_t *mem, *aux_mem;
+} matrix;
+
+/* Random bytes, at an odd address, rows with a gap between them that holds bytes nobody may use. */
+static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
+{
+    const lr_fmt_info *f = lr_fmt_get(fmt);
+    size_t packed = (size_t)lr_fmt_row_bytes(fmt, cols), stride = packed + (test_random() % 2 ? 6 : 0);
+    CHECK(packed > 0);
+    matrix m = {.w = {.fmt = fmt, .rows = rows, .cols = cols, .row_stride = stride}};
+    size_t n = (rows - 1) * stride + packed;
+    m.mem = malloc(n + 1);
+    m.w.data = m.mem + 1;
+    for (size_t i = 0; i < n + 1; i++) m.mem[i] = (uint8_t)test_random();
+    for (uint32_t r = 0; r < rows; r++) {
+        uint8_t *row = m.mem + 1 + r * stride;
+        for (size_t b = 0; b < packed / f->bytes; b++) {
+            uint8_t *p = row + b * f->bytes;
+            float v = test_uniform(-1, 1) * (b % 5 == 3 ? 1e-6f : 0.01f);
+            if (b % 7 == 6) v = 0;
+            for (size_t k = 0; k < LR_LEN(f16_at); k++)
+                for (int i = 0; f16_at[k].fmt == fmt && f16_at[k].at[i] >= 0; i++)
+                    put16(p + f16_at[k].at[i], lr_f32_to_f16(v * (float)(1 + i)));
+            if (fmt == LR_FMT_F32) memcpy(p, &v, 4);
+            if (fmt == LR_FMT_F16) put16(p, lr_f32_to_f16(v));
+            if (fmt == LR_FMT_BF16) put16(p, lr_f32_to_bf16(v));
+            if (fmt == LR_FMT_MXFP4) p[0] = b % 9 == 8 ? b / 9 % 2 : 110 + (uint8_t)(test_random() % 20);
+        }
+    }
+    if (fmt == LR_FMT_MXFP4_PAIRS) {
+        m.w.aux_stride = cols / 32 + 3;
+        size_t n_aux = (rows - 1) * m.w.aux_stride + cols / 32;
+        m.aux_mem = malloc(n_aux);
+        for (size_t i = 0; i < n_aux; i++) m.aux_mem[i] = i % 9 == 8 ? i / 9 % 2 : 110 + (uint8_t)(test_random() % 20);
+        m.w.aux = m.aux_mem;
+    }
+    return m;
+}
+
+static void free_matrix(matrix *m)
+{
+    free(m->mem);
+    free(m->aux_mem);
+}
+
+static float *random_acts(uint32_t n)
+{
+    float *x = malloc(n * sizeof *x);
+    for (uint32_t i = 0; i < n; i++) x[i] = test_uniform(-2, 2) * (i / 32 % 6 == 5 ? 0 : 1) * (i % 61 == 7 ? 20.0f : 1.0f);
+    return x;
+}
+
+static size_t acts_bytes(lr_actk kind, uint32_t n)
+{
+    lr_kernels k;
+    lr_mm_fill(&k, LR_ISA_SCALAR);
+    return k.act_bytes(kind, n);
+}
+
+static void *packed(const lr_mm_set *s, lr_actk kind, const float *x, uint32_t n)
+{
+    void *p = aligned_alloc(64, acts_bytes(kind, n));
+    memset(p, 0xa5, acts_bytes(kind, n));
+    s->pack(kind, x, n, p);
+    return p;
+}
+
+static bool usable(const lr_mm_set *s)
+{
+    return !(s->features & ~lr_cpu_features());
+}
+
+typedef struct run {
+    const lr_mm_set *set;
+    lr_actk kind;
+    uint32_t n_tok, r0, r1;
+    bool bias, add;
+} run;
+
+/* y [n_tok][rows + 2]: a canary before and after each row of results. Returns it; the caller frees. */
+static float *product(const run *u, const lr_mat *w, float *const *x, const float *bias)
+{
+    uint32_t width = w->rows + 2;
+    float *y = malloc(u->n_tok * width * sizeof *y), *rows[MAX_TOK];
+    void *acts[MAX_TOK];
+    size_t scratch = 64 + 4 * (size_t)u->set->tile_rows * u->n_tok + u->set->tile_bytes + 8 * (4 * (size_t)w->cols + 64);
+    uint8_t *mem = aligned_alloc(64, LR_ALIGN_UP(scratch, 64));
+    for (uint32_t t = 0; t < u->n_tok; t++) {
+        acts[t] = packed(u->set, u->kind, x[t], w->cols);
+        rows[t] = y + t * width + 1;
+        for (uint32_t i = 0; i < width; i++) {
+            uint32_t c = CANARY;
+            float start = (float)(i * 7 % 13) - 5;
+            bool inside = i > u->r0 && i <= u->r1;
+            memcpy(y + t * width + i, inside ? (void *)&start : (void *)&c, 4);
+        }
+    }
+    u->set->mm(w, u->kind, (const void *const *)acts, u->n_tok, u->r0, u->r1, rows, u->bias ? bias : NULL, u->add, mem);
+    for (uint32_t t = 0; t < u->n_tok; t++) free(acts[t]);
+    free(mem);
+    return y;
+}
+
+static uint32_t bits_of(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    return u;
+}
+
+static void compare(const run *u, const lr_mat *w, float *const *x, const float *bias)
+{
+    run ref = *u;
+    ref.set = &lr_mm_scalar;
+    float *got = product(u, w, x, bias), *want = product(&ref, w, x, bias);
+    for (uint32_t i = 0; i < u->n_tok * (w->rows + 2); i++)
+        if (bits_of(got[i]) != bits_of(want[i]))
+            TEST_FAIL("%s %s kind %d: rows %u cols %u tokens %u [%u, %u)%s%s: token %u row %d is %.9g, not %.9g", u->set->name,
+                      lr_fmt_get(w->fmt)->name, (int)u->kind, w->rows, w->cols, u->n_tok, u->r0, u->r1,
+                      u->bias ? " bias" : "", u->add ? " add" : "", i / (w->rows + 2), (int)(i % (w->rows + 2)) - 1,
+                      (double)got[i], (double)want[i]);
+    free(got);
+    free(want);
+}
+
+static void every_set(uint32_t fmt, uint32_t rows, uint32_t cols, uint32_t n_tok, uint32_t r0, uint32_t r1)
+{
+    matrix m = random_matrix(fmt, rows, cols);
+    float *x[MAX_TOK], *bias = random_acts(rows);
+    for (uint32_t t = 0; t < n_tok; t++) x[t] = random_acts(cols);
+    bool flag = test_random() % 2, flag2 = test_random() % 2;
+    for (uint32_t s = 1; s < lr_mm_n_sets; s++) {
+        if (!usable(lr_mm_sets[s])) continue;
+        run u = {lr_mm_sets[s], LR_ACTK_F32, n_tok, r0, r1, flag, flag2};
+        compare(&u, &m.w, x, bias);
+        u.kind = LR_ACTK_I8;
+        if (lr_mm_has_i8(fmt)) compare(&u, &m.w, x, bias);
+    }
+    for (uint32_t t = 0; t < n_tok; t++) free(x[t]);
+    free(bias);
+    free_matrix(&m);
+}
+
+static void tables(void)
+{
+    lr_kernels k; /* the first call makes the tables of IQ2 */
+    lr_mm_fill(&k, LR_ISA_SCALAR);
+}
+
+TEST_TIME(every_format_every_set, 300)
+{
+    static const uint32_t cols[] = {32, 64, 96, 160, 256, 512, 768, 2048, 2080, 2144}, rows[] = {1, 15, 16, 17, 33, 100};
+    tables();
+    for (size_t f = 0; f < LR_LEN(formats); f++)
+        for (size_t c = 0; c < LR_LEN(cols); c++) {
+            if (cols[c] % lr_fmt_get(formats[f])->block) continue;
+            for (size_t r = 0; r < LR_LEN(rows); r++) {
+                uint32_t n_tok = 1 + (uint32_t)((c + r) % 9);
+                every_set(formats[f], rows[r], cols[c], r % 2 ? n_tok : 1, 0, rows[r]);
+            }
+        }
+}
+
+TEST_TIME(every_number_of_tokens, 300)
+{
+    tables();
+    for (size_t f = 0; f < LR_LEN(formats); f++)
+        for (uint32_t n = 1; n <= MAX_TOK; n += n < 14 ? 1 : 19) every_set(formats[f], 70, 1024, n, 0, 70);
+}
+
+TEST_TIME(parts_of_the_rows, 300)
+{
+    tables();
+    for (size_t f = 0; f < LR_LEN(formats); f++)
+        for (uint32_t n = 1; n <= 4; n += 3) {
+            every_set(formats[f], 100, 256, n, 16, 48);
+            every_set(formats[f], 100, 256, n, 96, 100);
+            every_set(formats[f], 100, 256, n, 80, 90);
+            every_set(formats[f], 9, 256, n, 0, 9);
+        }
+}
+
+/* Formats of single numbers take any number of columns. */
+TEST_TIME(awkward_columns_of_floats, 300)
+{
+    static const uint32_t fmts[] = {LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16}, cols[] = {1, 7, 15, 17, 31, 33, 47, 1025, 2050};
+    for (size_t f = 0; f < LR_LEN(fmts); f++)
+        for (size_t c = 0; c < LR_LEN(cols); c++)
+            for (uint32_t n = 1; n <= 14; n += n == 1 ? 1 : 4) every_set(fmts[f], 21, cols[c], n, 0, 21);
+}
+
+static void against_double(const lr_mm_set *set, uint32_t fmt, lr_actk kind, double tolerance)
+{
+    enum { ROWS = 19, COLS = 1024, TOK = 7 };
+    matrix m = random_matrix(fmt, ROWS, COLS);
+    float *x[TOK], *w = malloc(COLS * sizeof *w);
+    for (int t = 0; t < TOK; t++) x[t] = random_acts(COLS);
+    run u = {set, kind, TOK, 0, ROWS, false, false};
+    float *y = product(&u, &m.w, x, NULL);
+    for (uint32_t r = 0; r < ROWS; r++) {
+        lr_decode_row(fmt, m.w.data + r * m.w.row_stride, m.w.aux ? m.w.aux + r * m.w.aux_stride : NULL, w, COLS);
+        for (int t = 0; t < TOK; t++) {
+            double sum = 0, scale = 0, part = 0;
+            for (int c = 0; c < COLS; c++) {
+                sum += (double)w[c] * (double)x[t][c];
+                part += (double)w[c] * (double)w[c];
+                if (c % 32 == 31) {
+                    double top = 0;
+                    for (int i = c - 31; i <= c; i++) top = fmax(top, fabs((double)x[t][i]));
+                    scale += part * top * top;
+                    part = 0;
+                }
+            }
+            CHECK_NEAR(y[(size_t)t * (ROWS + 2) + r + 1], sum, tolerance * sqrt(scale) + 1e-30);
+        }
+    }
+    for (int t = 0; t < TOK; t++) free(x[t]);
+    free(w), free(y);
+    free_matrix(&m);
+}
+
+/* The reference itself. Rounding to int8 errs by up to 1/254 of a block's largest: 6 standard deviations of it. */
+TEST_TIME(reference_is_right, 120)
+{
+    tables();
+    for (size_t f = 0; f < LR_LEN(formats); f++) {
+        against_double(&lr_mm_scalar, formats[f], LR_ACTK_F32, 1e-5);
+        if (lr_mm_has_i8(formats[f])) against_double(&lr_mm_scalar, formats[f], LR_ACTK_I8, 6 * 0.29 / 127);
+    }
+}
+
+TEST(bf16_activations)
+{
+    int n = 0;
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++)
+        if (usable(lr_mm_sets[s]) && lr_mm_sets[s]->bf16) against_double(lr_mm_sets[s], LR_FMT_BF16, LR_ACTK_BF16, 0.02), n++;
+    if (!n) SKIP("this machine has no bf16 products");
+}
+
+/* One token or many, any rows: the same bits, bf16 included. */
+TEST(bf16_same_in_every_tile)
+{
+    enum { ROWS = 45, COLS = 2080 + 5, TOK = 27 };
+    int n = 0;
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++) {
+        if (!usable(lr_mm_sets[s]) || !lr_mm_sets[s]->bf16) continue;
+        n++;
+        matrix m = random_matrix(LR_FMT_BF16, ROWS, COLS);
+        float *x[TOK];
+        for (int t = 0; t < TOK; t++) x[t] = random_acts(COLS);
+        run all = {lr_mm_sets[s], LR_ACTK_BF16, TOK, 0, ROWS, false, false};
+        float *y = product(&all, &m.w, x, NULL);
+        for (int t = 0; t < TOK; t++) {
+            run one = {lr_mm_sets[s], LR_ACTK_BF16, 1, t % 2 ? 16 : 0, ROWS, false, false};
+            float *z = product(&one, &m.w, x + t, NULL);
+            for (uint32_t r = one.r0; r < ROWS; r++) CHECK_EQ_INT(bits_of(z[r + 1]), bits_of(y[t * (ROWS + 2) + (int)r + 1]));
+            free(z);
+        }
+        for (int t = 0; t < TOK; t++) free(x[t]);
+        free(y);
+        free_matrix(&m);
+    }
+    if (!n) SKIP("this machine has no bf16 products");
+}
+
+TEST(packing_is_the_same_everywhere)
+{
+    for (uint32_t s = 1; s < lr_mm_n_sets; s++) {
+        if (!usable(lr_mm_sets[s])) continue;
+        for (uint32_t n = 1; n < 300; n += 1 + n / 3) {
+            float *x = random_acts(n);
+            if (n % 3 == 0) x[n / 2] = NAN;
+            if (n % 3 == 1) x[n / 3] = -INFINITY;
+            if (n % 5 == 0) x[0] = 1e-38f;
+            uint8_t *a = packed(&lr_mm_scalar, LR_ACTK_I8, x, n), *b = packed(lr_mm_sets[s], LR_ACTK_I8, x, n);
+            lr_i8_row at = lr_i8_layout(n);
+            size_t nb = (n + 31) / 32, planes[] = {0, at.d, at.e, at.n, at.h};
+            for (int p = 0; p < 5; p++)
+                for (size_t i = 0; i < nb * (p ? 1 : 32); i++) {
+                    if (!p) {
+                        CHECK_EQ_INT(a[i], b[i]);
+                        continue;
+                    }
+                    float va, vb;
+                    memcpy(&va, a + planes[p] + 4 * i, 4), memcpy(&vb, b + planes[p] + 4 * i, 4);
+                    CHECK(bits_of(va) == bits_of(vb) || (p < 3 && isnan(va) && isnan(vb)));
+                }
+            free(a), free(b), free(x);
+        }
+    }
+}
+
+/* What is not a number in the activations must come out as not a number, and crash nothing. */
+TEST(faults_show)
+{
+    tables();
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++) {
+        if (!usable(lr_mm_sets[s])) continue;
+        matrix m = random_matrix(LR_FMT_Q8_0, 20, 64);
+        float *x = random_acts(64);
+        x[40] = INFINITY;
+        run u = {lr_mm_sets[s], LR_ACTK_I8, 1, 0, 20, false, false};
+        float *y = product(&u, &m.w, &x, NULL);
+        for (int r = 0; r < 20; r++) CHECK(isnan(y[r + 1]));
+        free(y), free(x);
+        free_matrix(&m);
+    }
+}
+
+TEST(every_format_is_fast)
+{
+    for (size_t f = 0; f < LR_LEN(formats); f++)
+        if (formats[f] != LR_FMT_F32 && formats[f] != LR_FMT_F16 && formats[f] != LR_FMT_BF16)
+            if (!lr_mm_has_i8(formats[f])) TEST_FAIL("%s has no int8 kernel", lr_fmt_get(formats[f])->name);
+}
