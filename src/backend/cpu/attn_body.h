@@ -1,0 +1,355 @@
+/* attn_body.h - the attention of attn.h, compiled once per instruction set by attn_<set>.c. */
+#include "attn.h"
+#include "vec16.h"
+
+/* ---------------------------------------------------------------- the small product
+ * C[r][0..16 nv) (+)= sum over k in [0, n) of A[r][k] * B[k][0..16 nv), for nr rows: each number of C is a chain of
+ * multiply-adds in rising k, whatever nr and nv are. */
+VEC_FN v16 load_b(larder_kv kv, const uint8_t *b, size_t at)
+{
+    return kv == LARDER_KV_F16 ? v_load_h((const uint16_t *)(const void *)b + at)
+                               : v_load((const float *)(const void *)b + at);
+}
+
+VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb,
+                 size_t col, float *c, size_t ldc, bool on)
+{
+    v16 acc[8][8], bv[8];
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < nv; v++) acc[r][v] = on ? v_load(c + (size_t)r * ldc + col + 16 * (size_t)v) : v_set1(0);
+    for (uint32_t k = 0; k < n; k++) {
+        for (int v = 0; v < nv; v++) bv[v] = load_b(kv, b, k * ldb + col + 16 * (size_t)v);
+        for (int r = 0; r < nr; r++) {
+            v16 x = v_set1(a[(size_t)r * lda + k]);
+            for (int v = 0; v < nv; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
+        }
+    }
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < nv; v++) v_store(c + (size_t)r * ldc + col + 16 * (size_t)v, acc[r][v]);
+}
+
+/* Constant sizes, so that the accumulators are registers: 16 of AVX-512's 32 or NEON's, 12 of AVX2's 16. */
+#define TILE(nr, nv) \
+    static void tile_##nr##_##nv(larder_kv kv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb, \
+                                 size_t col, float *c, size_t ldc, bool on) \
+    { \
+        if (kv == LARDER_KV_F16) tile(LARDER_KV_F16, nr, nv, n, a, lda, b, ldb, col, c, ldc, on); \
+        else tile(LARDER_KV_F32, nr, nv, n, a, lda, b, ldb, col, c, ldc, on); \
+    }
+#define T(nr, nv) tile_##nr##_##nv(kv, n, a + r * lda, lda, b, ldb, col, c + r * ldc, ldc, on)
+
+#if defined(VEC_AVX512)
+TILE(8, 2)
+TILE(8, 1)
+TILE(4, 4)
+TILE(4, 2)
+TILE(4, 1)
+TILE(2, 8)
+TILE(2, 4)
+TILE(2, 2)
+TILE(2, 1)
+TILE(1, 8)
+TILE(1, 4)
+TILE(1, 2)
+TILE(1, 1)
+static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
+                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on)
+{
+    size_t r = 0;
+    for (; r + 8 <= nr; r += 8) {
+        size_t col = 0;
+        for (; col + 32 <= width; col += 32) T(8, 2);
+        if (col < width) T(8, 1);
+    }
+    for (; r + 4 <= nr; r += 4) {
+        size_t col = 0;
+        for (; col + 64 <= width; col += 64) T(4, 4);
+        for (; col + 32 <= width; col += 32) T(4, 2);
+        if (col < width) T(4, 1);
+    }
+    for (; r + 2 <= nr; r += 2) {
+        size_t col = 0;
+        for (; col + 128 <= width; col += 128) T(2, 8);
+        for (; col + 64 <= width; col += 64) T(2, 4);
+        for (; col + 32 <= width; col += 32) T(2, 2);
+        if (col < width) T(2, 1);
+    }
+    for (; r < nr; r++) {
+        size_t col = 0;
+        for (; col + 128 <= width; col += 128) T(1, 8);
+        for (; col + 64 <= width; col += 64) T(1, 4);
+        for (; col + 32 <= width; col += 32) T(1, 2);
+        if (col < width) T(1, 1);
+    }
+}
+#else
+TILE(6, 1)
+TILE(4, 1)
+TILE(2, 2)
+TILE(2, 1)
+TILE(1, 4)
+TILE(1, 2)
+TILE(1, 1)
+static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
+                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on)
+{
+    size_t r = 0;
+    for (; r + 6 <= nr; r += 6)
+        for (size_t col = 0; col < width; col += 16) T(6, 1);
+    for (; r + 4 <= nr; r += 4)
+        for (size_t col = 0; col < width; col += 16) T(4, 1);
+    for (; r + 2 <= nr; r += 2) {
+        size_t col = 0;
+        for (; col + 32 <= width; col += 32) T(2, 2);
+        if (col < width) T(2, 1);
+    }
+    for (; r < nr; r++) {
+        size_t col = 0;
+        for (; col + 64 <= width; col += 64) T(1, 4);
+        for (; col + 32 <= width; col += 32) T(1, 2);
+        if (col < width) T(1, 1);
+    }
+}
+#endif
+
+/* ---------------------------------------------------------------- storing */
+static void store(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_t p, const float *k, const float *v)
+{
+    uint32_t pad = lr_attn_pad(head_dim);
+    if (kv == LARDER_KV_F32) {
+        float *kt = (float *)(void *)block, *vr = kt + (size_t)LR_KV_BLOCK * head_dim + (size_t)p * pad;
+        for (uint32_t d = 0; d < head_dim; d++) kt[(size_t)d * LR_KV_BLOCK + p] = k[d];
+        memcpy(vr, v, head_dim * sizeof *v);
+        memset(vr + head_dim, 0, (pad - head_dim) * sizeof *v);
+        return;
+    }
+    uint16_t *kt = (uint16_t *)(void *)block, *vr = kt + (size_t)LR_KV_BLOCK * head_dim + (size_t)p * pad;
+    for (uint32_t d = 0; d < head_dim; d += 16) {
+        uint16_t h[16];
+        uint32_t n = LR_MIN(head_dim - d, 16u);
+        v_store_h(h, n == 16 ? v_load(k + d) : v_load_n(k + d, n));
+        for (uint32_t i = 0; i < n; i++) kt[(size_t)(d + i) * LR_KV_BLOCK + p] = h[i];
+        v_store_h(vr + d, n == 16 ? v_load(v + d) : v_load_n(v + d, n));
+    }
+}
+
+/* ---------------------------------------------------------------- one span */
+typedef struct span {
+    const lr_attn_job *j;
+    uint32_t pad, at; /* first position */
+    const float *q;   /* [n_row][pad], scaled */
+    float *s;         /* [n_row][LR_ATTN_SPAN] */
+    lr_attn_sum to;
+} span;
+
+/* What row r sees of the span: positions [lo, hi) counted from its start. */
+VEC_FN void seen(const span *t, uint32_t r, uint32_t *lo, uint32_t *hi)
+{
+    uint32_t p = t->j->pos[r], w = t->j->window, first = w && p >= w ? p - w + 1 : 0;
+    *lo = first > t->at ? LR_MIN(first - t->at, (uint32_t)LR_ATTN_SPAN) : 0;
+    *hi = p >= t->at ? LR_MIN(p - t->at + 1, (uint32_t)LR_ATTN_SPAN) : 0;
+}
+
+VEC_FN const uint8_t *block_of(const span *t, uint32_t b)
+{
+    return t->j->cache + (uint64_t)t->j->blocks[t->at / LR_KV_BLOCK + b] * t->j->stride;
+}
+
+/* Rows that see anything of block b of the span: a run, since positions rise. */
+static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, bool *all)
+{
+    uint32_t b0 = b * LR_KV_BLOCK, b1 = b0 + LR_KV_BLOCK, lo, hi;
+    *from = *to = 0;
+    *all = true;
+    bool any = false;
+    for (uint32_t r = 0; r < t->j->n_row; r++) {
+        seen(t, r, &lo, &hi);
+        if (hi <= b0 || lo >= b1 || lo >= hi) continue;
+        if (!any) *from = r;
+        any = true;
+        *to = r + 1;
+        *all &= lo <= b0 && hi >= b1;
+    }
+}
+
+/* Scores of row r, [lo, hi) of them, into weights; the rest of the vectors they lie in becomes 0. */
+static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
+{
+    float *s = t->s + (size_t)r * LR_ATTN_SPAN;
+    uint32_t v0 = lo / 16, v1 = (hi + 15) / 16;
+    v16 none = v_set1(-INFINITY), most = none, sum = v_set1(0.0f);
+    for (uint32_t v = v0; v < v1; v++) {
+        v16 x = v_load(s + 16 * v);
+        if (t->j->softcap != 0.0f) x = v_mul(v_set1(t->j->softcap), v_tanh(v_mul(x, v_set1(1.0f / t->j->softcap))));
+        if (16 * v < lo || 16 * v + 16 > hi) {
+            v16 i = v_add(v_iota(), v_set1((float)(16 * v)));
+            x = v_if_lt(i, v_set1((float)lo), none, v_if_lt(i, v_set1((float)hi), x, none));
+        }
+        v_store(s + 16 * v, x);
+        most = v_max(most, x);
+    }
+    float old = t->to.top[r], top = LR_MAX(old, v_hmax(most));
+    for (uint32_t v = v0; v < v1; v++) {
+        v16 x = v_exp(v_sub(v_load(s + 16 * v), v_set1(top)));
+        v_store(s + 16 * v, x);
+        sum = v_add(sum, x);
+    }
+    float *o = t->to.v + (size_t)r * t->pad;
+    if (t->to.sum[r] != 0.0f && top != old) {
+        float keep[16];
+        v_store(keep, v_exp(v_set1(old - top)));
+        t->to.sum[r] *= keep[0];
+        for (uint32_t d = 0; d < t->pad; d += 16) v_store(o + d, v_mul(v_load(o + d), v_set1(keep[0])));
+    }
+    t->to.sum[r] += v_sum(sum);
+    t->to.top[r] = top;
+}
+
+static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all)
+{
+    const lr_attn_job *j = t->j;
+    const uint8_t *v = block_of(t, b) + (size_t)LR_KV_BLOCK * j->head_dim * (j->kv == LARDER_KV_F16 ? 2 : 4);
+    size_t row = (size_t)t->pad * (j->kv == LARDER_KV_F16 ? 2 : 4);
+    uint32_t b0 = b * LR_KV_BLOCK, lo, hi;
+    if (all) {
+        product(j->kv, to - from, t->pad, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, v,
+                t->pad, t->to.v + (size_t)from * t->pad, t->pad, true);
+        return;
+    }
+    /* Rows of one token see the same: they go together. */
+    for (uint32_t r = from, n; r < to; r += n) {
+        for (n = 1; r + n < to && j->pos[r + n] == j->pos[r]; n++) {}
+        seen(t, r, &lo, &hi);
+        lo = LR_MAX(lo, b0);
+        hi = LR_MIN(hi, b0 + LR_KV_BLOCK);
+        if (lo >= hi) continue;
+        product(j->kv, n, t->pad, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, v + (lo - b0) * row,
+                t->pad, t->to.v + (size_t)r * t->pad, t->pad, true);
+    }
+}
+
+static void do_span(span *t)
+{
+    const lr_attn_job *j = t->j;
+    enum { N_BLOCK = LR_ATTN_SPAN / LR_KV_BLOCK };
+    uint32_t from[N_BLOCK], to[N_BLOCK];
+    bool all[N_BLOCK];
+    for (uint32_t b = 0; b < N_BLOCK; b++) {
+        rows_of(t, b, &from[b], &to[b], &all[b]);
+        if (from[b] == to[b]) continue;
+        product(j->kv, to[b] - from[b], LR_KV_BLOCK, j->head_dim, t->q + (size_t)from[b] * t->pad, t->pad,
+                block_of(t, b), LR_KV_BLOCK, t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK,
+                LR_ATTN_SPAN, false);
+    }
+    for (uint32_t r = 0, lo, hi; r < j->n_row; r++) {
+        seen(t, r, &lo, &hi);
+        if (lo < hi) weigh(t, r, lo, hi);
+    }
+    for (uint32_t b = 0; b < N_BLOCK; b++)
+        if (from[b] < to[b]) sum_values(t, b, from[b], to[b], all[b]);
+}
+
+/* ---------------------------------------------------------------- chunks */
+static void do_chunk(const lr_attn_job *j, uint32_t chunk, lr_attn_sum to, const float *q, float *s)
+{
+    uint32_t pad = lr_attn_pad(j->head_dim), n = j->n_row;
+    for (uint32_t r = 0; r < n; r++) {
+        to.top[r] = -INFINITY;
+        to.sum[r] = 0.0f;
+    }
+    memset(to.v, 0, (size_t)n * pad * sizeof(float));
+    uint32_t p0 = j->pos[0], p1 = j->pos[n - 1];
+    uint64_t first = j->window && p0 >= j->window ? p0 - j->window + 1 : 0, begin = (uint64_t)chunk * LR_ATTN_CHUNK;
+    uint64_t end = LR_MIN(begin + LR_ATTN_CHUNK, (uint64_t)p1 + 1);
+    begin = LR_MAX(begin, first / LR_ATTN_SPAN * LR_ATTN_SPAN);
+    for (; begin < end; begin += LR_ATTN_SPAN) {
+        span t = {j, pad, (uint32_t)begin, q, s, to};
+        do_span(&t);
+    }
+}
+
+static void merge(uint32_t n_row, uint32_t pad, lr_attn_sum to, lr_attn_sum from)
+{
+    for (uint32_t r = 0; r < n_row; r++) {
+        float *o = to.v + (size_t)r * pad;
+        const float *f = from.v + (size_t)r * pad;
+        if (from.sum[r] == 0.0f) continue;
+        if (to.sum[r] == 0.0f) {
+            to.sum[r] = from.sum[r];
+            to.top[r] = from.top[r];
+            memcpy(o, f, pad * sizeof *o);
+            continue;
+        }
+        float a[16], b[16], top = LR_MAX(to.top[r], from.top[r]);
+        v16 ka = v_exp(v_set1(to.top[r] - top)), kb = v_exp(v_set1(from.top[r] - top));
+        v_store(a, ka);
+        v_store(b, kb);
+        to.sum[r] = to.sum[r] * a[0] + from.sum[r] * b[0];
+        to.top[r] = top;
+        for (uint32_t d = 0; d < pad; d += 16) v_store(o + d, v_fma(v_load(o + d), ka, v_mul(v_load(f + d), kb)));
+    }
+}
+
+static void finish(const lr_attn_job *j, lr_attn_sum of)
+{
+    uint32_t pad = lr_attn_pad(j->head_dim), n = j->head_dim;
+    for (uint32_t r = 0; r < j->n_row; r++) {
+        float sum = of.sum[r], k[16], s[16];
+        v_store(k, v_set1(1.0f));
+        if (j->sink) {
+            float top = LR_MAX(of.top[r], j->sink[r]);
+            v_store(k, v_exp(v_set1(of.top[r] - top)));
+            v_store(s, v_exp(v_set1(j->sink[r] - top)));
+            sum = sum * k[0] + s[0];
+        }
+        v16 by = v_set1(k[0] / sum);
+        const float *v = of.v + (size_t)r * pad;
+        uint32_t d = 0;
+        for (; d + 16 <= n; d += 16) v_store(j->out[r] + d, v_mul(v_load(v + d), by));
+        if (d < n) v_store_n(j->out[r] + d, v_mul(v_load(v + d), by), n - d);
+    }
+}
+
+/* ---------------------------------------------------------------- the table */
+typedef struct room {
+    float *q, *s;
+    lr_attn_sum whole, part;
+} room;
+
+static room lay_out(const lr_attn_job *j, void *scratch)
+{
+    size_t n = j->n_row, pad = lr_attn_pad(j->head_dim);
+    float *at = (float *)(((uintptr_t)scratch + 63) / 64 * 64);
+    room m;
+    m.q = at;
+    m.s = m.q + n * pad;
+    m.whole.v = m.s + n * LR_ATTN_SPAN;
+    m.part.v = m.whole.v + n * pad;
+    m.whole.top = m.part.v + n * pad;
+    m.whole.sum = m.whole.top + n;
+    m.part.top = m.whole.sum + n;
+    m.part.sum = m.part.top + n;
+    for (size_t r = 0; r < n; r++)
+        for (size_t d = 0; d < j->head_dim; d++) m.q[r * pad + d] = j->q[r][d] * j->scale;
+    return m;
+}
+
+static void run_chunk(const lr_attn_job *j, uint32_t chunk, lr_attn_sum to, void *scratch)
+{
+    room m = lay_out(j, scratch);
+    do_chunk(j, chunk, to, m.q, m.s);
+}
+
+static void run(const lr_attn_job *j, void *scratch)
+{
+    room m = lay_out(j, scratch);
+    uint32_t first = lr_attn_first(j->pos[0], j->window), last = j->pos[j->n_row - 1] / LR_ATTN_CHUNK;
+    do_chunk(j, first, m.whole, m.q, m.s);
+    for (uint32_t c = first + 1; c <= last; c++) {
+        do_chunk(j, c, m.part, m.q, m.s);
+        merge(j->n_row, lr_attn_pad(j->head_dim), m.whole, m.part);
+    }
+    finish(j, m.whole);
+}
+
+const lr_attn_kernels ATTN_TABLE = {store, run, run_chunk, merge, finish};

@@ -1,0 +1,290 @@
+/* exec.c - lr_backend_cpu: memory taken as planned, steps checked and started, figures for people. */
+#include "exec.h"
+
+static uint64_t pages(uint64_t n) { return LR_ALIGN_UP(n, 4096); }
+
+/* What a step keeps per token and sequence, and the dealing counters: small, part of "scratch per thread"'s account. */
+static uint64_t book_bytes(const lr_code *c) { return ((uint64_t)c->l.n_tok * 2 + (uint64_t)c->l.n_seq * 2 + 2) * 4; }
+static uint64_t scratch_bytes(const lr_code *c)
+{
+    return pages(c->scratch * c->l.n_thread) + pages((uint64_t)c->n_phase * sizeof(lr_counter)) +
+           pages(book_bytes(c)) + pages(c->parts);
+}
+
+static void account(const lr_code *c, lr_account *a)
+{
+    lr_account_add(a, "weights", c->weights, true);
+    lr_account_add(a, "KV cache", pages(c->cache), false);
+    lr_account_add(a, "activations", pages(c->shared), false);
+    lr_account_add(a, "scratch per thread", scratch_bytes(c), false);
+    lr_account_add(a, "norms and biases", pages(c->floats * 4), false);
+    if (c->turned) lr_account_add(a, "repacked weights", pages(c->turned), false);
+    lr_account_add(a, "logits", pages(c->logits_bytes), false);
+}
+
+static larder_status cpu_plan(const lr_program *p, const lr_limits *l, lr_account *a, larder_error *err)
+{
+    lr_code c;
+    LR_TRY(lr_code_make(p, l, &c, err));
+    account(&c, a);
+    lr_code_free(&c);
+    return LARDER_OK;
+}
+
+static void give(void *p, uint64_t n)
+{
+    if (p) lr_pages_free(p, pages(n));
+}
+
+static void cpu_close(lr_exec *x)
+{
+    if (!x) return;
+    const lr_code *c = &x->c;
+    give(x->cache, c->cache);
+    give(x->shared, c->shared);
+    give(x->scratch, c->scratch * c->l.n_thread);
+    give(x->next, (uint64_t)c->n_phase * sizeof(lr_counter));
+    give(x->pos, book_bytes(c));
+    give(x->parts, c->parts);
+    give(x->floats, c->floats * 4);
+    give(x->turned, c->turned);
+    give(x->logits, c->logits_bytes);
+    lr_code_free(&x->c);
+    lr_free(x);
+}
+
+/* NULL for nothing wanted; *bad when it cannot be had. */
+static void *take(uint64_t n, bool *bad)
+{
+    if (!n) return NULL;
+    void *p = n <= SIZE_MAX - 4096 ? lr_pages_alloc((size_t)pages(n)) : NULL;
+    *bad |= !p;
+    return p;
+}
+
+static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *pool, lr_exec **out,
+                              larder_error *err)
+{
+    *out = NULL;
+    lr_exec *x = lr_calloc(1, sizeof *x);
+    if (!x) return LR_NOMEM(err, "the engine");
+    x->pool = pool;
+    larder_status st = LARDER_OK;
+    bool bad = false;
+    if ((uint32_t)lr_pool_size(pool) != l->n_thread) {
+        lr_free(x);
+        return lr_fail(err, LARDER_USAGE, "a plan for %u threads, a pool of %d", l->n_thread, lr_pool_size(pool));
+    }
+    st = lr_code_make(p, l, &x->c, err);
+    if (st) {
+        lr_free(x);
+        return st;
+    }
+    const lr_code *c = &x->c;
+    x->cache = take(c->cache, &bad);
+    x->shared = take(c->shared, &bad);
+    x->scratch = take(c->scratch * c->l.n_thread, &bad);
+    x->next = take((uint64_t)c->n_phase * sizeof(lr_counter), &bad);
+    x->pos = take(book_bytes(c), &bad);
+    x->parts = take(c->parts, &bad);
+    x->floats = take(c->floats * 4, &bad);
+    x->turned = take(c->turned, &bad);
+    x->logits = take(c->logits_bytes, &bad);
+    if (bad) {
+        cpu_close(x);
+        return LR_NOMEM(err, "the engine's buffers");
+    }
+    x->seq = x->pos + l->n_tok; /* [n_tok] sequence of a token, then [n_seq] first token of a sequence */
+    x->tile = x->seq + l->n_tok + l->n_seq;
+    lr_code_load(c, x->floats, x->turned);
+    *out = x;
+    return LARDER_OK;
+}
+
+/* ---------------------------------------------------------------- a step */
+static larder_status check_batch(const lr_exec *x, const lr_batch *b, larder_error *err)
+{
+    const lr_limits *l = &x->c.l;
+    if (b->n_tok > l->n_tok || b->n_out > l->n_out || b->n_seq > l->n_seq)
+        return lr_fail(err, LARDER_LIMIT,
+                       "a step of %u tokens, %u outputs, %u sequences, where at most %u, %u, %u were planned",
+                       b->n_tok, b->n_out, b->n_seq, l->n_tok, l->n_out, l->n_seq);
+    uint64_t n = 0;
+    for (uint32_t s = 0; s < b->n_seq; s++) {
+        const lr_batch_seq *q = &b->seqs[s];
+        uint64_t end = (uint64_t)q->n_past + q->n_tok;
+        if (!q->n_tok) return lr_fail(err, LARDER_USAGE, "a sequence without tokens");
+        if (end > l->n_ctx)
+            return lr_fail(err, LARDER_LIMIT, "%llu tokens, where the context holds %u", (unsigned long long)end,
+                           l->n_ctx);
+        for (uint64_t i = 0; i < (end + LR_KV_BLOCK - 1) / LR_KV_BLOCK; i++)
+            if (q->blocks[i] >= l->n_kv_block) return lr_fail(err, LARDER_USAGE, "no cache block %u", q->blocks[i]);
+        n += q->n_tok;
+    }
+    if (n != b->n_tok || !n)
+        return lr_fail(err, LARDER_USAGE, "%u tokens, but sequences of %llu", b->n_tok, (unsigned long long)n);
+    for (uint32_t i = 0; i < b->n_out; i++)
+        if (b->out[i] >= b->n_tok || (i && b->out[i] <= b->out[i - 1]))
+            return lr_fail(err, LARDER_USAGE, "outputs must rise within the step");
+    for (uint32_t i = 0; i < b->n_tok; i++)
+        if (b->ids[i] < 0 || (uint32_t)b->ids[i] >= x->c.p->n_vocab)
+            return lr_fail(err, LARDER_USAGE, "no token %d", b->ids[i]);
+    return LARDER_OK;
+}
+
+static void start(lr_exec *x, const lr_batch *b)
+{
+    uint32_t t = 0, tiles = 0, deepest = 0, *first = x->seq + x->c.l.n_tok;
+    bool decode = true;
+    for (uint32_t s = 0; s < b->n_seq; s++) {
+        first[s] = t;
+        x->tile[s] = tiles;
+        tiles += (b->seqs[s].n_tok + x->c.tile_tok - 1) / x->c.tile_tok;
+        decode &= b->seqs[s].n_tok == 1;
+        for (uint32_t i = 0; i < b->seqs[s].n_tok; i++, t++) {
+            x->pos[t] = b->seqs[s].n_past + i;
+            x->seq[t] = s;
+        }
+        deepest = LR_MAX(deepest, b->seqs[s].n_past + b->seqs[s].n_tok - 1);
+    }
+    x->tile[b->n_seq] = tiles;
+    x->b = b;
+    x->one = b->n_tok == 1;
+    x->n_chunk = decode ? deepest / LR_ATTN_CHUNK + 1 : 0;
+    for (uint32_t p = 0; p < x->c.n_phase; p++) atomic_store_explicit(&x->next[p].v, 0, memory_order_relaxed);
+}
+
+static larder_status cpu_step(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err)
+{
+    LR_TRY(check_batch(x, b, err));
+    start(x, b);
+    lr_pool_run(x->pool, lr_exec_walk, x);
+    x->b = NULL;
+    *logits = x->logits;
+    return LARDER_OK;
+}
+
+/* ---------------------------------------------------------------- the cache */
+static void cpu_kv_copy(lr_exec *x, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = 0; i < x->c.n_node; i++) {
+        const lr_node *n = &x->c.nodes[i];
+        if (n->kind != LR_OP_ATTEND) continue;
+        for (uint32_t h = 0; h < n->op.attn.n_head_kv; h++) {
+            uint8_t *at = x->cache + n->cache_at + (uint64_t)h * x->c.l.n_kv_block * n->cache_stride;
+            memcpy(at + (uint64_t)to * n->cache_stride, at + (uint64_t)from * n->cache_stride, n->cache_stride);
+        }
+    }
+}
+
+static uint64_t cpu_kv_block_bytes(const lr_program *p, larder_kv kv)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == LR_OP_ATTEND)
+            sum += lr_attn_block_bytes(p->ops[i].attn.head_dim, kv) * p->ops[i].attn.n_head_kv;
+    return sum;
+}
+
+/* ---------------------------------------------------------------- figures */
+static double share_of_experts(double n_expert, double k, double n_tok)
+{
+    double miss = 1.0;
+    for (double t = 0; t < n_tok && miss > 1e-6; t++) miss *= 1.0 - k / n_expert;
+    return 1.0 - miss;
+}
+
+static uint64_t phase_bytes(const lr_exec *x, const lr_phase *ph, uint32_t rows)
+{
+    if (ph->kind != LR_PHASE_MOE) return ph->bytes;
+    const lr_node *n = &x->c.nodes[x->c.order[ph->first]];
+    return (uint64_t)((double)ph->bytes * share_of_experts((double)n->t->ne[2], n->mul, rows));
+}
+
+static uint64_t attn_bytes(const lr_exec *x, const lr_phase *ph, const lr_batch *b)
+{
+    const lr_attn *a = &x->c.nodes[x->c.order[ph->first + ph->n - 1]].op.attn;
+    uint64_t sum = 0, row = 2ull * a->head_dim * (x->c.l.kv == LARDER_KV_F16 ? 2 : 4) * a->n_head_kv;
+    for (uint32_t s = 0; s < b->n_seq; s++) {
+        uint64_t n = (uint64_t)b->seqs[s].n_past + b->seqs[s].n_tok;
+        if (a->window) n = LR_MIN(n, (uint64_t)a->window + b->seqs[s].n_tok - 1);
+        sum += n * row;
+    }
+    return sum;
+}
+
+static uint64_t attn_ops(const lr_exec *x, const lr_phase *ph, const lr_batch *b)
+{
+    const lr_attn *a = &x->c.nodes[x->c.order[ph->first + ph->n - 1]].op.attn;
+    uint64_t sum = 0;
+    for (uint32_t s = 0; s < b->n_seq; s++)
+        for (uint32_t i = 0; i < b->seqs[s].n_tok; i++) {
+            uint64_t n = (uint64_t)b->seqs[s].n_past + i + 1;
+            sum += (a->window ? LR_MIN(n, (uint64_t)a->window) : n) * 4 * a->head_dim * a->n_head;
+        }
+    return sum;
+}
+
+void lr_count(const lr_exec *x, lr_phase *ph)
+{
+    uint32_t rows = lr_rows_of(x, ph->rows);
+    ph->calls++;
+    ph->read += ph->kind == LR_PHASE_ATTN ? attn_bytes(x, ph, x->b) : phase_bytes(x, ph, rows);
+    if (ph->kind == LR_PHASE_ATTN) ph->ops += attn_ops(x, ph, x->b);
+    if (ph->kind != LR_PHASE_MM && ph->kind != LR_PHASE_MOE) return;
+    for (uint32_t i = 0; i < ph->n; i++) {
+        const lr_node *n = &x->c.nodes[x->c.order[ph->first + i]];
+        ph->ops += 2ull * n->n * n->width * n->mul * rows;
+    }
+}
+
+static uint64_t cpu_step_bytes(const lr_exec *x, const lr_batch *b)
+{
+    uint64_t sum = 0;
+    for (uint32_t p = 0; p < x->c.n_phase; p++) {
+        const lr_phase *ph = &x->c.phases[p];
+        uint32_t rows = ph->rows == LR_ROWS_TOK ? b->n_tok : b->n_out;
+        if (!rows) continue;
+        sum += ph->kind == LR_PHASE_ATTN ? attn_bytes(x, ph, b) : phase_bytes(x, ph, rows);
+    }
+    return sum;
+}
+
+static void cpu_profile(lr_exec *x, bool on)
+{
+    x->profiling = on;
+    for (uint32_t p = 0; p < x->c.n_phase && on; p++) {
+        lr_phase *ph = &x->c.phases[p];
+        ph->ns = ph->ops = ph->read = ph->calls = 0;
+    }
+}
+
+static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap)
+{
+    uint32_t n = 0;
+    for (uint32_t p = 0; p < x->c.n_phase; p++) {
+        const lr_phase *ph = &x->c.phases[p];
+        uint32_t i = 0;
+        while (i < n && strcmp(out[i].name, ph->name)) i++;
+        if (i == cap) continue;
+        if (i == n) out[n++] = (lr_op_time){.name = ph->name};
+        out[i].ns += ph->ns;
+        out[i].bytes += ph->read;
+        out[i].ops += ph->ops;
+        out[i].calls += ph->calls;
+    }
+    return n;
+}
+
+const lr_backend lr_backend_cpu = {
+    .name = "cpu",
+    .plan = cpu_plan,
+    .open = cpu_open,
+    .close = cpu_close,
+    .step = cpu_step,
+    .kv_copy = cpu_kv_copy,
+    .kv_block_bytes = cpu_kv_block_bytes,
+    .step_bytes = cpu_step_bytes,
+    .profile = cpu_profile,
+    .profile_read = cpu_profile_read,
+};

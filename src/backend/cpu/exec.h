@@ -1,0 +1,156 @@
+/* exec.h - a program compiled for the CPU: slots, nodes, phases; and one step of it under way.
+ *
+ * Owns: what exec_compile.c makes and exec_run.c walks.
+ *
+ * The program becomes phases, which every thread walks in step. What crosses threads crosses a barrier at the end of a
+ * phase. A phase is one kind of work dealt one way: rows (norms, rotations, packing: by token), matrix products (by
+ * output rows), routed experts, attention, and one wide row by columns. When a step has one token, a phase of rows is
+ * done by every thread for itself into memory of its own (`local`): that costs less than the barrier it saves.
+ */
+#ifndef LR_EXEC_H
+#define LR_EXEC_H
+
+#include "attn.h"
+
+#include <stdatomic.h>
+
+#define LR_NO_SLOT UINT32_MAX
+
+/* Where the rows of a value lie, or of a packed copy of one, or of a table. */
+typedef struct lr_slot {
+    uint64_t row_bytes; /* of one token, `mul` rows included */
+    uint8_t rows;       /* lr_rows */
+    bool local;         /* a copy per thread when the step has one row */
+    bool logits;        /* in the buffer of its own */
+    bool target;        /* some product is added onto it where it lies */
+    bool made;
+    uint32_t root;        /* the slot whose memory this one is */
+    uint32_t phase;       /* that writes it */
+    uint32_t first, last; /* phases between which the memory is taken (of roots) */
+    uint64_t at, at_local;
+} lr_slot;
+
+enum { LR_NODE_PACK = LR_OP_KINDS, LR_NODE_STORE, LR_NODE_ANGLES };
+
+typedef struct lr_node {
+    uint8_t kind; /* lr_op_kind, or one of the three above */
+    uint8_t rows; /* lr_rows of what it writes */
+    lr_actk actk; /* PACK, LINEAR, LINEAR_ROUTED */
+    bool add;     /* LINEAR: onto what out holds */
+    uint32_t in[3], out;
+    uint32_t n;     /* width of in[0] */
+    uint32_t width; /* of out */
+    uint32_t mul;   /* rows per token of out; for PACK of in[0] */
+    uint32_t in_mul;
+    uint32_t phase;
+    lr_op op;
+    const lr_tensor *t;    /* the matrices */
+    uint64_t w_at, b_at;   /* in the float copies, in floats; UINT64_MAX: none */
+    uint32_t w_n;          /* floats of the copy of w */
+    uint64_t turned_at;    /* in the turned copies; UINT64_MAX: in place */
+    uint64_t cache_at;     /* ATTEND, STORE: where its layer begins */
+    uint32_t cache_stride; /* ATTEND, STORE: bytes of one block of one head */
+} lr_node;
+
+typedef enum lr_phase_kind { LR_PHASE_ROWS, LR_PHASE_MM, LR_PHASE_MOE, LR_PHASE_ATTN, LR_PHASE_WIDE } lr_phase_kind;
+
+typedef struct lr_phase {
+    lr_phase_kind kind;
+    uint8_t rows;
+    bool local;
+    uint32_t first, n; /* in lr_code.order */
+    uint64_t bytes;    /* of weights, each once */
+    uint32_t tiles;    /* MM: of 16 output rows */
+    char name[48];
+    uint64_t ns, ops, read;
+    uint32_t calls;
+} lr_phase;
+
+/* A compiled program and the sizes of all it needs. */
+typedef struct lr_code {
+    const lr_program *p;
+    lr_limits l;
+    const lr_kernels *k;
+    lr_arena arena;
+    lr_node *nodes;
+    lr_slot *slots;
+    lr_phase *phases;
+    uint32_t *order; /* node indexes, phase by phase */
+    uint32_t n_node, n_slot, n_phase, cap_node, cap_slot;
+    uint32_t logits;    /* slot */
+    uint32_t tile_tok;  /* tokens per unit of attention in prefill */
+    uint32_t attn_rows; /* most rows of a unit */
+    uint32_t n_expert;  /* most of any routed product */
+    uint32_t n_route;   /* most rows of a step in routed products */
+    /* bytes */
+    uint64_t shared, local, floats, turned, cache, logits_bytes, parts, weights;
+    uint64_t scratch;                          /* per thread, `local` included */
+    uint64_t at_ptrs, at_mm, at_attn, at_sort; /* within it */
+    uint64_t mm_bytes;
+} lr_code;
+
+larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err);
+void lr_code_free(lr_code *c);
+/* Fills the float copies and the turned copies. */
+void lr_code_load(const lr_code *c, float *floats, uint8_t *turned);
+
+typedef struct lr_counter {
+    _Alignas(64) _Atomic uint64_t v;
+} lr_counter;
+
+struct lr_exec {
+    lr_code c;
+    lr_pool *pool;
+    uint8_t *shared, *turned, *cache, *scratch, *parts;
+    float *floats, *logits;
+    lr_counter *next; /* per phase: what has been dealt */
+    uint32_t *pos, *seq,
+        *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
+    uint64_t step_bytes;
+    bool profiling;
+    /* the step under way */
+    const lr_batch *b;
+    uint32_t n_chunk; /* attention is split in so many chunks; 0: not */
+    bool one;         /* one token */
+};
+
+void lr_exec_walk(void *exec, int thread, int n_thread);
+
+/* What a thread has at hand during a step. */
+typedef struct lr_worker {
+    lr_exec *x;
+    int thread, n_thread;
+    uint8_t *scratch;
+    uint32_t sorted; /* slot of the routing that lies sorted in scratch; LR_NO_SLOT */
+} lr_worker;
+
+static inline uint32_t lr_rows_of(const lr_exec *x, uint8_t rows)
+{
+    return rows == LR_ROWS_TOK ? x->b->n_tok : x->b->n_out;
+}
+/* Row `row` (a token's) of a slot, as this thread sees it. */
+static inline void *lr_at(const lr_worker *w, uint32_t slot, uint32_t row)
+{
+    const lr_exec *x = w->x;
+    const lr_slot *s = &x->c.slots[slot];
+    if (s->local && lr_rows_of(x, s->rows) == 1) return w->scratch + s->at_local;
+    if (s->logits) return (uint8_t *)x->logits + row * s->row_bytes;
+    return x->shared + s->at + row * s->row_bytes;
+}
+/* Hands out the next of n units of a phase. */
+static inline uint64_t lr_next(const lr_worker *w, uint32_t phase, uint64_t grain)
+{
+    return atomic_fetch_add_explicit(&w->x->next[phase].v, grain, memory_order_relaxed);
+}
+
+/* Adds a phase's bytes and operations of this step to its figures. */
+void lr_count(const lr_exec *x, lr_phase *ph);
+void lr_run_rows(lr_worker *w, const lr_phase *ph);
+void lr_run_wide(lr_worker *w, const lr_phase *ph);
+void lr_run_mm(lr_worker *w, const lr_phase *ph);
+void lr_run_moe(lr_worker *w, const lr_phase *ph);
+void lr_run_attn(lr_worker *w, const lr_phase *ph);
+/* K and V of one token and one head into the cache. */
+void lr_store_kv(lr_worker *w, const lr_node *n, uint32_t tok, uint32_t head);
+
+#endif
