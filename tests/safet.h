@@ -115,7 +115,8 @@ static inline const void *safet_get(const safet *s, const char *name, char *dtyp
 }
 
 /* As safet_get, for one type of element. */
-static inline const void *safet_typed_(const safet *s, const char *name, const char *want, uint64_t *shape, uint64_t *n)
+static inline const void *safet_typed_(const safet *s, const char *name, const char *want, uint64_t *shape,
+                                       uint64_t *n)
 {
     char dtype[16];
     const void *p = safet_get(s, name, dtype, shape, n);

@@ -24,23 +24,14 @@ typedef struct lr_codec {
 
 #define LR_F16_MAX 65504.0f
 
-static inline uint16_t load_u16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-static inline uint32_t load_u32(const uint8_t *p)
-{
-    return (uint32_t)load_u16(p) | (uint32_t)load_u16(p + 2) << 16;
-}
+static inline uint16_t load_u16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+static inline uint32_t load_u32(const uint8_t *p) { return (uint32_t)load_u16(p) | (uint32_t)load_u16(p + 2) << 16; }
 static inline void store_u16(uint8_t *p, uint16_t v)
 {
     p[0] = (uint8_t)(v & 0xff);
     p[1] = (uint8_t)(v >> 8);
 }
-static inline float load_f16(const uint8_t *p)
-{
-    return lr_f16_to_f32(load_u16(p));
-}
+static inline float load_f16(const uint8_t *p) { return lr_f16_to_f32(load_u16(p)); }
 /* Stores a scale as f16, never as infinity; returns what a reader will see. */
 static inline float store_f16(uint8_t *p, float v)
 {

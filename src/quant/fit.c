@@ -9,6 +9,7 @@
  */
 #include "codec.h"
 
+#include <assert.h>
 #include <math.h>
 
 enum { LANES = 8, N_REFINE = 3 };
@@ -16,10 +17,7 @@ enum { LANES = 8, N_REFINE = 3 };
 /* Below this no f16 scale but zero can come out, and dividing by it might overflow. */
 #define NOTHING 1e-20f
 
-static float lane_sum(const float *s)
-{
-    return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7]));
-}
+static float lane_sum(const float *s) { return ((s[0] + s[4]) + (s[2] + s[6])) + ((s[1] + s[5]) + (s[3] + s[7])); }
 
 void lr_fit_weights(int n, const float *importance, float *w)
 {
@@ -155,6 +153,7 @@ static affine try_affine(const affine_block *b, float inverse, float shift)
 
 float lr_fit_affine(int n, int q_max, bool below, const float *x, const float *w, float *m)
 {
+    assert(n > 0 && n % LANES == 0 && n <= 32);
     float low = x[0], high = x[0];
     for (int i = 1; i < n; i++) {
         low = x[i] < low ? x[i] : low;
@@ -164,7 +163,7 @@ float lr_fit_affine(int n, int q_max, bool below, const float *x, const float *w
     *m = low;
     if (high - low < NOTHING) return 0;
 
-    float y[32], lane_w[LANES] = {0}, lane_y[LANES] = {0};
+    float y[32] = {0}, lane_w[LANES] = {0}, lane_y[LANES] = {0};
     for (int i = 0; i < n; i++) {
         y[i] = x[i] - low;
         lane_w[i % LANES] += w[i];

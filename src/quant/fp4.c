@@ -20,10 +20,7 @@
 const int8_t lr_fp4_values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
 /* 2^(e - 128): half of what the exponent says. */
-static float half_e8m0(uint8_t e)
-{
-    return ldexpf(1.0f, e - 128);
-}
+static float half_e8m0(uint8_t e) { return ldexpf(1.0f, e - 128); }
 
 /* Half of an UE4M3 number. */
 static float half_ue4m3(uint8_t s)

@@ -45,10 +45,7 @@ uint16_t lr_f32_to_f16(float f)
     return (uint16_t)(sign | ((rest - ((127 - 15) << 23) + 0xfff + odd) >> 13));
 }
 
-float lr_bf16_to_f32(uint16_t h)
-{
-    return from_bits((uint32_t)h << 16);
-}
+float lr_bf16_to_f32(uint16_t h) { return from_bits((uint32_t)h << 16); }
 
 uint16_t lr_f32_to_bf16(float f)
 {

@@ -128,7 +128,8 @@ static void pack_q6(const uint8_t *q, uint8_t *low, uint8_t *high2)
 
 /* ---------------------------------------------------------------- decode */
 /* n_sub sub-blocks of scale d s[j] and offset dmin m[j]. */
-static void spread_affine(const uint8_t *q, int n_sub, float d, const uint8_t *s, float dmin, const uint8_t *m, float *dst)
+static void spread_affine(const uint8_t *q, int n_sub, float d, const uint8_t *s, float dmin, const uint8_t *m,
+                          float *dst)
 {
     int n = BLOCK / n_sub;
     for (int j = 0; j < n_sub; j++) {
@@ -160,7 +161,10 @@ static void decode_q3_k(const uint8_t *src, const uint8_t *aux, float *dst, uint
         unpack_high(src, 2, q);
         unpack_s6(src + 96, s);
         float d = load_f16(src + 108);
-        for (int i = 0; i < BLOCK; i++) dst[i] = d * (float)(s[i / 16] - 32) * (float)(q[i] - 4);
+        for (int j = 0; j < 16; j++) {
+            float scale = d * (float)(s[j] - 32);
+            for (int i = 16 * j; i < 16 * j + 16; i++) dst[i] = scale * (float)(q[i] - 4);
+        }
     }
 }
 
@@ -194,15 +198,15 @@ static void decode_q6_k(const uint8_t *src, const uint8_t *aux, float *dst, uint
     for (; n_block--; src += 210, dst += BLOCK) {
         unpack_q6(src, src + 128, q);
         float d = load_f16(src + 208);
-        for (int i = 0; i < BLOCK; i++) dst[i] = d * (float)(int8_t)src[192 + i / 16] * (float)(q[i] - 32);
+        for (int j = 0; j < 16; j++) {
+            float scale = d * (float)(int8_t)src[192 + j];
+            for (int i = 16 * j; i < 16 * j + 16; i++) dst[i] = scale * (float)(q[i] - 32);
+        }
     }
 }
 
 /* ---------------------------------------------------------------- encode */
-static const float *part(const float *importance, uint64_t at)
-{
-    return importance ? importance + at : NULL;
-}
+static const float *part(const float *importance, uint64_t at) { return importance ? importance + at : NULL; }
 
 /* Levels of x [n] under one scale and offset, and their weighted squared error. */
 static float round_affine(int n, const float *x, const float *w, float step, float base, float q_max, uint8_t *q)
@@ -221,8 +225,8 @@ static float round_affine(int n, const float *x, const float *w, float step, flo
 
 /* The scale and offset of one sub-block as small integers: the nearest, or a neighbour if that fits the weights better
  * (the two were fitted together, and are rounded apart). */
-static void settle_affine(int n, const float *x, const float *w, float d, float dmin, int s_max, float q_max, uint8_t *s,
-                          uint8_t *m, uint8_t *q)
+static void settle_affine(int n, const float *x, const float *w, float d, float dmin, int s_max, float q_max,
+                          uint8_t *s, uint8_t *m, uint8_t *q)
 {
     int s0 = *s, m0 = *m;
     float best = round_affine(n, x, w, d * (float)s0, dmin * (float)m0, q_max, q);
@@ -248,7 +252,7 @@ static void encode_affine(const float *x, const float *importance, int n_sub, in
     float scale[16], offset[16], top_scale = 0, top_offset = 0, w[BLOCK];
     for (int j = 0; j < n_sub; j++) {
         float low;
-        lr_fit_weights(n, part(importance, (uint64_t)(j * n)), w + j * n);
+        lr_fit_weights(n, part(importance, (uint64_t)j * (uint64_t)n), w + j * n);
         scale[j] = lr_fit_affine(n, q_max, true, x + j * n, w + j * n, &low);
         offset[j] = -low;
         top_scale = LR_MAX(top_scale, scale[j]);
@@ -269,7 +273,7 @@ static void encode_signed(const float *x, const float *importance, int s_neg, in
     enum { N_SUB = 16, N = 16 };
     float scale[N_SUB], top = 0, w[N];
     for (int j = 0; j < N_SUB; j++) {
-        lr_fit_weights(N, part(importance, (uint64_t)(j * N)), w);
+        lr_fit_weights(N, part(importance, (uint64_t)j * N), w);
         scale[j] = lr_fit_signed(N, q_neg, x + j * N, w);
         top = fabsf(scale[j]) > fabsf(top) ? scale[j] : top;
     }

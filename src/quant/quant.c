@@ -65,8 +65,9 @@ static larder_status check_values(const format *f, const float *src, uint64_t n,
 {
     for (uint64_t i = 0; i < n; i++) {
         if (fabsf(src[i]) <= f->codec->limit) continue;
-        if (!isfinite(src[i])) return lr_fail(err, LARDER_FORMAT, "value %llu of a row is %s: not a number %s can hold",
-                                              (unsigned long long)i, isnan(src[i]) ? "NaN" : "infinite", f->info.name);
+        if (!isfinite(src[i]))
+            return lr_fail(err, LARDER_FORMAT, "value %llu of a row is %s: not a number %s can hold",
+                           (unsigned long long)i, isnan(src[i]) ? "NaN" : "infinite", f->info.name);
         return lr_fail(err, LARDER_FORMAT, "value %llu of a row is %g: the largest %s can hold is %g",
                        (unsigned long long)i, (double)src[i], f->info.name, (double)f->codec->limit);
     }
@@ -78,9 +79,11 @@ larder_status lr_encode_row(uint32_t fmt, const float *src, uint8_t *dst, uint64
 {
     const format *f = find(fmt);
     if (!f) return lr_fail(err, LARDER_UNSUPPORTED, "number format %u is not one larder holds", fmt);
-    if (!f->codec->encode) return lr_fail(err, LARDER_UNSUPPORTED, "larder reads %s but does not write it", f->info.name);
-    if (n % f->info.block) return lr_fail(err, LARDER_USAGE, "a row of %llu values is not a whole number of %s blocks of %u",
-                                          (unsigned long long)n, f->info.name, f->info.block);
+    if (!f->codec->encode)
+        return lr_fail(err, LARDER_UNSUPPORTED, "larder reads %s but does not write it", f->info.name);
+    if (n % f->info.block)
+        return lr_fail(err, LARDER_USAGE, "a row of %llu values is not a whole number of %s blocks of %u",
+                       (unsigned long long)n, f->info.name, f->info.block);
     LR_TRY(check_values(f, src, n, err));
     f->codec->encode(src, dst, n / f->info.block, importance);
     return LARDER_OK;

@@ -21,7 +21,7 @@ typedef struct lr_fmt_info {
     uint32_t bytes; /* bytes per block */
 } lr_fmt_info;
 
-const lr_fmt_info *lr_fmt_get(uint32_t fmt); /* NULL if not held */
+const lr_fmt_info *lr_fmt_get(uint32_t fmt);         /* NULL if not held */
 const lr_fmt_info *lr_fmt_by_name(const char *name); /* case-insensitive */
 /* Bytes of a row of n weights; 0 if n is not a whole number of blocks or the format is not held. */
 uint64_t lr_fmt_row_bytes(uint32_t fmt, uint64_t n);
@@ -42,10 +42,7 @@ extern const int8_t lr_iq4_values[16]; /* IQ4_NL, IQ4_XS */
 extern const uint8_t lr_iq2_levels[4];
 extern const uint16_t lr_iq2_xxs_grid[256]; /* eight 2-bit indices into lr_iq2_levels */
 /* The eight signs (1: minus) that IQ2 stores in seven bits: the eighth makes their number even. */
-static inline uint32_t lr_iq2_signs(uint32_t seven)
-{
-    return seven | (uint32_t)__builtin_parity(seven) << 7;
-}
+static inline uint32_t lr_iq2_signs(uint32_t seven) { return seven | (uint32_t)__builtin_parity(seven) << 7; }
 
 float lr_f16_to_f32(uint16_t h);
 uint16_t lr_f32_to_f16(float f); /* nearest even */

@@ -24,7 +24,7 @@ typedef struct item {
     const lr_tensor *t;
     lr_fix fix;
     uint32_t fix_heads;
-    uint32_t fmt; /* to be written in */
+    uint32_t fmt;              /* to be written in */
     uint64_t row_bytes, n_row; /* of the output, all matrices together */
 } item;
 
@@ -48,16 +48,13 @@ typedef struct job {
     uint8_t *chunk;
     float *rows; /* two per thread: as read, and put in order */
     uint64_t max_col;
-    fault *faults; /* per thread */
+    fault *faults;                               /* per thread */
     uint64_t n_bytes, n_done, t_start, t_report; /* for progress */
     larder_convert_result result;
     bool has_model, has_text;
 } job;
 
-const char *const *larder_convert_types(void)
-{
-    return lr_mix_names();
-}
+const char *const *larder_convert_types(void) { return lr_mix_names(); }
 
 /* ---------------------------------------------------------------- opening */
 static bool same_file(const char *a, const char *b)

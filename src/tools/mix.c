@@ -4,25 +4,25 @@
 #include <strings.h>
 
 /* X(name, base format, general.file_type) */
-#define TYPES(X)                                                                                             \
-    X(F32, F32, 0)                                                                                           \
-    X(F16, F16, 1)                                                                                           \
-    X(BF16, BF16, 32)                                                                                        \
-    X(Q8_0, Q8_0, 7)                                                                                         \
-    X(Q6_K, Q6_K, 18)                                                                                        \
-    X(Q5_K_M, Q5_K, 17)                                                                                      \
-    X(Q5_K_S, Q5_K, 16)                                                                                      \
-    X(Q5_1, Q5_1, 9)                                                                                         \
-    X(Q5_0, Q5_0, 8)                                                                                         \
-    X(Q4_K_M, Q4_K, 15)                                                                                      \
-    X(Q4_K_S, Q4_K, 14)                                                                                      \
-    X(Q4_1, Q4_1, 3)                                                                                         \
-    X(Q4_0, Q4_0, 2)                                                                                         \
-    X(IQ4_NL, IQ4_NL, 25)                                                                                    \
-    X(IQ4_XS, IQ4_XS, 30)                                                                                    \
-    X(MXFP4_MOE, MXFP4, 38)                                                                                  \
-    X(NVFP4, NVFP4, 39)                                                                                      \
-    X(Q3_K_M, Q3_K, 12)                                                                                      \
+#define TYPES(X) \
+    X(F32, F32, 0) \
+    X(F16, F16, 1) \
+    X(BF16, BF16, 32) \
+    X(Q8_0, Q8_0, 7) \
+    X(Q6_K, Q6_K, 18) \
+    X(Q5_K_M, Q5_K, 17) \
+    X(Q5_K_S, Q5_K, 16) \
+    X(Q5_1, Q5_1, 9) \
+    X(Q5_0, Q5_0, 8) \
+    X(Q4_K_M, Q4_K, 15) \
+    X(Q4_K_S, Q4_K, 14) \
+    X(Q4_1, Q4_1, 3) \
+    X(Q4_0, Q4_0, 2) \
+    X(IQ4_NL, IQ4_NL, 25) \
+    X(IQ4_XS, IQ4_XS, 30) \
+    X(MXFP4_MOE, MXFP4, 38) \
+    X(NVFP4, NVFP4, 39) \
+    X(Q3_K_M, Q3_K, 12) \
     X(Q2_K, Q2_K, 10)
 
 enum {
@@ -43,7 +43,7 @@ const char *const *lr_mix_names(void)
 #define X(name, base, id) #name,
         TYPES(X)
 #undef X
-        NULL,
+            NULL,
     };
     return names;
 }
@@ -95,10 +95,7 @@ static bool ends_with(lr_str s, const char *tail)
     return s.n >= n && memcmp(s.p + s.n - n, tail, n) == 0;
 }
 
-static bool holds(lr_str s, const char *part)
-{
-    return memmem(s.p, s.n, part, strlen(part)) != NULL;
-}
+static bool holds(lr_str s, const char *part) { return memmem(s.p, s.n, part, strlen(part)) != NULL; }
 
 /* Layer of "blk.12.ffn_down.weight"; 0 for others. */
 static uint32_t layer_of(lr_str name)
@@ -113,7 +110,7 @@ static uint32_t layer_of(lr_str name)
 /* Vectors, norms, routers and other small things that steer the rest: they stay in float32. */
 static bool is_small(const lr_tensor *t)
 {
-    static const char *const parts[] = {"_norm.",         "ffn_gate_inp", "ssm_conv1d", "shortconv.conv",
+    static const char *const parts[] = {"_norm.",        "ffn_gate_inp", "ssm_conv1d", "shortconv.conv",
                                         "position_embd", "token_types",  "attn_rel_b", "time_mix_"};
     if (t->n_dims < 2 || (t->ne[1] == 1 && t->ne[2] == 1) || !ends_with(t->name, ".weight")) return true;
     for (size_t i = 0; i < LR_LEN(parts); i++)
@@ -171,10 +168,7 @@ static uint32_t attn_output_format(const lr_mix *mix, ptrdiff_t type)
     }
 }
 
-static bool is_float(uint32_t fmt)
-{
-    return fmt == LR_FMT_F32 || fmt == LR_FMT_F16 || fmt == LR_FMT_BF16;
-}
+static bool is_float(uint32_t fmt) { return fmt == LR_FMT_F32 || fmt == LR_FMT_F16 || fmt == LR_FMT_BF16; }
 
 static uint32_t mixed_format(const lr_mix *mix, const lr_tensor *t)
 {
@@ -200,8 +194,8 @@ static uint32_t mixed_format(const lr_mix *mix, const lr_tensor *t)
 static uint32_t fit_columns(uint32_t fmt, uint64_t n_col)
 {
     static const uint32_t nearest[][2] = {
-        {LR_FMT_Q2_K, LR_FMT_Q4_0}, {LR_FMT_Q3_K, LR_FMT_Q4_0},     {LR_FMT_Q4_K, LR_FMT_Q5_0},
-        {LR_FMT_Q5_K, LR_FMT_Q5_1}, {LR_FMT_Q6_K, LR_FMT_Q8_0},     {LR_FMT_IQ4_XS, LR_FMT_IQ4_NL},
+        {LR_FMT_Q2_K, LR_FMT_Q4_0},  {LR_FMT_Q3_K, LR_FMT_Q4_0}, {LR_FMT_Q4_K, LR_FMT_Q5_0},
+        {LR_FMT_Q5_K, LR_FMT_Q5_1},  {LR_FMT_Q6_K, LR_FMT_Q8_0}, {LR_FMT_IQ4_XS, LR_FMT_IQ4_NL},
         {LR_FMT_NVFP4, LR_FMT_Q4_0},
     };
     if (n_col % lr_fmt_get(fmt)->block == 0) return fmt;
@@ -213,10 +207,7 @@ static uint32_t fit_columns(uint32_t fmt, uint64_t n_col)
 }
 
 /* A tensor that keeps its format; formats that only safetensors have become GGUF's equal. */
-static uint32_t kept_format(uint32_t fmt)
-{
-    return fmt == LR_FMT_MXFP4_PAIRS ? LR_FMT_MXFP4 : fmt;
-}
+static uint32_t kept_format(uint32_t fmt) { return fmt == LR_FMT_MXFP4_PAIRS ? LR_FMT_MXFP4 : fmt; }
 
 uint32_t lr_mix_format(const lr_mix *mix, const lr_tensor *t, uint32_t *wanted)
 {

@@ -22,10 +22,7 @@ static const uint32_t all_formats[] = {
 #undef LR_FMT
 };
 
-static const char *name_of(uint32_t fmt)
-{
-    return lr_fmt_get(fmt)->name;
-}
+static const char *name_of(uint32_t fmt) { return lr_fmt_get(fmt)->name; }
 
 /* Formats that are tested by other means: plain floats, and the one only gpt-oss's own files have. */
 static bool has_vectors(uint32_t fmt)
@@ -84,7 +81,8 @@ static double encoding_error(uint32_t fmt, const float *source, uint64_t n_row)
 
 static void check_error(uint32_t fmt, double ours, double theirs)
 {
-    if (getenv("VERBOSE")) printf("    %-8s error %.6g, llama.cpp %.6g, ratio %.4f\n", name_of(fmt), ours, theirs, ours / theirs);
+    if (getenv("VERBOSE"))
+        printf("    %-8s error %.6g, llama.cpp %.6g, ratio %.4f\n", name_of(fmt), ours, theirs, ours / theirs);
     if (ours > theirs * WORSE) printf("    %s: error %g, llama.cpp's %g\n", name_of(fmt), ours, theirs);
     CHECK(ours <= theirs * WORSE);
 }
@@ -144,8 +142,9 @@ static void check_decode(const safet *s, uint32_t fmt, const char *bytes_name, c
         lr_decode_row(fmt, bytes + r * shape[1], NULL, out, 512);
         for (int i = 0; i < 512; i++) {
             if (bits_of(out[i]) == bits_of(want[512 * r + (uint64_t)i])) continue;
-            if (!n_bad++) printf("    %s.%s row %d value %d: %.9g, should be %.9g\n", name_of(fmt), bytes_name, (int)r, i,
-                                 (double)out[i], (double)want[512 * r + (uint64_t)i]);
+            if (!n_bad++)
+                printf("    %s.%s row %d value %d: %.9g, should be %.9g\n", name_of(fmt), bytes_name, (int)r, i,
+                       (double)out[i], (double)want[512 * r + (uint64_t)i]);
         }
     }
     CHECK_EQ_INT(n_bad, 0);
@@ -177,7 +176,8 @@ TEST(gpt_oss_pairs)
     if (!safet_shared(path, sizeof path, "golden/lowbit/lowbit.safetensors")) SKIP("LARDER_SHARED is not set");
     if (!safet_open(path, &s)) SKIP("no golden/lowbit in LARDER_SHARED");
     uint64_t shape[8] = {0};
-    const uint8_t *blocks = safet_u8(&s, "mxfp4.blocks", shape, NULL), *scales = safet_u8(&s, "mxfp4.scales", NULL, NULL);
+    const uint8_t *blocks = safet_u8(&s, "mxfp4.blocks", shape, NULL),
+                  *scales = safet_u8(&s, "mxfp4.scales", NULL, NULL);
     const float *want = safet_f32(&s, "mxfp4.dequant_transposed", NULL, NULL); /* [experts, in, out] */
     CHECK(blocks && scales && want);
     uint64_t n_out = shape[1], n_block = shape[2], n_in = n_block * 32;
@@ -247,7 +247,8 @@ TEST(conversions_round_to_nearest_even)
         n_bad += lr_f32_to_f16(-nextafterf(middle, INFINITY)) != (0x8000 | (h + 1));
     }
     for (uint32_t h = 0; h < 0x7f7f; h++) {
-        float middle = (float)(0.5 * ((double)lr_bf16_to_f32((uint16_t)h) + (double)lr_bf16_to_f32((uint16_t)(h + 1))));
+        float middle = (float)(0.5 *
+                               ((double)lr_bf16_to_f32((uint16_t)h) + (double)lr_bf16_to_f32((uint16_t)(h + 1))));
         n_bad += lr_f32_to_bf16(middle) != h + (h & 1);
         n_bad += lr_f32_to_bf16(nextafterf(middle, 0)) != h;
         n_bad += lr_f32_to_bf16(-nextafterf(middle, INFINITY)) != (0x8000 | (h + 1));

@@ -66,10 +66,14 @@ static int make_shapes(shape *s)
             uint32_t fmt;
             uint64_t ne[3];
         } parts[] = {
-            {"attn_norm.weight", LR_FMT_F32, {N_EMBD, 1, 1}},      {"attn_q.weight", LR_FMT_BF16, {N_EMBD, 64, 1}},
-            {"attn_v.weight", LR_FMT_BF16, {N_EMBD, 32, 1}},       {"attn_output.weight", LR_FMT_BF16, {64, 20, 1}},
-            {"ffn_down.weight", LR_FMT_F16, {N_FF, 20, 1}},    {"ffn_gate_inp.weight", LR_FMT_BF16, {N_EMBD, 4, 1}},
-            {"ffn_up_exps.weight", LR_FMT_BF16, {N_EMBD, 24, 4}},  {"odd.weight", LR_FMT_F32, {40, 6, 1}},
+            {"attn_norm.weight", LR_FMT_F32, {N_EMBD, 1, 1}},
+            {"attn_q.weight", LR_FMT_BF16, {N_EMBD, 64, 1}},
+            {"attn_v.weight", LR_FMT_BF16, {N_EMBD, 32, 1}},
+            {"attn_output.weight", LR_FMT_BF16, {64, 20, 1}},
+            {"ffn_down.weight", LR_FMT_F16, {N_FF, 20, 1}},
+            {"ffn_gate_inp.weight", LR_FMT_BF16, {N_EMBD, 4, 1}},
+            {"ffn_up_exps.weight", LR_FMT_BF16, {N_EMBD, 24, 4}},
+            {"odd.weight", LR_FMT_F32, {40, 6, 1}},
         };
         for (size_t i = 0; i < LR_LEN(parts); i++) {
             snprintf(s[n].name, sizeof s[n].name, "blk.%d.%s", l, parts[i].part);
@@ -198,19 +202,32 @@ TEST(mixes)
     static const struct {
         const char *type, *tensor, *fmt;
     } want[] = {
-        {"Q4_K_M", "token_embd.weight", "Q4_K"},        {"Q4_K_M", "output.weight", "Q6_K"},
-        {"Q4_K_M", "blk.0.ffn_down.weight", "Q6_K"},    {"Q4_K_M", "blk.2.ffn_down.weight", "Q4_K"},
-        {"Q4_K_M", "blk.4.ffn_down.weight", "Q6_K"},    {"Q4_K_M", "blk.14.attn_v.weight", "Q6_K"},
-        {"Q4_K_M", "blk.3.attn_v.weight", "Q4_K"},      {"Q4_K_M", "blk.9.attn_q.weight", "Q4_K"},
-        {"q4_k", "blk.14.attn_v.weight", "Q6_K"},       {"Q4_K_S", "blk.3.attn_v.weight", "Q5_K"},
-        {"Q4_K_S", "blk.4.attn_v.weight", "Q4_K"},      {"Q4_K_S", "blk.1.ffn_down.weight", "Q5_K"},
-        {"Q4_K_S", "blk.2.ffn_down.weight", "Q4_K"},    {"Q5_K_M", "blk.2.ffn_down.weight", "Q5_K"},
-        {"Q5_K_M", "blk.15.ffn_down.weight", "Q6_K"},   {"Q3_K_M", "blk.0.attn_v.weight", "Q5_K"},
-        {"Q3_K_M", "blk.5.attn_v.weight", "Q4_K"},      {"Q2_K", "blk.5.attn_v.weight", "Q4_K"},
-        {"Q2_K", "blk.5.ffn_down.weight", "Q3_K"},      {"Q2_K", "blk.5.attn_q.weight", "Q2_K"},
-        {"MXFP4", "blk.5.ffn_up_exps.weight", "MXFP4"}, {"MXFP4", "blk.5.attn_q.weight", "Q8_0"},
-        {"Q8_0", "output.weight", "Q8_0"},              {"Q4_0", "output.weight", "Q6_K"},
-        {"F16", "output.weight", "F16"},                {"IQ4_XS", "blk.5.attn_v.weight", "Q5_K"},
+        {"Q4_K_M", "token_embd.weight", "Q4_K"},
+        {"Q4_K_M", "output.weight", "Q6_K"},
+        {"Q4_K_M", "blk.0.ffn_down.weight", "Q6_K"},
+        {"Q4_K_M", "blk.2.ffn_down.weight", "Q4_K"},
+        {"Q4_K_M", "blk.4.ffn_down.weight", "Q6_K"},
+        {"Q4_K_M", "blk.14.attn_v.weight", "Q6_K"},
+        {"Q4_K_M", "blk.3.attn_v.weight", "Q4_K"},
+        {"Q4_K_M", "blk.9.attn_q.weight", "Q4_K"},
+        {"q4_k", "blk.14.attn_v.weight", "Q6_K"},
+        {"Q4_K_S", "blk.3.attn_v.weight", "Q5_K"},
+        {"Q4_K_S", "blk.4.attn_v.weight", "Q4_K"},
+        {"Q4_K_S", "blk.1.ffn_down.weight", "Q5_K"},
+        {"Q4_K_S", "blk.2.ffn_down.weight", "Q4_K"},
+        {"Q5_K_M", "blk.2.ffn_down.weight", "Q5_K"},
+        {"Q5_K_M", "blk.15.ffn_down.weight", "Q6_K"},
+        {"Q3_K_M", "blk.0.attn_v.weight", "Q5_K"},
+        {"Q3_K_M", "blk.5.attn_v.weight", "Q4_K"},
+        {"Q2_K", "blk.5.attn_v.weight", "Q4_K"},
+        {"Q2_K", "blk.5.ffn_down.weight", "Q3_K"},
+        {"Q2_K", "blk.5.attn_q.weight", "Q2_K"},
+        {"MXFP4", "blk.5.ffn_up_exps.weight", "MXFP4"},
+        {"MXFP4", "blk.5.attn_q.weight", "Q8_0"},
+        {"Q8_0", "output.weight", "Q8_0"},
+        {"Q4_0", "output.weight", "Q6_K"},
+        {"F16", "output.weight", "F16"},
+        {"IQ4_XS", "blk.5.attn_v.weight", "Q5_K"},
     };
     for (size_t i = 0; i < LR_LEN(want); i++) {
         larder_error err;
@@ -323,7 +340,8 @@ TEST(bad_values_are_named_and_leave_nothing)
     const char *bad = in_folder("bad.gguf");
     make_model(bad, "blk.7.ffn_down.weight");
     CHECK_STATUS(convert(bad, in_folder("out.gguf"), "Q4_0", NULL, &err), LARDER_FORMAT);
-    CHECK(strstr(err.message, "blk.7.ffn_down.weight") && strstr(err.message, "row 19") && strstr(err.message, "NaN"));
+    CHECK(strstr(err.message, "blk.7.ffn_down.weight") && strstr(err.message, "row 19") &&
+          strstr(err.message, "NaN"));
     CHECK_EQ_INT(n_files(), 1);
     remove_folder();
 }
