@@ -10,7 +10,7 @@
 
 #include "base.h"
 
-enum { LR_STORE_PART = 96 }; /* longest owner, repo or quant */
+enum { LR_STORE_PART = 80 }; /* longest owner, repo or quant */
 
 typedef struct lr_store_name {
     char owner[LR_STORE_PART + 1], repo[LR_STORE_PART + 1], quant[LR_STORE_PART + 1]; /* quant "" if not given */
