@@ -72,8 +72,12 @@ static bool parse_url(const char *url, parsed_url *out) {
     char port[8], user[512];
     CURLU *u = curl_url();
     bool ok = u && curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
-              url_part(u, CURLUPART_SCHEME, 0, out->scheme, sizeof out->scheme) &&
-              url_part(u, CURLUPART_HOST, 0, out->host, sizeof out->host);
+              url_part(u, CURLUPART_SCHEME, 0, out->scheme, sizeof out->scheme);
+    bool local = ok && strcmp(out->scheme, "http") != 0 && strcmp(out->scheme, "https") != 0; /* file: and such need no host */
+    if (ok && !url_part(u, CURLUPART_HOST, 0, out->host, sizeof out->host)) {
+        out->host[0] = 0;
+        ok = local;
+    }
     if (ok) {
         out->port = url_part(u, CURLUPART_PORT, CURLU_DEFAULT_PORT, port, sizeof port) ? strtol(port, NULL, 10) : 0;
         char *text = NULL;

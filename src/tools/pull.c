@@ -70,16 +70,20 @@ static void update_rate(job *j, uint64_t now, uint64_t n_done) {
     }
 }
 
+static bool show(job *j, const char *what, uint64_t n_done) {
+    if (!j->o->progress) return true;
+    j->shown_ns = lr_now_ns();
+    double left = j->rate > 0 && j->n_total > n_done ? (double)(j->n_total - n_done) / j->rate : -1;
+    larder_progress p = {.what = what, .n_done = n_done, .n_total = j->n_total, .rate = j->rate, .left_s = left};
+    return j->o->progress(j->o->user, &p);
+}
+
 static bool on_tick(void *user, const char *what, uint64_t n_done) {
     job *j = user;
     uint64_t now = lr_now_ns();
     n_done += j->n_before;
     update_rate(j, now, n_done);
-    if (!j->o->progress || now - j->shown_ns < 150000000u) return true;
-    j->shown_ns = now;
-    double left = j->rate > 0 && j->n_total > n_done ? (double)(j->n_total - n_done) / j->rate : -1;
-    larder_progress p = {.what = what, .n_done = n_done, .n_total = j->n_total, .rate = j->rate, .left_s = left};
-    return j->o->progress(j->o->user, &p);
+    return now - j->shown_ns < 150000000u || show(j, what, n_done);
 }
 
 static void note(job *j, const char *line) {
@@ -423,6 +427,7 @@ static larder_status fetch_files(job *j) {
             LR_TRY(lr_net_file(&j->net, j->dir, &r, j->err));
         }
         j->n_before += f->n_bytes;
+        if (!show(j, f->name, j->n_before)) return lr_fail(j->err, LARDER_CANCELLED, "stopped");
     }
     return LARDER_OK;
 }
@@ -435,6 +440,8 @@ static larder_status fetch_url(job *j) {
     name[end - begin] = 0;
     lr_remote r = {.name = name, .url = j->url};
     LR_TRY(lr_net_file(&j->net, j->dir, &r, j->err));
+    j->n_total = r.n_bytes;
+    if (!show(j, name, r.n_bytes)) return lr_fail(j->err, LARDER_CANCELLED, "stopped");
     if (!r.sha256[0]) note(j, "the server tells no checksum of the file; only its size was checked");
     return LARDER_OK;
 }
