@@ -141,8 +141,3 @@ fail:
     json_decref(request);
     return st;
 }
-
-void larder_free(void *p)
-{
-    lr_free(p);
-}

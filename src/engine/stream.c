@@ -83,26 +83,29 @@ static size_t make_whole(lr_buf *b, bool end)
     return 0;
 }
 
-/* First stop string in the text, if any; else the length of the longest end that begins one. */
+/* The stop string that is complete first (the longer one if two are at once), so that how the text was cut into tokens
+ * does not matter; and the length of the longest end of the text that begins one. */
 static bool find_stop(const lr_stream *s, size_t *at, size_t *open)
 {
     const char *p = s->held.p;
-    size_t n = s->held.n, first = SIZE_MAX;
+    size_t n = s->held.n, first_end = SIZE_MAX;
     *open = 0;
     for (uint32_t k = 0; k < s->n_stop; k++) {
         size_t len = strlen(s->stop[k]);
-        for (size_t i = 0; i + len <= n && i < first; i++)
-            if (!memcmp(p + i, s->stop[k], len)) first = i;
+        for (size_t end = len; end <= n && end <= first_end; end++) {
+            if (memcmp(p + end - len, s->stop[k], len)) continue;
+            if (end < first_end || end - len < *at) *at = end - len;
+            first_end = end;
+        }
         for (size_t m = LR_MIN(len - 1, n); m > *open; m--)
             if (!memcmp(p + n - m, s->stop[k], m)) *open = m;
     }
-    *at = first;
-    return first != SIZE_MAX;
+    return first_end != SIZE_MAX;
 }
 
 bool lr_stream_take(lr_stream *s, bool end, const char **text, size_t *n)
 {
-    size_t at, open, broken = make_whole(&s->held, end);
+    size_t at = 0, open, broken = make_whole(&s->held, end);
     bool stopped = find_stop(s, &at, &open);
     size_t give = s->held.n;
     if (stopped) give = at;

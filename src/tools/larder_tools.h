@@ -33,7 +33,7 @@ larder_status larder_built_in(bool json, char **out, larder_error *err);
  * A model's path from what a person wrote: an existing path stays, "owner/repo:quant" is looked up in the store. */
 larder_status larder_store_path(const char *name, char *out, size_t cap, larder_error *err);
 typedef struct larder_stored {
-    char name[256]; /* owner/repo:quant */
+    char name[300]; /* owner/repo:quant */
     uint64_t n_bytes;
     int64_t changed; /* seconds since 1970 */
 } larder_stored;
