@@ -140,7 +140,7 @@ all: $(BUILD)/liblarder.a $(if $(CROSS),,$(SHARED)) $(if $(MAIN),$(BUILD)/larder
 layer_of = $(word 2,$(subst /, ,$1))
 flags_of = $(FLAGS) $(or $(INCLUDES_$(call layer_of,$1)),$(ALL_INCLUDES)) $(CFLAGS_$(call layer_of,$1)) $(call simd,$1) \
     $(if $(filter tests/%,$1),-Itests) $(if $(filter tests/fuzz/%,$1),-Wno-missing-prototypes)
-# Each object leaves its command beside it, for compile_commands.json.
+# Each object leaves its command beside it, for compile_commands.json. A change of flags needs a `make clean`.
 define compile
 @mkdir -p $(@D)
 @echo "CC $<"
@@ -149,9 +149,9 @@ define compile
     '$(CC) $(strip $(call flags_of,$<)) -c $<' >$@.json
 endef
 
-$(BUILD)/obj/%.c.o: %.c Makefile src/layers.mk
+$(BUILD)/obj/%.c.o: %.c
 	$(compile)
-$(BUILD)/obj/%.cu.o: %.cu Makefile src/layers.mk
+$(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
 	@$(NVCC) -O3 -g -std=c++17 --compiler-options -fPIC $(NVCCFLAGS) $(INCLUDES_backend) -DLR_CUDA -MMD -c $< -o $@
@@ -188,8 +188,11 @@ $(BUILD)/tests/fuzz/%: LINK += -fsanitize=fuzzer
 else
 FUZZ_MAIN := $(BUILD)/obj/tests/fuzz/driver.c.o
 endif
-# A test program links its own layer and what that one uses; tests/<anything else> link everything.
-test_layers = $(if $(filter $1,$(LAYERS)),$(call needs,$1),$(call order,$(filter-out cli,$(LAYERS))))
+# A test program links its own layer and what that one uses, a fuzz target the layers that read what others wrote;
+# tests/<anything else> link everything.
+FUZZ_LAYERS := load text model
+test_layers = $(if $(filter $1,$(LAYERS)),$(call needs,$1),$(if $(filter fuzz,$1),$(call needs,$(FUZZ_LAYERS)),\
+    $(call order,$(filter-out cli,$(LAYERS)))))
 define test_rule
 $(BUILD)/tests/$1/%: $(BUILD)/obj/tests/$1/%.c.o $(if $(filter fuzz,$1),$(FUZZ_MAIN)) \
     $(call archives,$(call test_layers,$1))
