@@ -132,10 +132,10 @@ uint16_t lr_rows_of(lr_build *b, const char *name, uint64_t n_in, uint64_t n_row
     if (!fits(b, t, n_in, n_rows, 1)) return LR_NONE;
     assert(first + n_out <= n_rows && !t->mats);
     lr_tensor *part = lr_arena_alloc(&b->p->arena, sizeof *part);
+    unsigned long long begin = first, end = first + n_out;
     char text[160];
-    int n = snprintf(text, sizeof text, "%.*s[%llu:%llu]", LR_STR_ARG(t->name), (unsigned long long)first,
-                     (unsigned long long)(first + n_out));
-    char *copy = lr_arena_strndup(&b->p->arena, text, LR_MIN((size_t)n, sizeof text - 1));
+    (void)snprintf(text, sizeof text, "%.*s[%llu:%llu]", LR_STR_ARG(t->name), begin, end);
+    char *copy = lr_arena_strndup(&b->p->arena, text, strlen(text));
     if (!part || !copy) {
         (void)LR_NOMEM(&b->p->fault, "the program");
         return LR_NONE;
@@ -206,9 +206,8 @@ bool lr_slides(lr_build *b, uint32_t layer)
         }
         return v != 0;
     }
-    lr_hp_u32(b, "attention.sliding_window_pattern", 1, LR_MAX_LAYER, &period);
-    if (period <= 1) return period == 1;
-    return layer % period < period - 1;
+    lr_hp_u32(b, "attention.sliding_window_pattern", 0, LR_MAX_LAYER, &period);
+    return lr_slides_by(period, layer);
 }
 
 lr_attn lr_attention(lr_build *b, uint32_t layer)

@@ -42,8 +42,7 @@ typedef struct lr_arch {
     const char *hub_types;   /* config.json's model_type, several parted by spaces */
     const char *hub_classes; /* its class names, for people */
     uint32_t flags;
-    uint32_t
-        window_period; /* which layers slide if the file does not say: i % period < period - 1; 1: all; 0: none */
+    uint32_t window_period;             /* which layers slide if the file does not say: see lr_slides_by */
     const lr_hub_name *hub_names;       /* ends in {0} */
     const lr_hub_usual *usual;          /* NULL: text parts say everything */
     void (*hub_keys)(struct lr_hub *h); /* writes the keys only this architecture has; NULL: none */
@@ -90,6 +89,8 @@ lr_attn lr_attention(lr_build *b, uint32_t layer); /* heads, 1/sqrt(head_dim) or
 lr_val lr_ffn(lr_build *b, lr_val h, lr_fn fn);    /* down(fn(gate(h)) * up(h)) */
 lr_val lr_experts(lr_build *b, lr_val h, lr_fn fn, const lr_route *r);
 lr_val lr_head(lr_build *b, lr_val x); /* pick, output_norm, output (or the embedding again): the logits */
+/* GGUF's way to say which layers slide: of every `period` layers all but the last; 0: every layer, so 1: none. */
+static inline bool lr_slides_by(uint32_t period, uint32_t layer) { return !period || layer % period < period - 1; }
 /* Does this layer slide? */
 bool lr_slides(lr_build *b, uint32_t layer);
 

@@ -48,7 +48,6 @@ const lr_arch lr_arch_llama = {
     .hub_types = "llama mistral mixtral",
     .hub_classes = "LlamaForCausalLM, MistralForCausalLM, MixtralForCausalLM",
     .flags = LR_ARCH_QK_PERMUTED,
-    .window_period = 1,
     .build = build,
 };
 const lr_arch lr_arch_qwen2 = {
@@ -56,6 +55,7 @@ const lr_arch lr_arch_qwen2 = {
     .hub_types = "qwen2",
     .hub_classes = "Qwen2ForCausalLM",
     .flags = LR_ARCH_WINDOW_OPT_IN,
+    .window_period = 1,
     .build = build,
 };
 const lr_arch lr_arch_qwen3 = {
@@ -63,6 +63,7 @@ const lr_arch lr_arch_qwen3 = {
     .hub_types = "qwen3",
     .hub_classes = "Qwen3ForCausalLM",
     .flags = LR_ARCH_QK_NORM | LR_ARCH_WINDOW_OPT_IN,
+    .window_period = 1,
     .build = build,
 };
 const lr_arch lr_arch_qwen3moe = {
@@ -70,6 +71,7 @@ const lr_arch lr_arch_qwen3moe = {
     .hub_types = "qwen3_moe",
     .hub_classes = "Qwen3MoeForCausalLM",
     .flags = LR_ARCH_QK_NORM | LR_ARCH_WINDOW_OPT_IN,
+    .window_period = 1,
     .hub_keys = qwen3moe_keys,
     .build = build,
 };

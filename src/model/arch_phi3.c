@@ -35,7 +35,6 @@ const lr_arch lr_arch_phi3 = {
     .name = "phi3",
     .hub_types = "phi3",
     .hub_classes = "Phi3ForCausalLM",
-    .window_period = 1,
     .hub_names = names,
     .build = build,
 };

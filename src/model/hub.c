@@ -123,24 +123,21 @@ static bool word_in(const char *list, lr_str word)
 {
     for (const char *p = list; *p;) {
         size_t n = strcspn(p, " ");
-        if (n == word.n && !memcmp(p, word.p, n)) return true;
+        if (lr_str_eq((lr_str){p, n}, word)) return true;
         p += n + (p[n] == ' ');
     }
     return false;
 }
 
-static void choose_arch(lr_hub *h)
+/* NULL on a failure. */
+static const lr_arch *choose_arch(lr_hub *h)
 {
     lr_str type = {0};
     h->wrapped = lr_file_key(h->f, "config.text_config.hidden_size") != NULL;
     if (!lr_cfg_str(h, "model_type", &type) && !h->st) refuse(h, LARDER_FORMAT, "model_type is missing");
-    if (h->st) return;
+    if (h->st) return NULL;
     for (const lr_arch *const *a = lr_arch_all(); *a; a++) {
-        if (word_in((*a)->hub_types, type)) h->arch = *a;
-    }
-    if (h->arch) {
-        h->m->arch = h->arch;
-        return;
+        if (word_in((*a)->hub_types, type)) return *a;
     }
     lr_buf list = {0};
     for (const lr_arch *const *a = lr_arch_all(); *a; a++) {
@@ -149,6 +146,7 @@ static void choose_arch(lr_hub *h)
     h->st = lr_fail(h->err, LARDER_UNSUPPORTED, "%s: model_type \"%.*s\" is not one larder runs: %.*s", h->f->path,
                     LR_STR_ARG(type), (int)list.n, list.p ? list.p : "");
     lr_buf_free(&list);
+    return NULL;
 }
 
 /* Settings that change the arithmetic in ways no architecture here has. */
@@ -189,9 +187,8 @@ static void put_sizes(lr_hub *h)
     }
     h->n_head_kv = usual(h).n_head_kv ? usual(h).n_head_kv : h->n_head;
     (void)lr_cfg_u32(h, "num_key_value_heads", LR_MAX_HEAD, &h->n_head_kv);
-    if (!h->st && (!h->n_head || !h->n_head_kv))
-        refuse(h, LARDER_FORMAT, "num_attention_heads or num_key_value_heads is 0");
-    if (h->st) return;
+    if (!h->n_head || !h->n_head_kv) refuse(h, LARDER_FORMAT, "num_attention_heads or num_key_value_heads is 0");
+    if (h->st || !h->n_head) return;
     h->head_dim = h->arch->flags & LR_ARCH_NORM_PLUS_ONE ? 256 : n_embd / h->n_head;
     (void)lr_cfg_u32(h, "head_dim", LR_MAX_HEAD_DIM, &h->head_dim);
     uint32_t n_ctx = usual(h).n_ctx;
@@ -250,15 +247,16 @@ static void sliding_layers(lr_hub *h, bool *slides)
     if (!lr_cfg_u32(h, "sliding_window_pattern", LR_MAX_LAYER, &period)) {
         (void)lr_cfg_u32(h, "_sliding_window_pattern", LR_MAX_LAYER, &period);
     }
+    if (!period && h->arch->window_period) refuse(h, LARDER_FORMAT, "sliding_window_pattern is 0");
     for (uint32_t l = 0; l < h->n_layer; l++) {
-        slides[l] = opt_in ? l >= first : period == 1 || (period > 1 && l % period < period - 1);
+        slides[l] = opt_in ? l >= first : lr_slides_by(period, l);
     }
 }
 
 static void put_window(lr_hub *h)
 {
     uint32_t window = usual(h).window, period = h->arch->window_period;
-    bool wanted = true, usual = true, slides[LR_MAX_LAYER] = {false};
+    bool wanted = true, as_usual = true, slides[LR_MAX_LAYER] = {false};
     (void)lr_cfg_u32(h, "sliding_window", LR_MAX_CTX, &window);
     if (h->arch->flags & LR_ARCH_WINDOW_OPT_IN) wanted = false;
     (void)lr_cfg_bool(h, "use_sliding_window", &wanted);
@@ -266,9 +264,9 @@ static void put_window(lr_hub *h)
     sliding_layers(h, slides);
     lr_put_u32(h, "attention.sliding_window", window);
     for (uint32_t l = 0; l < h->n_layer; l++) {
-        usual = usual && slides[l] == (period == 1 || (period > 1 && l % period < period - 1));
+        as_usual = as_usual && slides[l] == lr_slides_by(period, l);
     }
-    if (usual) return;
+    if (as_usual) return;
     uint8_t flags[LR_MAX_LAYER];
     for (uint32_t l = 0; l < h->n_layer; l++) flags[l] = slides[l];
     put(h, full_key(h, "attention.sliding_window_pattern").s, LR_KV_ARR, LR_KV_BOOL, h->n_layer, flags, h->n_layer);
@@ -479,8 +477,8 @@ larder_status lr_hub_view(lr_model *m, larder_error *err)
 {
     lr_hub h = {.m = m, .f = m->file, .view = &m->view, .err = err};
     m->view = (lr_file){.origin = LR_ORIGIN_GGUF, .path = m->file->path, .alignment = 32};
-    choose_arch(&h);
-    if (h.st) return h.st;
+    h.arch = m->arch = choose_arch(&h);
+    if (!h.arch) return h.st;
     h.cap_tensors = 2 * m->file->n_tensors + 4;
     m->view.kv = lr_arena_array(&m->view.arena, LR_HUB_MAX_KEYS, sizeof *m->view.kv);
     m->view.tensors = lr_arena_array(&m->view.arena, h.cap_tensors, sizeof *m->view.tensors);

@@ -91,6 +91,35 @@ TEST(qwen2_slides_on_request)
     }
 }
 
+/* GGUF's key: of every n layers all but the last slide; 0: all, so 1: none. Or one flag per layer. */
+TEST(patterns_of_gguf)
+{
+    static const uint32_t want[4][2] = {{24, 24}, {0, 0}, {24, 0}, {24, 24}};
+    for (int pattern = 0; pattern < 4; pattern++) {
+        lr_model m;
+        lr_program p;
+        craft *c = craft_llama();
+        craft_int(c, "llama.attention.sliding_window", 24);
+        craft_int(c, "llama.attention.sliding_window_pattern", pattern);
+        opened(c, &m, &p);
+        CHECK_EQ_INT(window_of(&p, 0), want[pattern][0]);
+        CHECK_EQ_INT(window_of(&p, 1), want[pattern][1]);
+        closed(c, &m, &p);
+    }
+    larder_error err;
+    lr_model m;
+    lr_program p;
+    craft *c = craft_llama();
+    craft_int(c, "llama.attention.sliding_window", 24);
+    craft_set(c, "llama.attention.sliding_window_pattern", LR_KV_ARR, LR_KV_BOOL, 1, "", 1);
+    CHECK_STATUS(lr_model_open(craft_file(c), &m, &err), LARDER_FORMAT);
+    craft_set(c, "llama.attention.sliding_window_pattern", LR_KV_ARR, LR_KV_BOOL, 2, (uint8_t[]){0, 1}, 2);
+    opened(c, &m, &p);
+    CHECK_EQ_INT(window_of(&p, 0), 0);
+    CHECK_EQ_INT(window_of(&p, 1), 24);
+    closed(c, &m, &p);
+}
+
 /* The layers of a Gemma from the hub, in place of a llama's. */
 static void as_gemma3(craft *c, const char *prefix)
 {
