@@ -25,12 +25,13 @@ static double prefill_rate(const larder_timing *t)
     return t->n_prompt > t->n_cached && t->prefill_s > 0 ? (t->n_prompt - t->n_cached) / t->prefill_s : 0;
 }
 
-/* Share of the measured read bandwidth; 0 when this machine was never measured. */
+/* Share of the measured read bandwidth. A machine that was never measured is measured now, once. */
 static double share(double bytes_per_s, uint32_t n_threads)
 {
     larder_probe p;
     larder_error err;
-    if (larder_probe_machine(false, &p, NULL, NULL, &err)) return 0;
+    if (larder_probe_machine(false, &p, cli_progress, "steps", &err)) return 0;
+    cli_progress_end();
     double peak = larder_probe_bandwidth(&p, n_threads);
     return peak > 0 ? bytes_per_s / peak : 0;
 }
@@ -53,17 +54,16 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
 
 void cli_stats(FILE *f, const larder_timing *t, const larder_plan *plan)
 {
-    char a[24], b[24];
-    uint64_t mapped = 0;
+    char a[24], b[24], c[24];
+    uint64_t peak = cli_peak(); /* before the machine is measured, which takes memory of its own */
     cli_speed_line(f, t, plan->n_threads);
     fprintf(f, "prefill %.3f s, decode %.3f s\n\nmemory, as planned before loading:\n", t->prefill_s, t->decode_s);
     for (uint32_t i = 0; i < plan->n_buffers; i++) {
         const larder_buffer *u = &plan->buffers[i];
         fprintf(f, "  %-24s %12s%s\n", u->name, cli_bytes(u->n_bytes, a), u->mapped ? "  (mapped file)" : "");
-        if (u->mapped) mapped += u->n_bytes;
     }
     fprintf(f, "  %-24s %12s\n  %-24s %12s  of %s available\n", "in all", cli_bytes(plan->n_bytes, a), "peak resident",
-            cli_bytes(cli_peak(), b), cli_bytes(plan->available, a));
+            cli_bytes(peak, b), cli_bytes(plan->available, c));
 }
 
 struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan)
@@ -72,10 +72,11 @@ struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan)
     for (uint32_t i = 0; i < plan->n_buffers; i++)
         json_object_set_new(buffers, plan->buffers[i].name, json_integer((json_int_t)plan->buffers[i].n_bytes));
     double bytes = t->decode_s > 0 ? t->decode_bytes / t->decode_s : 0;
+    uint64_t peak = cli_peak();
     return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:I,s:I}", "n_prompt", (int)t->n_prompt, "n_cached",
                      (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s, "decode_s", t->decode_s,
                      "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t), "decode_gbs", bytes * 1e-9,
                      "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads,
                      "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers, "planned_total", (json_int_t)plan->n_bytes,
-                     "peak_resident", (json_int_t)cli_peak());
+                     "peak_resident", (json_int_t)peak);
 }
