@@ -20,7 +20,14 @@ void lr_tokenizer_free(lr_tokenizer *t);
  * (>= tokens here; the rest are padded as unused tokens). Call before lr_file_index: it appends to f->kv. */
 larder_status lr_tokenizer_to_gguf(const lr_tokenizer *t, uint32_t n_vocab, lr_file *f, larder_error *err);
 
-typedef enum lr_token_kind { LR_TOKEN_NORMAL, LR_TOKEN_UNKNOWN, LR_TOKEN_CONTROL, LR_TOKEN_ADDED, LR_TOKEN_UNUSED, LR_TOKEN_BYTE } lr_token_kind;
+typedef enum lr_token_kind {
+    LR_TOKEN_NORMAL,
+    LR_TOKEN_UNKNOWN,
+    LR_TOKEN_CONTROL,
+    LR_TOKEN_ADDED,
+    LR_TOKEN_UNUSED,
+    LR_TOKEN_BYTE
+} lr_token_kind;
 
 uint32_t lr_tokenizer_size(const lr_tokenizer *t);
 int32_t lr_tokenizer_bos(const lr_tokenizer *t); /* -1: none */
@@ -49,12 +56,13 @@ typedef struct lr_text_run {
     size_t n;
     bool trusted;
 } lr_text_run;
-larder_status lr_tokenizer_encode_runs(const lr_tokenizer *t, const char *text, const lr_text_run *runs, size_t n_runs,
-                                       lr_ids *out, larder_error *err);
+larder_status lr_tokenizer_encode_runs(const lr_tokenizer *t, const char *text, const lr_text_run *runs,
+                                       size_t n_runs, lr_ids *out, larder_error *err);
 
 /* Whole sequence to text, as the reference's decode (skip_special_tokens=False, no clean-up); invalid UTF-8 as U+FFFD
  * if `replace`, else the raw bytes. Unknown ids are LARDER_USAGE. */
-larder_status lr_tokenizer_decode(const lr_tokenizer *t, const int32_t *ids, size_t n, bool replace, lr_buf *out, larder_error *err);
+larder_status lr_tokenizer_decode(const lr_tokenizer *t, const int32_t *ids, size_t n, bool replace, lr_buf *out,
+                                  larder_error *err);
 /* The bytes one token adds in the middle of a text (leading-space marks resolved); control tokens give nothing unless
  * `control`. */
 larder_status lr_tokenizer_piece(const lr_tokenizer *t, int32_t id, bool control, lr_buf *out, larder_error *err);

@@ -211,3 +211,38 @@ GOLDEN(8, minicpm_v4_5)
 GOLDEN(9, mistral_nemo)
 GOLDEN(10, mistral_v1)
 GOLDEN(11, qwen3)
+
+/* The model in the box: its own vocabulary, from its folder and through GGUF keys, gives back what it is given. */
+TEST(teller)
+{
+    static const lr_str texts[] = {{"Once upon a time, there was a fox.", 34},
+                                   {"<|im_start|>user\nTell me a story!<|im_end|>\n", 45},
+                                   {" caf\xc3\xa9 \xf0\x9f\xa6\x8a 123", 16}};
+    const char *shared = getenv("LARDER_SHARED");
+    char path[600];
+    larder_error err = {0};
+    lr_tokenizer *t[2] = {0};
+    lr_file f = {0};
+    if (!shared) SKIP("LARDER_SHARED is not set");
+    snprintf(path, sizeof(path), "%s/models/teller-18m/tokenizer.json", shared);
+    if (!lr_is_file(path)) SKIP("no %s", path);
+    if (lr_tokenizer_from_json(path, &t[0], &err)) TEST_FAIL("%s", err.message);
+    t[1] = through_gguf(t[0], &f);
+    CHECK_EQ_INT(lr_tokenizer_size(t[0]), 4096);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ_INT(lr_tokenizer_eos(t[i]), 2);
+        CHECK(lr_tokenizer_is_end(t[i], 2));
+        for (size_t k = 0; k < LR_LEN(texts); k++) {
+            lr_ids ids = {0};
+            lr_buf out = {0};
+            CHECK_EQ_INT(lr_tokenizer_encode(t[i], texts[k], LR_ENCODE_ADDED, &ids, NULL), 0);
+            CHECK_EQ_INT(lr_tokenizer_decode(t[i], ids.p, ids.n, true, &out, NULL), 0);
+            CHECK(lr_str_eq((lr_str){out.p, out.n}, texts[k]));
+            if (k == 1) CHECK_EQ_INT(ids.p[0], 1);
+            lr_ids_free(&ids);
+            lr_buf_free(&out);
+        }
+        lr_tokenizer_free(t[i]);
+    }
+    lr_file_close(&f);
+}
