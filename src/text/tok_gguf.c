@@ -178,9 +178,9 @@ static larder_status add_affixes(lr_tokenizer *t, const lr_file *f, bool bos, la
 }
 
 /* SentencePiece: spaces become marks, one before the text if the file does not say otherwise. */
-static larder_status set_sentencepiece(lr_tokenizer *t, const lr_file *f, larder_error *err)
+static larder_status set_sentencepiece(lr_tokenizer *t, const lr_file *f, bool prefix, larder_error *err)
 {
-    t->space_prefix = true;
+    t->space_prefix = prefix;
     LR_TRY(lr_key_bool(f, KEY "add_space_prefix", &t->space_prefix, err));
     if (t->space_prefix) {
         tok_step *step = &t->norm[t->n_norm++];
@@ -207,9 +207,10 @@ static larder_status read_model(lr_tokenizer *t, const lr_file *f, larder_error 
     LR_TRY(lr_key_str(f, KEY "pre", &pre, err));
     if (model.n == 0)
         return lr_fail(err, LARDER_FORMAT, "the file has no tokenizer (tokenizer.ggml.model is missing)");
-    bool spm = lr_str_is(model, "llama"), bpe = lr_str_is(model, "gpt2");
-    if (!spm && !bpe) {
-        return lr_fail(err, LARDER_UNSUPPORTED, "the file's tokenizer is of kind \"%.*s\"; larder has llama and gpt2",
+    bool spm = lr_str_is(model, "llama"), bpe = lr_str_is(model, "gpt2"), gemma4 = lr_str_is(model, "gemma4");
+    if (!spm && !bpe && !gemma4) {
+        return lr_fail(err, LARDER_UNSUPPORTED,
+                       "the file's tokenizer is of kind \"%.*s\"; larder has llama, gpt2 and gemma4",
                        LR_STR_ARG(model));
     }
     LR_TRY(read_names(t, f, err));
@@ -224,11 +225,19 @@ static larder_status read_model(lr_tokenizer *t, const lr_file *f, larder_error 
         LR_TRY(read_scores(t, f, err));
         if (!t->scores && !t->n_merges)
             return lr_fail(err, LARDER_FORMAT, "the vocabulary has no scores (tokenizer.ggml.scores)");
-        LR_TRY(set_sentencepiece(t, f, err));
+        LR_TRY(set_sentencepiece(t, f, true, err));
         return add_affixes(t, f, true, err);
     }
     if (!lr_file_key(f, KEY "merges"))
         return lr_fail(err, LARDER_FORMAT, "the vocabulary has no merges (tokenizer.ggml.merges)");
+    if (gemma4) { /* pieces with marks for spaces, merged by rank */
+        LR_TRY(set_sentencepiece(t, f, false, err));
+        tok_step *step = &t->pre[t->n_pre++];
+        step->kind = TOK_SPLIT;
+        step->behaviour = TOK_ISOLATED;
+        LR_TRY(tok_compile(&step->regex, LR_STR("[^\\n]+|[\\n]+"), false, err));
+        return add_affixes(t, f, true, err);
+    }
     if (pre.n == 0) {
         pre = LR_STR("default");
         lr_log(LARDER_LOG_WARN, "the file does not name its pre-tokenizer; tokens may differ from the original's");
