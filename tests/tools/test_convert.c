@@ -424,6 +424,32 @@ TEST(gemma_norms_are_whole)
     remove_folder();
 }
 
+/* A model with its tokenizer and template: the keys other programs look for. */
+TEST(text_goes_along)
+{
+    larder_error err;
+    lr_file f;
+    char in[4200];
+    static const char *const keys[] = {
+        "general.architecture",      "general.file_type",
+        "tokenizer.ggml.model",      "tokenizer.ggml.tokens",
+        "tokenizer.ggml.token_type", "tokenizer.ggml.bos_token_id",
+        "tokenizer.chat_template",   "general.quantization_version",
+    };
+    snprintf(in, sizeof in, "%s", test_shared("models/teller-18m/tokenizer.json"));
+    in[strlen(in) - strlen("/tokenizer.json")] = 0;
+    CHECK_OK(convert(in, in_folder("out.gguf"), "Q8_0", NULL, &err));
+    CHECK_OK(lr_load(in_folder("out.gguf"), &f, &err));
+    for (size_t i = 0; i < LR_LEN(keys); i++) {
+        if (!lr_file_key(&f, keys[i])) printf("%s is missing\n", keys[i]);
+        CHECK(lr_file_key(&f, keys[i]) != NULL);
+    }
+    const lr_tensor *embedding = lr_file_tensor(&f, LR_STR("token_embd.weight"));
+    CHECK(embedding && embedding->ne[1] == lr_file_key(&f, "tokenizer.ggml.tokens")->n);
+    lr_file_close(&f);
+    remove_folder();
+}
+
 /* Packed experts keep their format under every quantised type, and their numbers to the bit. */
 TEST(gpt_oss_experts_stay_mxfp4)
 {
