@@ -62,6 +62,7 @@ struct jstr {
     size_t n;
     const uint8_t *mask;
     bool trusted;
+    bool safe;         /* went through |safe or |escape: what is added to it is escaped, as markupsafe does */
     size_t n_cp;       /* code points; SIZE_MAX: not counted yet */
     struct jbuf *buf;  /* the growing buffer it ends in, if any: lets `a = a + b` append in place */
 };
@@ -282,6 +283,7 @@ const char *lr_jmethod_name(const jmethod *m);
 jv lr_js_strip(jx *x, const jstr *s, const jstr *chars, bool left, bool right);
 jv lr_js_replace(jx *x, const jstr *s, const jstr *from, const jstr *to, int64_t count);
 jv lr_js_case(jx *x, const jstr *s, char how); /* 'u', 'l', 'c' capitalize, 't' title as Jinja, 'T' title as Python, 's' swap */
+jv lr_js_escape(jx *x, const jstr *s); /* HTML; the result is marked safe */
 jv lr_js_split_lines(jx *x, const jstr *s, bool keep);
 
 /* filters and tests (jinja_filter.c) */

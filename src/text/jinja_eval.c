@@ -346,10 +346,17 @@ static jv eval_dict(jx *x, const jnode *n)
     return jv_dict(d);
 }
 
+/* ~ does not escape, even next to a safe string */
+static jv concat_part(jx *x, const jnode *n)
+{
+    jv v = lr_jv_tostr(x, eval(x, n));
+    return v.u.s->safe ? lr_jv_sub(x, v.u.s, 0, v.u.s->n) : v;
+}
+
 static jv eval_concat(jx *x, const jnode *n)
 {
-    jv all = lr_jv_tostr(x, eval(x, n->list[0]));
-    for (size_t i = 1; i < n->n; i++) all = lr_jv_arith(x, OP_ADD, all, lr_jv_tostr(x, eval(x, n->list[i])));
+    jv all = concat_part(x, n->list[0]);
+    for (size_t i = 1; i < n->n; i++) all = lr_jv_arith(x, OP_ADD, all, concat_part(x, n->list[i]));
     return all;
 }
 

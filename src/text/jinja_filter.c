@@ -79,11 +79,9 @@ static jv f_indent(jx *x, jv v, const jargs *a)
     return lr_jbuf_value(x, b);
 }
 
-static jv f_escape(jx *x, jv v, const jargs *a)
+jv lr_js_escape(jx *x, const jstr *s)
 {
-    (void)a;
     static const char *const from = "&<>'\"", *const to[] = {"&amp;", "&lt;", "&gt;", "&#39;", "&#34;"};
-    jstr *s = text_of(x, v);
     jbuf *b = lr_jbuf_new(x);
     for (size_t i = 0; i < s->n; i++) {
         const char *hit = s->p[i] ? strchr(from, s->p[i]) : NULL;
@@ -92,7 +90,21 @@ static jv f_escape(jx *x, jv v, const jargs *a)
         else
             lr_jbuf_sub(x, b, s, i, 1);
     }
-    return lr_jbuf_value(x, b);
+    jv out = lr_jbuf_value(x, b);
+    out.u.s->safe = true;
+    return out;
+}
+
+static jv f_escape(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return v.k == V_STR && v.u.s->safe ? v : lr_js_escape(x, text_of(x, v));
+}
+
+static jv f_forceescape(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_js_escape(x, text_of(x, v));
 }
 
 static jv f_urlencode(jx *x, jv v, const jargs *a)
@@ -298,7 +310,10 @@ static jv f_default(jx *x, jv v, const jargs *a)
 static jv f_safe(jx *x, jv v, const jargs *a)
 {
     (void)a;
-    return lr_jv_tostr(x, v);
+    jstr *s = text_of(x, v);
+    jv out = lr_jv_sub(x, s, 0, s->n);
+    out.u.s->safe = true;
+    return out;
 }
 
 static jv f_length(jx *x, jv v, const jargs *a)
@@ -337,7 +352,7 @@ static jv f_attr(jx *x, jv v, const jargs *a)
 static const jfilter filters[] = {
     {"upper", f_upper}, {"lower", f_lower}, {"capitalize", f_capitalize}, {"title", f_title}, {"string", f_string},
     {"trim", f_trim}, {"strip", f_trim}, {"replace", f_replace}, {"indent", f_indent}, {"escape", f_escape}, {"e", f_escape},
-    {"forceescape", f_escape}, {"urlencode", f_urlencode}, {"wordcount", f_wordcount}, {"truncate", f_truncate},
+    {"forceescape", f_forceescape}, {"urlencode", f_urlencode}, {"wordcount", f_wordcount}, {"truncate", f_truncate},
     {"format", f_format}, {"center", f_center}, {"int", f_int}, {"float", f_float}, {"abs", f_abs}, {"round", f_round},
     {"default", f_default}, {"d", f_default}, {"safe", f_safe}, {"length", f_length}, {"count", f_length},
     {"tojson", f_tojson}, {"from_json", f_from_json}, {"attr", f_attr},

@@ -260,6 +260,9 @@ static jv float_arith(jx *x, jop op, double a, double b)
 
 static jv join_strings(jx *x, const jstr *a, const jstr *b)
 {
+    bool safe = a->safe || b->safe;
+    if (safe && !a->safe) a = lr_js_escape(x, a).u.s;
+    if (safe && !b->safe) b = lr_js_escape(x, b).u.s;
     /* a ends where its buffer ends: nobody else has written there, so b can follow in place */
     jbuf *buf = a->buf;
     if (!buf || buf->n != a->n || buf->p != a->p || buf == x->out) {
@@ -267,7 +270,9 @@ static jv join_strings(jx *x, const jstr *a, const jstr *b)
         lr_jbuf_str(x, buf, a);
     }
     lr_jbuf_str(x, buf, b);
-    return lr_jbuf_value(x, buf);
+    jv out = lr_jbuf_value(x, buf);
+    out.u.s->safe = safe;
+    return out;
 }
 
 static jv repeat(jx *x, jv v, int64_t times)
