@@ -49,7 +49,9 @@ static int convert(const char *verb, int argc, char **argv)
     o.user = (void *)"B";
     larder_error err = {0};
     cli_catch_interrupt(false); /* the half-written file must go first */
-    if (larder_convert(argv[first], argv[first + 1], &o, &r, &err)) return cli_fail(verb, &err);
+    char path[4096];
+    if (larder_store_path(argv[first], path, sizeof path, &err)) return cli_fail(verb, &err);
+    if (larder_convert(path, argv[first + 1], &o, &r, &err)) return cli_fail(verb, &err);
     cli_progress_end();
     char in[24], out[24];
     if (json)
