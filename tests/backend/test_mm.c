@@ -27,6 +27,12 @@ static void put16(uint8_t *p, uint16_t v)
     memcpy(p, &v, 2);
 }
 
+/* Now and then one of the two subnormal ones. */
+static uint8_t random_e8m0(size_t i)
+{
+    return i % 9 == 8 ? (uint8_t)(i / 9 % 2) : (uint8_t)(110 + test_random() % 20);
+}
+
 typedef struct matrix {
     lr_mat w;
     uint8_t *mem, *aux_mem;
@@ -55,14 +61,14 @@ static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
             if (fmt == LR_FMT_F32) memcpy(p, &v, 4);
             if (fmt == LR_FMT_F16) put16(p, lr_f32_to_f16(v));
             if (fmt == LR_FMT_BF16) put16(p, lr_f32_to_bf16(v));
-            if (fmt == LR_FMT_MXFP4) p[0] = b % 9 == 8 ? b / 9 % 2 : 110 + (uint8_t)(test_random() % 20);
+            if (fmt == LR_FMT_MXFP4) p[0] = random_e8m0(b);
         }
     }
     if (fmt == LR_FMT_MXFP4_PAIRS) {
         m.w.aux_stride = cols / 32 + 3;
         size_t n_aux = (rows - 1) * m.w.aux_stride + cols / 32;
         m.aux_mem = malloc(n_aux);
-        for (size_t i = 0; i < n_aux; i++) m.aux_mem[i] = i % 9 == 8 ? i / 9 % 2 : 110 + (uint8_t)(test_random() % 20);
+        for (size_t i = 0; i < n_aux; i++) m.aux_mem[i] = random_e8m0(i);
         m.w.aux = m.aux_mem;
     }
     return m;
@@ -99,6 +105,16 @@ static void *packed(const lr_mm_set *s, lr_actk kind, const float *x, uint32_t n
 static bool usable(const lr_mm_set *s)
 {
     return !(s->features & ~lr_cpu_features());
+}
+static bool bf16_usable(const lr_mm_set *s)
+{
+    return s->bf16 && usable(s);
+}
+static void need_bf16(void)
+{
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++)
+        if (bf16_usable(lr_mm_sets[s])) return;
+    SKIP("this machine has no bf16 products");
 }
 
 typedef struct run {
@@ -262,20 +278,18 @@ TEST_TIME(reference_is_right, 120)
 
 TEST(bf16_activations)
 {
-    int n = 0;
+    need_bf16();
     for (uint32_t s = 0; s < lr_mm_n_sets; s++)
-        if (usable(lr_mm_sets[s]) && lr_mm_sets[s]->bf16) against_double(lr_mm_sets[s], LR_FMT_BF16, LR_ACTK_BF16, 0.02), n++;
-    if (!n) SKIP("this machine has no bf16 products");
+        if (bf16_usable(lr_mm_sets[s])) against_double(lr_mm_sets[s], LR_FMT_BF16, LR_ACTK_BF16, 0.02);
 }
 
 /* One token or many, any rows: the same bits, bf16 included. */
 TEST(bf16_same_in_every_tile)
 {
     enum { ROWS = 45, COLS = 2080 + 5, TOK = 27 };
-    int n = 0;
+    need_bf16();
     for (uint32_t s = 0; s < lr_mm_n_sets; s++) {
-        if (!usable(lr_mm_sets[s]) || !lr_mm_sets[s]->bf16) continue;
-        n++;
+        if (!bf16_usable(lr_mm_sets[s])) continue;
         matrix m = random_matrix(LR_FMT_BF16, ROWS, COLS);
         float *x[TOK];
         for (int t = 0; t < TOK; t++) x[t] = random_acts(COLS);
@@ -291,7 +305,6 @@ TEST(bf16_same_in_every_tile)
         free(y);
         free_matrix(&m);
     }
-    if (!n) SKIP("this machine has no bf16 products");
 }
 
 TEST(packing_is_the_same_everywhere)

@@ -49,40 +49,40 @@ LR_INLINE vi zero_point(int zero, int half, const uint8_t *x, const lr_i8_row *a
     return half ? v_shl32(v_sar32(h, 16), zero) : v_sar32(v_shl32(h, 16), 16 - zero);
 }
 
-/* part[t][TILE_ROWS] += panel (nb blocks from b0) times nt tokens x[t]. nv, nt are constants where this is inlined. */
-LR_INLINE void tile(int kind, int zero, int wide, int nv, int nt, const vi *panel, uint32_t b0, uint32_t nb,
+/* part[t][TILE_ROWS] += panel (nb blocks from b0) times nt tokens x[t]. The ints are constants where this is inlined. */
+LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint32_t b0, uint32_t nb,
                     const void *const *x, const void *const *next, const lr_i8_row *at, float *part)
 {
     vf acc[TILE_V][TILE_T], f[TILE_V][TILE_T];
     vi sum[TILE_V][TILE_T];
     int pv = panel_vecs(kind), sub = kind == SUB || kind == SUBMIN;
-    for (int v = 0; v < nv; v++)
+    for (int v = 0; v < TILE_V; v++)
         for (int t = 0; t < nt; t++) acc[v][t] = v_loadf(part + t * TILE_ROWS + v * VR);
-    for (uint32_t b = b0; b < b0 + nb; b++, panel += nv * pv) {
+    for (uint32_t b = b0; b < b0 + nb; b++, panel += TILE_V * pv) {
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
             if (sub || !half) {
 #pragma GCC unroll 8
                 for (int t = 0; t < nt; t++) {
                     sum[0][t] = zero_point(zero, sub ? half : -1, x[t], at, b);
-                    for (int v = 1; v < nv; v++) sum[v][t] = sum[0][t];
+                    for (int v = 1; v < TILE_V; v++) sum[v][t] = sum[0][t];
                 }
             }
 #pragma GCC unroll 4
             for (int k = 0; k < 4; k++) {
                 vi w[TILE_V];
-                for (int v = 0; v < nv; v++) w[v] = v_load(panel + v * pv + 4 * half + k);
+                for (int v = 0; v < TILE_V; v++) w[v] = v_load(panel + v * pv + 4 * half + k);
 #pragma GCC unroll 8
                 for (int t = 0; t < nt; t++) {
                     vi a = v_all4((const uint8_t *)x[t] + 32 * (size_t)b + 16 * half + 4 * k);
-                    for (int v = 0; v < nv; v++)
+                    for (int v = 0; v < TILE_V; v++)
                         sum[v][t] = wide ? v_dot_wide(sum[v][t], w[v], a) : v_dot(sum[v][t], w[v], a);
                 }
             }
             if (!sub && !half) continue;
 #pragma GCC unroll 8
             for (int t = 0; t < nt; t++)
-                for (int v = 0; v < nv; v++) {
+                for (int v = 0; v < TILE_V; v++) {
                     vf one = v_cvt(sum[v][t]);
                     if (!sub) f[v][t] = one;
                     else if (!half) f[v][t] = v_mul(one, v_loadf((const float *)(panel + v * pv + 9)));
@@ -92,7 +92,7 @@ LR_INLINE void tile(int kind, int zero, int wide, int nv, int nt, const vi *pane
 #pragma GCC unroll 8
         for (int t = 0; t < nt; t++) {
             if (b % 2 == 0) __builtin_prefetch((const uint8_t *)next[t] + 32 * (size_t)b);
-            for (int v = 0; v < nv; v++) {
+            for (int v = 0; v < TILE_V; v++) {
                 const vi *p = panel + v * pv;
                 vf s = v_loadf((const float *)(p + 8));
                 vf m = kind == MIN ? v_loadf((const float *)(p + 9)) : kind == SUBMIN ? v_loadf((const float *)(p + 11)) : s;
@@ -101,21 +101,20 @@ LR_INLINE void tile(int kind, int zero, int wide, int nv, int nt, const vi *pane
             }
         }
     }
-    for (int v = 0; v < nv; v++)
+    for (int v = 0; v < TILE_V; v++)
         for (int t = 0; t < nt; t++) v_storef(part + t * TILE_ROWS + v * VR, acc[v][t]);
 }
 
-typedef void tiles_fn(const vi *panel, int nv, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok,
+typedef void tiles_fn(const vi *panel, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok,
                       const lr_i8_row *at, float *part);
 
 #define TILE_CASE(n, kind, zero, wide)                                                                       \
     case n:                                                                                                  \
-        if (nv == 1) tile(kind, zero, wide, 1, n, panel, b0, nb, x + t, x + t, at, p);                       \
-        else tile(kind, zero, wide, TILE_V, n, panel, b0, nb, x + t, x + next, at, p);                       \
+        tile(kind, zero, wide, n, panel, b0, nb, x + t, x + next, at, p);                                    \
         break;
 /* All tokens over one panel, TILE_T at a time. The next group's activations are asked for on the way. */
 #define TILES(name, kind, zero, wide, most)                                                                  \
-    static void name(const vi *panel, int nv, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok, \
+    static void name(const vi *panel, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok, \
                      const lr_i8_row *at, float *part)                                                       \
     {                                                                                                        \
         for (uint32_t t = 0, n; t < n_tok; t += n) {                                                         \
@@ -219,23 +218,22 @@ static void mm_many(const lr_mat *w, panel_fn *unpack, tiles_fn *tiles, int pv, 
     uint32_t nb = w->cols / 32;
     for (uint32_t r = r0; r < r1;) {
         group g[TILE_V] = {{0, 0, 0}};
-        int nv = 0;
-        for (; nv < TILE_V && r < r1; nv++) {
-            g[nv] = group_at(w, r, r1);
-            r = g[nv].first + g[nv].n;
-        }
-        if (nv > 1 && nv < TILE_V) { /* tiles come with 1 or TILE_V vectors */
-            r = g[1].first + g[1].skip;
-            nv = 1;
+        for (int v = 0; v < TILE_V; v++) {
+            if (r == r1) { /* no rows are left for this vector: it repeats the first, and nothing of it counts */
+                g[v] = (group){g[0].first, 0, 0};
+                continue;
+            }
+            g[v] = group_at(w, r, r1);
+            r = g[v].first + g[v].n;
         }
         memset(part, 0, (size_t)n_tok * TILE_ROWS * sizeof *part);
         for (uint32_t b = 0; b < nb; b += K_BLOCKS) {
             uint32_t n = LR_MIN(nb - b, (uint32_t)K_BLOCKS);
-            for (int v = 0; v < nv; v++) unpack(rows_at(w, g[v].first), b, n, panel + v * pv, nv * pv);
-            tiles(panel, nv, b, n, x, n_tok, &at, part);
+            for (int v = 0; v < TILE_V; v++) unpack(rows_at(w, g[v].first), b, n, panel + v * pv, TILE_V * pv);
+            tiles(panel, b, n, x, n_tok, &at, part);
         }
         for (uint32_t t = 0; t < n_tok; t++)
-            for (int v = 0; v < nv; v++)
+            for (int v = 0; v < TILE_V; v++)
                 finish(part + t * TILE_ROWS + v * VR, g[v].skip, g[v].n, y[t] + g[v].first,
                        bias ? bias + g[v].first : NULL, add);
     }

@@ -8,12 +8,15 @@
 static float int8(uint64_t rounds, float start, double *ops)
 {
     __m512i a[N], x = _mm512_set1_epi8((char)(int)start), y = _mm512_set1_epi8(1);
+#pragma GCC unroll 32
     for (int i = 0; i < N; i++) a[i] = _mm512_set1_epi32(i);
     for (uint64_t r = 0; r < rounds; r++) {
-        for (int i = 0; i < N; i++) a[i] = _mm512_dpbusd_epi32(a[i], x, y);
-        __asm__ volatile("" : "+v"(x), "+v"(y));
+#pragma GCC unroll 32
+        for (int i = 0; i < N; i++) /* in assembly: through the intrinsic gcc copies accumulators about */
+            __asm__ volatile("vpdpbusd %2, %1, %0" : "+v"(a[i]) : "v"(x), "v"(y));
     }
     __m512i sum = a[0];
+#pragma GCC unroll 32
     for (int i = 1; i < N; i++) sum = _mm512_add_epi32(sum, a[i]);
     *ops = (double)rounds * N * 128;
     return (float)_mm512_reduce_add_epi32(sum);
@@ -23,12 +26,15 @@ static float bf16(uint64_t rounds, float start, double *ops)
 {
     __m512 a[N];
     __m512i bits = _mm512_set1_epi32(0x3f803f80 + (int)start);
+#pragma GCC unroll 32
     for (int i = 0; i < N; i++) a[i] = _mm512_set1_ps((float)i);
     for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 32
         for (int i = 0; i < N; i++) a[i] = _mm512_dpbf16_ps(a[i], (__m512bh)bits, (__m512bh)bits);
         __asm__ volatile("" : "+v"(bits));
     }
     __m512 sum = a[0];
+#pragma GCC unroll 32
     for (int i = 1; i < N; i++) sum = _mm512_add_ps(sum, a[i]);
     *ops = (double)rounds * N * 64;
     return _mm512_reduce_add_ps(sum);
@@ -37,12 +43,15 @@ static float bf16(uint64_t rounds, float start, double *ops)
 static float f32(uint64_t rounds, float start, double *ops)
 {
     __m512 a[N], x = _mm512_set1_ps(0.999f), y = _mm512_set1_ps(start * 1e-3f);
+#pragma GCC unroll 32
     for (int i = 0; i < N; i++) a[i] = _mm512_set1_ps((float)i);
     for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 32
         for (int i = 0; i < N; i++) a[i] = _mm512_fmadd_ps(a[i], x, y);
         __asm__ volatile("" : "+v"(x), "+v"(y));
     }
     __m512 sum = a[0];
+#pragma GCC unroll 32
     for (int i = 1; i < N; i++) sum = _mm512_add_ps(sum, a[i]);
     *ops = (double)rounds * N * 32;
     return _mm512_reduce_add_ps(sum);

@@ -9,12 +9,15 @@ static float int8(uint64_t rounds, float start, double *ops)
 {
     int32x4_t a[N];
     int8x16_t x = vdupq_n_s8((int8_t)start), y = vdupq_n_s8(1);
+#pragma GCC unroll 32
     for (int i = 0; i < N; i++) a[i] = vdupq_n_s32(i);
     for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 32
         for (int i = 0; i < N; i++) a[i] = vdotq_s32(a[i], x, y);
         __asm__ volatile("" : "+w"(x), "+w"(y));
     }
     int32x4_t sum = a[0];
+#pragma GCC unroll 32
     for (int i = 1; i < N; i++) sum = vaddq_s32(sum, a[i]);
     *ops = (double)rounds * N * 32;
     return (float)vaddvq_s32(sum);
@@ -23,12 +26,15 @@ static float int8(uint64_t rounds, float start, double *ops)
 static float f32(uint64_t rounds, float start, double *ops)
 {
     float32x4_t a[N], x = vdupq_n_f32(0.999f), y = vdupq_n_f32(start * 1e-3f);
+#pragma GCC unroll 32
     for (int i = 0; i < N; i++) a[i] = vdupq_n_f32((float)i);
     for (uint64_t r = 0; r < rounds; r++) {
+#pragma GCC unroll 32
         for (int i = 0; i < N; i++) a[i] = vfmaq_f32(y, a[i], x);
         __asm__ volatile("" : "+w"(x), "+w"(y));
     }
     float32x4_t sum = a[0];
+#pragma GCC unroll 32
     for (int i = 1; i < N; i++) sum = vaddq_f32(sum, a[i]);
     *ops = (double)rounds * N * 8;
     return vaddvq_f32(sum);
