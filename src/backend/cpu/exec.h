@@ -108,6 +108,9 @@ struct lr_exec {
         *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
     uint64_t step_bytes;
     bool profiling;
+    /* For tests: sees every token's routing, pairs of expert and weight [k], as it is chosen. NULL but there. */
+    void (*on_route)(void *user, uint32_t layer, uint32_t tok, const uint32_t *routing, uint32_t k);
+    void *on_route_user;
     /* the step under way */
     const lr_batch *b;
     uint32_t n_chunk; /* attention is split in so many chunks; 0: not */

@@ -141,7 +141,10 @@ static void do_row(lr_worker *w, const lr_node *n, uint32_t row)
     case LR_OP_ACT: k->act((lr_fn)n->op.fn, a, y, all); break;
     case LR_OP_GLU: k->glu((lr_fn)n->op.fn, a, b, y, all); break;
     case LR_OP_SOFTCAP: k->softcap(a, n->op.scale, y, all); break;
-    case LR_OP_ROUTE: do_route(w, n, a, (uint32_t *)(void *)y); break;
+    case LR_OP_ROUTE:
+        do_route(w, n, a, (uint32_t *)(void *)y);
+        if (w->x->on_route) w->x->on_route(w->x->on_route_user, n->op.layer, tok, (uint32_t *)(void *)y, n->op.route.k);
+        break;
     case LR_OP_COMBINE: do_combine(w, n, a, (const uint32_t *)(const void *)b, y); break;
     case LR_OP_PICK: memcpy(y, a, w->x->c.slots[n->out].row_bytes); break;
     case LR_NODE_PACK: do_pack(w, n, a, (uint8_t *)y); break;
