@@ -116,7 +116,8 @@ static larder_status load_json(const char *dir, const char *name, json_t **out, 
     if (len < 0 || (size_t)len >= sizeof path) return lr_fail(err, LARDER_USAGE, "the path is too long: %.100s...", dir);
     if (!lr_is_file(path)) return LARDER_OK;
     LR_TRY(lr_read_file(path, MAX_JSON, &text, &n, err));
-    *out = json_loadb(text, n, JSON_ALLOW_NUL, &why);
+    /* integers as reals: some configs have a model_max_length of 10^30 */
+    *out = json_loadb(text, n, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &why);
     lr_free(text);
     if (!*out) return lr_fail(err, LARDER_FORMAT, "%s, line %d: %s", path, why.line, why.text);
     if (json_is_object(*out)) return LARDER_OK;
