@@ -20,6 +20,7 @@ typedef struct maker {
     uint32_t *add_of;  /* op -> the LINEAR's op that is fused into it, or UINT32_MAX */
     uint32_t *out_of;  /* LINEAR op -> the ADD it is fused into, or UINT32_MAX */
     bool *routes;      /* value feeds a ROUTE */
+    bool routed;       /* there is a ROUTE */
     larder_error *err;
 } maker;
 
@@ -134,7 +135,7 @@ static larder_status find_residuals(maker *m)
     for (uint32_t i = 0; i < m->n_op; i++) {
         const lr_op *o = &m->ops[i];
         uint32_t l;
-        if (o->kind == LR_OP_ROUTE) m->routes[o->in[0]] = true;
+        if (o->kind == LR_OP_ROUTE) m->routes[o->in[0]] = m->routed = true;
         if (o->kind != LR_OP_ADD) continue;
         if (!can_fuse(m, i, o->in[0], o->in[1], &l) && !can_fuse(m, i, o->in[1], o->in[0], &l)) continue;
         m->add_of[i] = l;
@@ -240,6 +241,17 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
     return LARDER_OK;
 }
 
+/* What a matrix meets. A router makes small errors large, by sending a token to another expert; float weights are then
+ * not given bf16 activations unless asked for. */
+static lr_actk act_kind(const maker *m, const lr_op *o, uint32_t cols)
+{
+    const lr_code *c = m->c;
+    uint32_t fmt = tensor_of(c, o->w)->fmt;
+    lr_actk kind = c->k->act_kind(fmt, m->routes[o->out] ? LARDER_ACT_F32 : c->l.act, cols);
+    bool keep = kind != LR_ACTK_BF16 || !m->routed || c->l.act != LARDER_ACT_AUTO;
+    return keep ? kind : c->k->act_kind(fmt, LARDER_ACT_F32, cols);
+}
+
 static larder_status linear(maker *m, uint32_t i)
 {
     const lr_op *o = &m->ops[i];
@@ -247,8 +259,7 @@ static larder_status linear(maker *m, uint32_t i)
     const lr_value *x = &m->vals[o->in[0]], *y = &m->vals[o->out];
     if (o->kind == LR_OP_LINEAR && (x->mul != 1 || y->mul != 1))
         return lr_fail(m->err, LARDER_UNSUPPORTED, "a plain product over routed rows");
-    larder_act wish = m->routes[o->out] ? LARDER_ACT_F32 : c->l.act;
-    lr_actk kind = c->k->act_kind(tensor_of(c, o->w)->fmt, wish, x->width);
+    lr_actk kind = act_kind(m, o, x->width);
     if ((unsigned)kind >= LR_ACTK_COUNT)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "no product for tensor %.*s",
                        LR_STR_ARG(tensor_of(c, o->w)->name));
