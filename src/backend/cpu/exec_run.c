@@ -143,7 +143,8 @@ static void do_row(lr_worker *w, const lr_node *n, uint32_t row)
     case LR_OP_SOFTCAP: k->softcap(a, n->op.scale, y, all); break;
     case LR_OP_ROUTE:
         do_route(w, n, a, (uint32_t *)(void *)y);
-        if (w->x->on_route) w->x->on_route(w->x->on_route_user, n->op.layer, tok, (uint32_t *)(void *)y, n->op.route.k);
+        if (w->x->on_route)
+            w->x->on_route(w->x->on_route_user, n->op.layer, tok, (uint32_t *)(void *)y, n->op.route.k);
         break;
     case LR_OP_COMBINE: do_combine(w, n, a, (const uint32_t *)(const void *)b, y); break;
     case LR_OP_PICK: memcpy(y, a, w->x->c.slots[n->out].row_bytes); break;

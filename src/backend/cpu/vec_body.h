@@ -183,14 +183,24 @@ static float exp_sum(const float *x, float *y, uint32_t n)
     return sum;
 }
 
-/* Each number is a * c - b * s (or + for the other half), one rounding per operation on every path. */
-static void rope(lr_rope_kind kind, float *h, const float *cs, uint32_t n_rot)
+/* a * c - b * s and a * s + b * c, one rounding per operation, so that the compiler's vectors change nothing. */
+static void rope(lr_rope_kind kind, float *h, const float *restrict cs, uint32_t n_rot)
 {
-    uint32_t half = n_rot / 2, step = kind == LR_ROPE_PAIRS ? 2 : 1, apart = kind == LR_ROPE_PAIRS ? 1 : half;
+    uint32_t half = n_rot / 2;
+    if (kind == LR_ROPE_PAIRS) {
+        float *restrict p = h;
+        for (uint32_t i = 0; i < half; i++) {
+            float a = p[2 * i], b = p[2 * i + 1], c = cs[2 * i], s = cs[2 * i + 1];
+            p[2 * i] = a * c - b * s;
+            p[2 * i + 1] = a * s + b * c;
+        }
+        return;
+    }
+    float *restrict lo = h, *restrict hi = h + half;
     for (uint32_t i = 0; i < half; i++) {
-        float *p = h + (size_t)i * step, a = p[0], b = p[apart], c = cs[2 * i], s = cs[2 * i + 1];
-        p[0] = a * c - b * s;
-        p[apart] = a * s + b * c;
+        float a = lo[i], b = hi[i], c = cs[2 * i], s = cs[2 * i + 1];
+        lo[i] = a * c - b * s;
+        hi[i] = a * s + b * c;
     }
 }
 
