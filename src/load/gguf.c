@@ -7,7 +7,6 @@
  */
 #include "parts.h"
 
-
 enum { DEFAULT_ALIGNMENT = 32, MIN_ALIGNMENT = 8, MAX_ALIGNMENT = 65536, MAX_DIMS = 4 };
 
 typedef unsigned long long ull;
@@ -20,35 +19,41 @@ typedef struct cursor {
     larder_error *err;
 } cursor;
 
-static larder_status need(const cursor *c, uint64_t n, const char *what) {
+static larder_status need(const cursor *c, uint64_t n, const char *what)
+{
     if (n <= c->n - c->at) return LARDER_OK;
-    return lr_fail(c->err, LARDER_FORMAT,
-                   "%s: %s at byte %llu takes %llu bytes, but only %llu are left; the file is cut off or damaged, get it "
-                   "again",
-                   c->file, what, (ull)c->at, (ull)n, (ull)(c->n - c->at));
+    return lr_fail(
+        c->err, LARDER_FORMAT,
+        "%s: %s at byte %llu takes %llu bytes, but only %llu are left; the file is cut off or damaged, get it "
+        "again",
+        c->file, what, (ull)c->at, (ull)n, (ull)(c->n - c->at));
 }
 
-static uint64_t load_le(const uint8_t *p, size_t n) {
+static uint64_t load_le(const uint8_t *p, size_t n)
+{
     uint64_t v = 0;
     for (size_t i = 0; i < n; i++) v |= (uint64_t)p[i] << (8 * i);
     return v;
 }
 
-static larder_status read_u32(cursor *c, const char *what, uint32_t *out) {
+static larder_status read_u32(cursor *c, const char *what, uint32_t *out)
+{
     LR_TRY(need(c, 4, what));
     *out = (uint32_t)load_le(c->p + c->at, 4);
     c->at += 4;
     return LARDER_OK;
 }
 
-static larder_status read_u64(cursor *c, const char *what, uint64_t *out) {
+static larder_status read_u64(cursor *c, const char *what, uint64_t *out)
+{
     LR_TRY(need(c, 8, what));
     *out = load_le(c->p + c->at, 8);
     c->at += 8;
     return LARDER_OK;
 }
 
-static larder_status read_str(cursor *c, const char *what, lr_str *out) {
+static larder_status read_str(cursor *c, const char *what, lr_str *out)
+{
     uint64_t n = 0;
     LR_TRY(read_u64(c, what, &n));
     LR_TRY(need(c, n, what));
@@ -57,33 +62,38 @@ static larder_status read_str(cursor *c, const char *what, lr_str *out) {
     return LARDER_OK;
 }
 
-static larder_status read_name(cursor *c, const char *what, lr_str *out) {
+static larder_status read_name(cursor *c, const char *what, lr_str *out)
+{
     uint64_t at = c->at;
     LR_TRY(read_str(c, what, out));
     if (lr_name_ok(*out)) return LARDER_OK;
     return lr_fail(c->err, LARDER_FORMAT,
-                   "%s: %s at byte %llu ('%s') is not 1 to 65536 bytes of printable UTF-8; the file is damaged", c->file,
-                   what, (ull)at, lr_show(*out).s);
+                   "%s: %s at byte %llu ('%s') is not 1 to 65536 bytes of printable UTF-8; the file is damaged",
+                   c->file, what, (ull)at, lr_show(*out).s);
 }
 
 bool lr_is_gguf(const uint8_t *p, size_t n) { return n >= 4 && memcmp(p, "GGUF", 4) == 0; }
 
 /* ---------------------------------------------------------------- keys */
 
-static larder_status check_bools(const cursor *c, lr_str key, const uint8_t *p, uint64_t n) {
+static larder_status check_bools(const cursor *c, lr_str key, const uint8_t *p, uint64_t n)
+{
     for (uint64_t i = 0; i < n; i++)
         if (p[i] > 1)
-            return lr_fail(c->err, LARDER_FORMAT, "%s: key '%s' holds a truth value of %u at byte %llu (0 or 1 expected)",
-                           c->file, lr_show(key).s, p[i], (ull)(p - c->p) + i);
+            return lr_fail(c->err, LARDER_FORMAT,
+                           "%s: key '%s' holds a truth value of %u at byte %llu (0 or 1 expected)", c->file,
+                           lr_show(key).s, p[i], (ull)(p - c->p) + i);
     return LARDER_OK;
 }
 
-static larder_status bad_type(const cursor *c, lr_str key, const char *of, uint32_t type) {
+static larder_status bad_type(const cursor *c, lr_str key, const char *of, uint32_t type)
+{
     return lr_fail(c->err, LARDER_FORMAT, "%s: key '%s': %s type %u is none that GGUF has (0 to 12)%s", c->file,
                    lr_show(key).s, of, type, "; the file is damaged or newer than this larder");
 }
 
-static larder_status read_array(cursor *c, lr_kv *kv) {
+static larder_status read_array(cursor *c, lr_kv *kv)
+{
     uint32_t elem = 0;
     LR_TRY(read_u32(c, "an array's type", &elem));
     LR_TRY(read_u64(c, "an array's length", &kv->n));
@@ -109,7 +119,8 @@ static larder_status read_array(cursor *c, lr_kv *kv) {
     return LARDER_OK;
 }
 
-static larder_status read_value(cursor *c, lr_kv *kv) {
+static larder_status read_value(cursor *c, lr_kv *kv)
+{
     uint32_t type = 0;
     LR_TRY(read_u32(c, "a value's type", &type));
     if (type >= LR_KV_TYPES) return bad_type(c, kv->key, "value", type);
@@ -131,7 +142,8 @@ static larder_status read_value(cursor *c, lr_kv *kv) {
     return type == LR_KV_BOOL ? check_bools(c, kv->key, kv->data, 1) : LARDER_OK;
 }
 
-static larder_status read_keys(cursor *c, lr_parts *parts, uint64_t n) {
+static larder_status read_keys(cursor *c, lr_parts *parts, uint64_t n)
+{
     for (uint64_t i = 0; i < n; i++) {
         lr_kv kv = {0};
         LR_TRY(read_name(c, "a key's name", &kv.key));
@@ -143,13 +155,15 @@ static larder_status read_keys(cursor *c, lr_parts *parts, uint64_t n) {
     return LARDER_OK;
 }
 
-static const lr_kv *find_key(lr_parts *parts, size_t first, const char *key) {
+static const lr_kv *find_key(lr_parts *parts, size_t first, const char *key)
+{
     for (size_t i = first; i < lr_parts_n_kv(parts); i++)
         if (lr_str_is(lr_parts_kv(parts)[i].key, key)) return &lr_parts_kv(parts)[i];
     return NULL;
 }
 
-static larder_status read_alignment(const cursor *c, lr_parts *parts, size_t first_kv, uint32_t *out) {
+static larder_status read_alignment(const cursor *c, lr_parts *parts, size_t first_kv, uint32_t *out)
+{
     *out = DEFAULT_ALIGNMENT;
     const lr_kv *kv = find_key(parts, first_kv, "general.alignment");
     if (!kv) return LARDER_OK;
@@ -158,8 +172,8 @@ static larder_status read_alignment(const cursor *c, lr_parts *parts, size_t fir
                        lr_kv_type_name(kv->type));
     uint32_t a = (uint32_t)load_le(kv->data, 4);
     if (a < MIN_ALIGNMENT || a > MAX_ALIGNMENT || (a & (a - 1)))
-        return lr_fail(c->err, LARDER_FORMAT, "%s: general.alignment is %u, not a power of two from %d to %d", c->file, a,
-                       MIN_ALIGNMENT, MAX_ALIGNMENT);
+        return lr_fail(c->err, LARDER_FORMAT, "%s: general.alignment is %u, not a power of two from %d to %d",
+                       c->file, a, MIN_ALIGNMENT, MAX_ALIGNMENT);
     *out = a;
     return LARDER_OK;
 }
@@ -167,26 +181,29 @@ static larder_status read_alignment(const cursor *c, lr_parts *parts, size_t fir
 /* ---------------------------------------------------------------- tensors */
 
 /* What other programs call the formats that larder does not hold, for messages only. */
-static const char *foreign_format(uint32_t type) {
+static const char *foreign_format(uint32_t type)
+{
     static const char *const names[] = {
-        [3] = "Q4_1",     [6] = "Q5_0",   [7] = "Q5_1",     [9] = "Q8_1",    [11] = "Q3_K",  [15] = "Q8_K",
-        [17] = "IQ2_XS",  [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S",
-        [23] = "IQ4_XS",  [24] = "I8",    [25] = "I16",     [26] = "I32",    [27] = "I64",   [28] = "F64",
-        [29] = "IQ1_M",   [34] = "TQ1_0", [35] = "TQ2_0",   [40] = "NVFP4",
+        [3] = "Q4_1",    [6] = "Q5_0",     [7] = "Q5_1",   [9] = "Q8_1",    [11] = "Q3_K",  [15] = "Q8_K",
+        [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [20] = "IQ4_NL", [21] = "IQ3_S", [22] = "IQ2_S",
+        [23] = "IQ4_XS", [24] = "I8",      [25] = "I16",   [26] = "I32",    [27] = "I64",   [28] = "F64",
+        [29] = "IQ1_M",  [34] = "TQ1_0",   [35] = "TQ2_0", [40] = "NVFP4",
     };
     return type < LR_LEN(names) && names[type] ? names[type] : "unknown";
 }
 
-static larder_status check_shape(const cursor *c, lr_tensor *t, uint32_t n_dims) {
+static larder_status check_shape(const cursor *c, lr_tensor *t, uint32_t n_dims)
+{
     lr_shown name = lr_show(t->name);
     const lr_fmt_info *fmt = t->fmt <= 255 ? lr_fmt_get(t->fmt) : NULL;
     if (!fmt)
-        return lr_fail(c->err, LARDER_UNSUPPORTED, "%s: tensor '%s' is stored as type %u (%s), which larder does not read",
-                       c->file, name.s, t->fmt, foreign_format(t->fmt));
+        return lr_fail(c->err, LARDER_UNSUPPORTED,
+                       "%s: tensor '%s' is stored as type %u (%s), which larder does not read", c->file, name.s,
+                       t->fmt, foreign_format(t->fmt));
     for (uint32_t d = 0; d < n_dims; d++)
         if (t->ne[d] == 0)
-            return lr_fail(c->err, LARDER_FORMAT, "%s: dimension %u of tensor '%s' is 0; the file is damaged", c->file, d,
-                           name.s);
+            return lr_fail(c->err, LARDER_FORMAT, "%s: dimension %u of tensor '%s' is 0; the file is damaged",
+                           c->file, d, name.s);
     if (t->ne[0] % fmt->block)
         return lr_fail(c->err, LARDER_FORMAT, "%s: tensor '%s' has rows of %llu, not a multiple of %s's block of %u",
                        c->file, name.s, (ull)t->ne[0], fmt->name, fmt->block);
@@ -196,14 +213,15 @@ static larder_status check_shape(const cursor *c, lr_tensor *t, uint32_t n_dims)
                 lr_mul_u64(t->mat_stride, t->ne[2], &t->n_bytes) && lr_mul_u64(t->n_bytes, t->ne[3], &t->n_bytes);
     for (int d = 1; d < MAX_DIMS && fits; d++) fits = lr_mul_u64(count, t->ne[d], &count);
     if (!fits || count > INT64_MAX || t->n_bytes > INT64_MAX)
-        return lr_fail(c->err, LARDER_FORMAT, "%s: the size of tensor '%s' (%llu x %llu x %llu x %llu) overflows", c->file,
-                       name.s, (ull)t->ne[0], (ull)t->ne[1], (ull)t->ne[2], (ull)t->ne[3]);
+        return lr_fail(c->err, LARDER_FORMAT, "%s: the size of tensor '%s' (%llu x %llu x %llu x %llu) overflows",
+                       c->file, name.s, (ull)t->ne[0], (ull)t->ne[1], (ull)t->ne[2], (ull)t->ne[3]);
     return LARDER_OK;
 }
 
 /* Reads one description. Offsets count from the end of all descriptions, which is not known yet: until it is, the
  * offset waits in aux_row_stride, which GGUF tensors do not use. */
-static larder_status read_tensor(cursor *c, lr_tensor *t) {
+static larder_status read_tensor(cursor *c, lr_tensor *t)
+{
     uint32_t n_dims = 0;
     LR_TRY(read_name(c, "a tensor's name", &t->name));
     LR_TRY(read_u32(c, "a tensor's dimension count", &n_dims));
@@ -218,23 +236,27 @@ static larder_status read_tensor(cursor *c, lr_tensor *t) {
     return check_shape(c, t, n_dims);
 }
 
-static larder_status place_tensor(const cursor *c, lr_tensor *t, uint64_t data_at, uint32_t alignment) {
+static larder_status place_tensor(const cursor *c, lr_tensor *t, uint64_t data_at, uint32_t alignment)
+{
     uint64_t offset = t->aux_row_stride;
     uint64_t room = data_at <= c->n ? c->n - data_at : 0;
     if (offset % alignment)
-        return lr_fail(c->err, LARDER_FORMAT, "%s: tensor '%s' lies at offset %llu, not a multiple of %u; the file is damaged",
-                       c->file, lr_show(t->name).s, (ull)offset, alignment);
-    if (offset > room || t->n_bytes > room - offset)
         return lr_fail(c->err, LARDER_FORMAT,
-                       "%s: tensor '%s' needs %llu bytes at offset %llu, past the end of the file (%llu bytes of data); it "
-                       "is cut off, get it again",
-                       c->file, lr_show(t->name).s, (ull)t->n_bytes, (ull)offset, (ull)room);
+                       "%s: tensor '%s' lies at offset %llu, not a multiple of %u; the file is damaged", c->file,
+                       lr_show(t->name).s, (ull)offset, alignment);
+    if (offset > room || t->n_bytes > room - offset)
+        return lr_fail(
+            c->err, LARDER_FORMAT,
+            "%s: tensor '%s' needs %llu bytes at offset %llu, past the end of the file (%llu bytes of data); it "
+            "is cut off, get it again",
+            c->file, lr_show(t->name).s, (ull)t->n_bytes, (ull)offset, (ull)room);
     t->data = c->p + data_at + offset;
     t->aux_row_stride = 0;
     return LARDER_OK;
 }
 
-static larder_status read_tensors(cursor *c, lr_parts *parts, uint64_t n, uint32_t alignment) {
+static larder_status read_tensors(cursor *c, lr_parts *parts, uint64_t n, uint32_t alignment)
+{
     size_t first = lr_parts_n_tensors(parts);
     for (uint64_t i = 0; i < n; i++) {
         lr_tensor t = {0};
@@ -242,28 +264,32 @@ static larder_status read_tensors(cursor *c, lr_parts *parts, uint64_t n, uint32
         LR_TRY(lr_parts_add_tensor(parts, &t, c->err));
     }
     uint64_t data_at = c->at + (alignment - c->at % alignment) % alignment; /* at most 64 KiB past the file */
-    for (uint64_t i = 0; i < n; i++)
-        LR_TRY(place_tensor(c, lr_parts_tensors(parts) + first + i, data_at, alignment));
+    for (uint64_t i = 0; i < n; i++) LR_TRY(place_tensor(c, lr_parts_tensors(parts) + first + i, data_at, alignment));
     return lr_check_layout(parts, first, c->p + LR_MIN(data_at, c->n), c->p + c->n, false, c->file, c->err);
 }
 
 /* ---------------------------------------------------------------- one file */
 
-static larder_status read_version(cursor *c) {
+static larder_status read_version(cursor *c)
+{
     uint32_t version = 0;
     c->at = 4;
     LR_TRY(read_u32(c, "the version", &version));
     if (version == 2 || version == 3) return LARDER_OK;
     if (version == 1)
         return lr_fail(c->err, LARDER_UNSUPPORTED,
-                       "%s is GGUF version 1, which larder does not read; convert it anew with a current program", c->file);
+                       "%s is GGUF version 1, which larder does not read; convert it anew with a current program",
+                       c->file);
     if (version == 0x02000000 || version == 0x03000000 || version == 0x01000000)
         return lr_fail(c->err, LARDER_UNSUPPORTED, "%s is a big-endian GGUF, which larder does not read", c->file);
-    return lr_fail(c->err, LARDER_UNSUPPORTED, "%s is GGUF version %u; larder reads versions 2 and 3", c->file, version);
+    return lr_fail(c->err, LARDER_UNSUPPORTED, "%s is GGUF version %u; larder reads versions 2 and 3", c->file,
+                   version);
 }
 
-larder_status lr_gguf_read(lr_parts *parts, const uint8_t *p, size_t n, const char *file, larder_error *err) {
-    if (!lr_is_gguf(p, n)) return lr_fail(err, LARDER_FORMAT, "%s is no GGUF file: it does not begin with 'GGUF'", file);
+larder_status lr_gguf_read(lr_parts *parts, const uint8_t *p, size_t n, const char *file, larder_error *err)
+{
+    if (!lr_is_gguf(p, n))
+        return lr_fail(err, LARDER_FORMAT, "%s is no GGUF file: it does not begin with 'GGUF'", file);
     cursor c = {.p = p, .n = n, .file = file, .err = err};
     size_t first_kv = lr_parts_n_kv(parts);
     uint64_t n_tensors = 0, n_kv = 0;
@@ -273,10 +299,11 @@ larder_status lr_gguf_read(lr_parts *parts, const uint8_t *p, size_t n, const ch
     /* Each key takes 14 bytes or more and each tensor 33, so a count the file cannot hold is refused at once. */
     uint64_t left = c.n - c.at;
     if (n_kv > left / 14 || n_kv > LR_MAX_KEYS || n_tensors > left / 33 || n_tensors > LR_MAX_TENSORS)
-        return lr_fail(err, LARDER_FORMAT,
-                       "%s: claims %llu keys and %llu tensors, more than its %llu bytes or larder's limit (%d) allow; it is "
-                       "damaged",
-                       file, (ull)n_kv, (ull)n_tensors, (ull)n, LR_MAX_KEYS);
+        return lr_fail(
+            err, LARDER_FORMAT,
+            "%s: claims %llu keys and %llu tensors, more than its %llu bytes or larder's limit (%d) allow; it is "
+            "damaged",
+            file, (ull)n_kv, (ull)n_tensors, (ull)n, LR_MAX_KEYS);
     LR_TRY(read_keys(&c, parts, n_kv));
     uint32_t alignment = 0;
     LR_TRY(read_alignment(&c, parts, first_kv, &alignment));
@@ -293,7 +320,8 @@ typedef struct split {
 } split;
 
 static larder_status split_key(lr_parts *parts, size_t first, const char *key, const char *file, int64_t *io,
-                               larder_error *err) {
+                               larder_error *err)
+{
     const lr_kv *kv = find_key(parts, first, key);
     if (!kv) return LARDER_OK;
     if (kv->type == LR_KV_ARR || !lr_kv_integer(kv, 0, io) || *io < 0)
@@ -301,7 +329,8 @@ static larder_status split_key(lr_parts *parts, size_t first, const char *key, c
     return LARDER_OK;
 }
 
-static larder_status read_split(lr_parts *parts, size_t first, const char *file, split *out, larder_error *err) {
+static larder_status read_split(lr_parts *parts, size_t first, const char *file, split *out, larder_error *err)
+{
     *out = (split){0, 1, -1};
     LR_TRY(split_key(parts, first, "split.no", file, &out->no, err));
     LR_TRY(split_key(parts, first, "split.count", file, &out->count, err));
@@ -311,7 +340,8 @@ static larder_status read_split(lr_parts *parts, size_t first, const char *file,
 enum { SUFFIX = 20 }; /* of "-00001-of-00003.gguf" */
 
 /* Takes "-00002-of-00003.gguf" off a path: its numbers and the length of what is before. */
-static bool parse_split_name(const char *path, size_t *n_stem, int *no, int *count) {
+static bool parse_split_name(const char *path, size_t *n_stem, int *no, int *count)
+{
     size_t n = strlen(path);
     if (n <= SUFFIX) return false;
     const char *s = path + n - SUFFIX;
@@ -325,20 +355,23 @@ static bool parse_split_name(const char *path, size_t *n_stem, int *no, int *cou
     return true;
 }
 
-static larder_status read_shard(lr_parts *parts, const char *path, int no, int count, split *got, larder_error *err) {
-    lr_map map;
+static larder_status read_shard(lr_parts *parts, const char *path, int no, int count, split *got, larder_error *err)
+{
+    lr_map map = {0};
     size_t first_kv = lr_parts_n_kv(parts);
     LR_TRY(lr_parts_map(parts, path, &map, err));
     LR_TRY(lr_gguf_read(parts, map.p, map.n, path, err));
     LR_TRY(read_split(parts, first_kv, path, got, err));
     if (got->count != count || got->no != no - 1)
-        return lr_fail(err, LARDER_FORMAT, "%s says it is part %lld of %lld, but its name says %d of %d; get the set again",
-                       path, (long long)got->no + 1, (long long)got->count, no, count);
+        return lr_fail(err, LARDER_FORMAT,
+                       "%s says it is part %lld of %lld, but its name says %d of %d; get the set again", path,
+                       (long long)got->no + 1, (long long)got->count, no, count);
     if (no > 1) parts->kv.n = first_kv * sizeof(lr_kv);
     return LARDER_OK;
 }
 
-static larder_status read_set(lr_parts *parts, const char *path, size_t n_stem, int count, larder_error *err) {
+static larder_status read_set(lr_parts *parts, const char *path, size_t n_stem, int count, larder_error *err)
+{
     larder_status st = LARDER_OK;
     split first = {0};
     if (count > LR_MAX_SHARDS)
@@ -369,9 +402,10 @@ fail:
     return st;
 }
 
-larder_status lr_gguf_open(const char *path, lr_file *out, larder_error *err) {
+larder_status lr_gguf_open(const char *path, lr_file *out, larder_error *err)
+{
     lr_parts parts = {.f.origin = LR_ORIGIN_GGUF};
-    lr_map map;
+    lr_map map = {0};
     split s = {0};
     larder_status st;
     LR_GO(lr_parts_map(&parts, path, &map, err));
@@ -381,10 +415,11 @@ larder_status lr_gguf_open(const char *path, lr_file *out, larder_error *err) {
         size_t n_stem = 0;
         int no = 0, count = 0;
         if (!parse_split_name(path, &n_stem, &no, &count)) {
-            st = lr_fail(err, LARDER_FORMAT,
-                         "%s is part %lld of %lld of a split model; its name must end in -%05lld-of-%05lld.gguf, beside the "
-                         "other parts",
-                         path, (long long)s.no + 1, (long long)s.count, (long long)s.no + 1, (long long)s.count);
+            st = lr_fail(
+                err, LARDER_FORMAT,
+                "%s is part %lld of %lld of a split model; its name must end in -%05lld-of-%05lld.gguf, beside the "
+                "other parts",
+                path, (long long)s.no + 1, (long long)s.count, (long long)s.no + 1, (long long)s.count);
             goto fail;
         }
         if (s.count != count || s.no != no - 1) {

@@ -14,7 +14,8 @@
 
 enum { OUT_BUF = 256 << 10 };
 
-larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err) {
+larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err)
+{
     *o = (lr_out_file){.fd = -1};
     o->path = lr_strndup(path, strlen(path));
     o->buf = lr_alloc(OUT_BUF);
@@ -35,7 +36,8 @@ larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err) {
     return lr_fail_errno(err, e, "cannot create a file beside '%s'", path);
 }
 
-static larder_status write_all(lr_out_file *o, const char *p, size_t n, larder_error *err) {
+static larder_status write_all(lr_out_file *o, const char *p, size_t n, larder_error *err)
+{
     while (n) {
         ssize_t w = write(o->fd, p, LR_MIN(n, (size_t)1 << 30));
         if (w < 0 && errno == EINTR) continue;
@@ -46,13 +48,15 @@ static larder_status write_all(lr_out_file *o, const char *p, size_t n, larder_e
     return LARDER_OK;
 }
 
-static larder_status flush(lr_out_file *o, larder_error *err) {
+static larder_status flush(lr_out_file *o, larder_error *err)
+{
     size_t n = o->n_buf;
     o->n_buf = 0;
     return write_all(o, o->buf, n, err);
 }
 
-larder_status lr_out_write(lr_out_file *o, const void *p, size_t n, larder_error *err) {
+larder_status lr_out_write(lr_out_file *o, const void *p, size_t n, larder_error *err)
+{
     if (n > OUT_BUF - o->n_buf) LR_TRY(flush(o, err));
     if (n >= OUT_BUF) return write_all(o, p, n, err);
     if (n) memcpy(o->buf + o->n_buf, p, n);
@@ -61,7 +65,8 @@ larder_status lr_out_write(lr_out_file *o, const void *p, size_t n, larder_error
 }
 
 /* So that the new name survives a power cut too. A file system that cannot do it is no reason to fail. */
-static void sync_folder(const char *path) {
+static void sync_folder(const char *path)
+{
     const char *slash = strrchr(path, '/');
     char *dir = slash ? lr_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : lr_strndup(".", 1);
     int fd = dir ? open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
@@ -72,7 +77,8 @@ static void sync_folder(const char *path) {
     lr_free(dir);
 }
 
-larder_status lr_out_commit(lr_out_file *o, larder_error *err) {
+larder_status lr_out_commit(lr_out_file *o, larder_error *err)
+{
     LR_TRY(flush(o, err));
     if (fsync(o->fd) != 0) return lr_fail_errno(err, errno, "cannot write '%s'", o->path);
     int fd = o->fd;
@@ -86,7 +92,8 @@ larder_status lr_out_commit(lr_out_file *o, larder_error *err) {
     return LARDER_OK;
 }
 
-void lr_out_close(lr_out_file *o) {
+void lr_out_close(lr_out_file *o)
+{
     if (o->fd >= 0) {
         close(o->fd);
         unlink(o->temp);
@@ -118,38 +125,44 @@ struct lr_gguf_writer {
     uint64_t done;      /* and how many of them came */
 };
 
-static void put_u32(lr_buf *b, uint32_t v) {
+static void put_u32(lr_buf *b, uint32_t v)
+{
     uint8_t le[4];
     for (int i = 0; i < 4; i++) le[i] = (uint8_t)(v >> (8 * i));
     lr_buf_add(b, le, 4);
 }
 
-static void put_u64(lr_buf *b, uint64_t v) {
+static void put_u64(lr_buf *b, uint64_t v)
+{
     put_u32(b, (uint32_t)v);
     put_u32(b, (uint32_t)(v >> 32));
 }
 
-static void put_str(lr_buf *b, lr_str s) {
+static void put_str(lr_buf *b, lr_str s)
+{
     put_u64(b, s.n);
     lr_buf_add(b, s.p, s.n);
 }
 
 static uint64_t padded(uint64_t n) { return LR_ALIGN_UP(n, (uint64_t)ALIGNMENT); }
 
-static lr_str name_at(const lr_buf *b, size_t at) {
+static lr_str name_at(const lr_buf *b, size_t at)
+{
     uint64_t n = 0;
     for (int i = 0; i < 8; i++) n |= (uint64_t)(uint8_t)b->p[at + (size_t)i] << (8 * i);
     return (lr_str){b->p + at + 8, (size_t)n};
 }
 
-static size_t *name_slot(const name_set *s, const lr_buf *b, lr_str name) {
+static size_t *name_slot(const name_set *s, const lr_buf *b, lr_str name)
+{
     size_t i = lr_hash(name.p, name.n) & (s->cap - 1);
     while (s->at[i] != SIZE_MAX && !lr_str_eq(name_at(b, s->at[i]), name)) i = (i + 1) & (s->cap - 1);
     return &s->at[i];
 }
 
 /* Notes that a name will stand at the end of `b`. */
-static larder_status add_name(name_set *s, const lr_buf *b, lr_str name, const char *what, larder_error *err) {
+static larder_status add_name(name_set *s, const lr_buf *b, lr_str name, const char *what, larder_error *err)
+{
     if (s->n * 2 >= s->cap) {
         name_set bigger = {.cap = s->cap ? s->cap * 2 : 256, .n = s->n};
         bigger.at = lr_alloc(bigger.cap * sizeof *bigger.at);
@@ -167,7 +180,8 @@ static larder_status add_name(name_set *s, const lr_buf *b, lr_str name, const c
     return LARDER_OK;
 }
 
-larder_status lr_gguf_writer_new(const char *path, lr_gguf_writer **out, larder_error *err) {
+larder_status lr_gguf_writer_new(const char *path, lr_gguf_writer **out, larder_error *err)
+{
     *out = NULL;
     lr_gguf_writer *w = lr_calloc(1, sizeof *w);
     if (!w) return LR_NOMEM(err, "a GGUF writer");
@@ -177,7 +191,8 @@ larder_status lr_gguf_writer_new(const char *path, lr_gguf_writer **out, larder_
     return st;
 }
 
-void lr_gguf_writer_free(lr_gguf_writer *w) {
+void lr_gguf_writer_free(lr_gguf_writer *w)
+{
     if (!w) return;
     lr_out_close(&w->out);
     lr_buf_free(&w->keys);
@@ -188,12 +203,14 @@ void lr_gguf_writer_free(lr_gguf_writer *w) {
     lr_free(w);
 }
 
-static bool starts_with(lr_str s, const char *prefix) {
+static bool starts_with(lr_str s, const char *prefix)
+{
     size_t n = strlen(prefix);
     return s.n >= n && memcmp(s.p, prefix, n) == 0;
 }
 
-static larder_status start_key(lr_gguf_writer *w, lr_str key, larder_error *err) {
+static larder_status start_key(lr_gguf_writer *w, lr_str key, larder_error *err)
+{
     if (w->begun) return lr_fail(err, LARDER_USAGE, "key '%s' comes after the header was written", lr_show(key).s);
     if (!lr_name_ok(key)) return lr_fail(err, LARDER_USAGE, "'%s' is no name for a key", lr_show(key).s);
     if (lr_str_is(key, "general.alignment") || starts_with(key, "split."))
@@ -204,20 +221,23 @@ static larder_status start_key(lr_gguf_writer *w, lr_str key, larder_error *err)
     return LARDER_OK;
 }
 
-static larder_status key_result(lr_gguf_writer *w, larder_error *err) {
+static larder_status key_result(lr_gguf_writer *w, larder_error *err)
+{
     if (!w->keys.failed) return LARDER_OK;
     w->failed = true;
     return LR_NOMEM(err, "the header");
 }
 
-static larder_status put_scalar(lr_gguf_writer *w, lr_str key, lr_kv_type type, const void *p, larder_error *err) {
+static larder_status put_scalar(lr_gguf_writer *w, lr_str key, lr_kv_type type, const void *p, larder_error *err)
+{
     LR_TRY(start_key(w, key, err));
     put_u32(&w->keys, (uint32_t)type);
     lr_buf_add(&w->keys, p, lr_kv_size(type));
     return key_result(w, err);
 }
 
-larder_status lr_gguf_writer_kv(lr_gguf_writer *w, const lr_kv *kv, larder_error *err) {
+larder_status lr_gguf_writer_kv(lr_gguf_writer *w, const lr_kv *kv, larder_error *err)
+{
     LR_TRY(start_key(w, kv->key, err));
     put_u32(&w->keys, (uint32_t)kv->type);
     if (kv->type == LR_KV_ARR) {
@@ -230,27 +250,32 @@ larder_status lr_gguf_writer_kv(lr_gguf_writer *w, const lr_kv *kv, larder_error
     return key_result(w, err);
 }
 
-larder_status lr_gguf_writer_u32(lr_gguf_writer *w, const char *key, uint32_t v, larder_error *err) {
+larder_status lr_gguf_writer_u32(lr_gguf_writer *w, const char *key, uint32_t v, larder_error *err)
+{
     return put_scalar(w, lr_str_of(key), LR_KV_U32, &v, err);
 }
 
-larder_status lr_gguf_writer_f32(lr_gguf_writer *w, const char *key, float v, larder_error *err) {
+larder_status lr_gguf_writer_f32(lr_gguf_writer *w, const char *key, float v, larder_error *err)
+{
     return put_scalar(w, lr_str_of(key), LR_KV_F32, &v, err);
 }
 
-larder_status lr_gguf_writer_bool(lr_gguf_writer *w, const char *key, bool v, larder_error *err) {
+larder_status lr_gguf_writer_bool(lr_gguf_writer *w, const char *key, bool v, larder_error *err)
+{
     uint8_t byte = v;
     return put_scalar(w, lr_str_of(key), LR_KV_BOOL, &byte, err);
 }
 
-larder_status lr_gguf_writer_str(lr_gguf_writer *w, const char *key, lr_str v, larder_error *err) {
+larder_status lr_gguf_writer_str(lr_gguf_writer *w, const char *key, lr_str v, larder_error *err)
+{
     LR_TRY(start_key(w, lr_str_of(key), err));
     put_u32(&w->keys, LR_KV_STR);
     put_str(&w->keys, v);
     return key_result(w, err);
 }
 
-static larder_status start_array(lr_gguf_writer *w, const char *key, lr_kv_type elem, uint64_t n, larder_error *err) {
+static larder_status start_array(lr_gguf_writer *w, const char *key, lr_kv_type elem, uint64_t n, larder_error *err)
+{
     LR_TRY(start_key(w, lr_str_of(key), err));
     put_u32(&w->keys, LR_KV_ARR);
     put_u32(&w->keys, (uint32_t)elem);
@@ -259,7 +284,8 @@ static larder_status start_array(lr_gguf_writer *w, const char *key, lr_kv_type 
 }
 
 larder_status lr_gguf_writer_array(lr_gguf_writer *w, const char *key, lr_kv_type elem, const void *p, uint64_t n,
-                                   larder_error *err) {
+                                   larder_error *err)
+{
     size_t n_bytes = 0;
     if (!lr_kv_size(elem) || !lr_mul_size((size_t)n, lr_kv_size(elem), &n_bytes))
         return lr_fail(err, LARDER_USAGE, "key '%s' is no array of numbers", key);
@@ -268,14 +294,16 @@ larder_status lr_gguf_writer_array(lr_gguf_writer *w, const char *key, lr_kv_typ
     return key_result(w, err);
 }
 
-larder_status lr_gguf_writer_strs(lr_gguf_writer *w, const char *key, const lr_str *p, uint64_t n, larder_error *err) {
+larder_status lr_gguf_writer_strs(lr_gguf_writer *w, const char *key, const lr_str *p, uint64_t n, larder_error *err)
+{
     LR_TRY(start_array(w, key, LR_KV_STR, n, err));
     for (uint64_t i = 0; i < n; i++) put_str(&w->keys, p[i]);
     return key_result(w, err);
 }
 
 larder_status lr_gguf_writer_tensor(lr_gguf_writer *w, lr_str name, uint32_t fmt, int n_dims, const uint64_t ne[4],
-                                    larder_error *err) {
+                                    larder_error *err)
+{
     if (w->begun || !lr_name_ok(name) || n_dims < 1 || n_dims > 4)
         return lr_fail(err, LARDER_USAGE, "tensor '%s' cannot be declared", lr_show(name).s);
     uint64_t n = fmt <= 255 ? lr_fmt_row_bytes(fmt, ne[0]) : 0, total;
@@ -300,22 +328,26 @@ larder_status lr_gguf_writer_tensor(lr_gguf_writer *w, lr_str name, uint32_t fmt
 
 static uint64_t header_size(const lr_gguf_writer *w) { return 24 + w->keys.n + w->infos.n; }
 
-uint64_t lr_gguf_writer_size(const lr_gguf_writer *w) {
+uint64_t lr_gguf_writer_size(const lr_gguf_writer *w)
+{
     return w->n_tensors ? padded(header_size(w)) + w->data_size : header_size(w);
 }
 
-static larder_status put_padding(lr_gguf_writer *w, uint64_t at, larder_error *err) {
+static larder_status put_padding(lr_gguf_writer *w, uint64_t at, larder_error *err)
+{
     static const char zeros[ALIGNMENT];
     return lr_out_write(&w->out, zeros, (size_t)(padded(at) - at), err);
 }
 
-static uint64_t tensor_size(const lr_gguf_writer *w, size_t i) {
+static uint64_t tensor_size(const lr_gguf_writer *w, size_t i)
+{
     uint64_t n;
     memcpy(&n, w->sizes.p + i * sizeof n, sizeof n);
     return n;
 }
 
-larder_status lr_gguf_writer_begin(lr_gguf_writer *w, larder_error *err) {
+larder_status lr_gguf_writer_begin(lr_gguf_writer *w, larder_error *err)
+{
     if (w->begun || w->failed) return lr_fail(err, LARDER_USAGE, "the header cannot be written now");
     lr_buf head = {0};
     lr_buf_add(&head, "GGUF", 4);
@@ -339,7 +371,8 @@ fail:
 }
 
 /* As much of the bytes as belong to the current tensor; steps to the next one when it is full. */
-static larder_status put_piece(lr_gguf_writer *w, const uint8_t *p, size_t n, size_t *used, larder_error *err) {
+static larder_status put_piece(lr_gguf_writer *w, const uint8_t *p, size_t n, size_t *used, larder_error *err)
+{
     uint64_t size = tensor_size(w, w->tensor);
     *used = (size_t)LR_MIN((uint64_t)n, size - w->done);
     LR_TRY(lr_out_write(&w->out, p, *used, err));
@@ -351,7 +384,8 @@ static larder_status put_piece(lr_gguf_writer *w, const uint8_t *p, size_t n, si
     return LARDER_OK;
 }
 
-larder_status lr_gguf_writer_data(lr_gguf_writer *w, const void *p, size_t n, larder_error *err) {
+larder_status lr_gguf_writer_data(lr_gguf_writer *w, const void *p, size_t n, larder_error *err)
+{
     if (!w->begun || w->failed) return lr_fail(err, LARDER_USAGE, "tensor data cannot be written now");
     const uint8_t *at = p;
     while (n) {
@@ -369,10 +403,11 @@ larder_status lr_gguf_writer_data(lr_gguf_writer *w, const void *p, size_t n, la
     return LARDER_OK;
 }
 
-larder_status lr_gguf_writer_finish(lr_gguf_writer *w, larder_error *err) {
+larder_status lr_gguf_writer_finish(lr_gguf_writer *w, larder_error *err)
+{
     if (!w->begun || w->failed || w->tensor != w->n_tensors)
-        return lr_fail(err, LARDER_USAGE, "'%s' is not whole: %zu of %llu tensors were written", w->out.path, w->tensor,
-                       (unsigned long long)w->n_tensors);
+        return lr_fail(err, LARDER_USAGE, "'%s' is not whole: %zu of %llu tensors were written", w->out.path,
+                       w->tensor, (unsigned long long)w->n_tensors);
     w->failed = true; /* nothing may follow */
     return lr_out_commit(&w->out, err);
 }

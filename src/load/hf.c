@@ -9,7 +9,8 @@
 #include <stdlib.h>
 
 /* dir/name; lr_free. */
-static char *join(const char *dir, lr_str name) {
+static char *join(const char *dir, lr_str name)
+{
     lr_buf b = {0};
     lr_buf_puts(&b, dir);
     if (b.n && b.p[b.n - 1] != '/') lr_buf_putc(&b, '/');
@@ -18,17 +19,19 @@ static char *join(const char *dir, lr_str name) {
 }
 
 /* The settings of one JSON file as keys. An absent file is an error only where it is needed. */
-static larder_status read_settings(lr_parts *parts, const char *dir, const char *name, const char *prefix, bool needed,
-                                   larder_error *err) {
+static larder_status read_settings(lr_parts *parts, const char *dir, const char *name, const char *prefix,
+                                   bool needed, larder_error *err)
+{
     char *path = join(dir, lr_str_of(name)), *json = NULL;
     size_t n = 0;
     larder_status st = LARDER_OK;
     if (!path) return LR_NOMEM(err, "a file name");
     if (!lr_is_file(path)) {
         if (needed)
-            st = lr_fail(err, LARDER_NOT_FOUND,
-                         "%s is no model: it has no %s; give a folder with config.json and model.safetensors, or a GGUF", dir,
-                         name);
+            st = lr_fail(
+                err, LARDER_NOT_FOUND,
+                "%s is no model: it has no %s; give a folder with config.json and model.safetensors, or a GGUF", dir,
+                name);
         goto fail;
     }
     LR_GO(lr_read_file(path, LR_MAX_CONFIG, &json, &n, err));
@@ -39,9 +42,10 @@ fail:
     return st;
 }
 
-static larder_status read_safetensors(lr_parts *parts, const char *dir, lr_str name, larder_error *err) {
+static larder_status read_safetensors(lr_parts *parts, const char *dir, lr_str name, larder_error *err)
+{
     char *path = join(dir, name);
-    lr_map map;
+    lr_map map = {0};
     larder_status st;
     if (!path) return LR_NOMEM(err, "a file name");
     LR_GO(lr_parts_map(parts, path, &map, err));
@@ -53,9 +57,13 @@ fail:
 
 /* ---------------------------------------------------------------- sharded folders */
 
-static int by_key(const void *a, const void *b) { return lr_str_cmp(((const lr_kv *)a)->key, ((const lr_kv *)b)->key); }
+static int by_key(const void *a, const void *b)
+{
+    return lr_str_cmp(((const lr_kv *)a)->key, ((const lr_kv *)b)->key);
+}
 
-static int by_shard(const void *a, const void *b) {
+static int by_shard(const void *a, const void *b)
+{
     const lr_kv *x = *(const lr_kv *const *)a, *y = *(const lr_kv *const *)b;
     int c = lr_str_cmp((lr_str){(const char *)x->data, x->n_bytes}, (lr_str){(const char *)y->data, y->n_bytes});
     return c ? c : lr_str_cmp(x->key, y->key);
@@ -64,7 +72,8 @@ static int by_shard(const void *a, const void *b) {
 static lr_str shard_of(const lr_kv *kv) { return (lr_str){(const char *)kv->data, kv->n_bytes}; }
 
 /* A file of this very folder: no slash, no "..", and the ending that safetensors files have. */
-static bool shard_name_ok(lr_str s) {
+static bool shard_name_ok(lr_str s)
+{
     static const char ending[] = ".safetensors";
     const size_t n = sizeof ending - 1;
     if (!lr_name_ok(s) || s.n > 255 || s.n <= n || s.p[0] == '.') return false;
@@ -74,7 +83,8 @@ static bool shard_name_ok(lr_str s) {
 /* The tensors of the shard just read (from `first` on) are those the index puts there. `entries` is sorted by name,
  * keys being "map.weight_map.NAME". */
 static larder_status check_shard(lr_parts *parts, size_t first, const lr_kv *entries, size_t n_entries, lr_str shard,
-                                 size_t n_expected, const char *dir, larder_error *err) {
+                                 size_t n_expected, const char *dir, larder_error *err)
+{
     static const char prefix[] = "map.weight_map.";
     lr_buf key = {0};
     larder_status st = LARDER_OK;
@@ -101,27 +111,30 @@ static larder_status check_shard(lr_parts *parts, size_t first, const lr_kv *ent
 }
 
 /* The entries "map.weight_map.*" of the index, moved to the front. */
-static larder_status weight_map(lr_parts *index, const char *path, size_t *n, larder_error *err) {
+static larder_status weight_map(lr_parts *index, const char *path, size_t *n, larder_error *err)
+{
     lr_kv *kv = lr_parts_kv(index);
     *n = 0;
     for (size_t i = 0; i < lr_parts_n_kv(index); i++) {
         lr_str key = kv[i].key;
         if (key.n < 15 || memcmp(key.p, "map.weight_map.", 15) != 0) continue;
         if (kv[i].type != LR_KV_STR || !shard_name_ok(shard_of(&kv[i])))
-            return lr_fail(err, LARDER_FORMAT, "%s: the file of '%s' is not the name of a .safetensors file of this folder",
-                           path, lr_show(key).s);
+            return lr_fail(err, LARDER_FORMAT,
+                           "%s: the file of '%s' is not the name of a .safetensors file of this folder", path,
+                           lr_show(key).s);
         kv[(*n)++] = kv[i];
     }
     return *n ? LARDER_OK : lr_fail(err, LARDER_FORMAT, "%s has no weight_map", path);
 }
 
-static larder_status read_shards(lr_parts *parts, const char *dir, const lr_kv *entries, size_t n, larder_error *err) {
-    const lr_kv **order = lr_calloc(n, sizeof *order);
+static larder_status read_shards(lr_parts *parts, const char *dir, const lr_kv *entries, size_t n, larder_error *err)
+{
+    const lr_kv **order = lr_calloc(n, sizeof(void *));
     larder_status st = LARDER_OK;
     size_t n_shards = 0;
     if (!order) return LR_NOMEM(err, "the list of shards");
     for (size_t i = 0; i < n; i++) order[i] = &entries[i];
-    qsort(order, n, sizeof *order, by_shard);
+    qsort(order, n, sizeof(void *), by_shard);
     for (size_t i = 0, end; i < n; i = end) {
         lr_str shard = shard_of(order[i]);
         for (end = i + 1; end < n && lr_str_eq(shard_of(order[end]), shard); end++) {}
@@ -138,7 +151,8 @@ fail:
     return st;
 }
 
-static larder_status read_index(lr_parts *parts, const char *dir, const char *path, larder_error *err) {
+static larder_status read_index(lr_parts *parts, const char *dir, const char *path, larder_error *err)
+{
     lr_parts index = {0};
     char *json = NULL;
     size_t n_json = 0, n = 0;
@@ -163,7 +177,8 @@ fail:
 
 /* ---------------------------------------------------------------- the folder */
 
-static larder_status read_weights(lr_parts *parts, const char *dir, larder_error *err) {
+static larder_status read_weights(lr_parts *parts, const char *dir, larder_error *err)
+{
     static const char single[] = "model.safetensors", many[] = "model.safetensors.index.json";
     larder_status st;
     char *path = join(dir, lr_str_of(many));
@@ -174,17 +189,19 @@ static larder_status read_weights(lr_parts *parts, const char *dir, larder_error
         lr_free(path);
         path = join(dir, lr_str_of(single));
         if (!path) return LR_NOMEM(err, "a file name");
-        st = lr_is_file(path) ? read_safetensors(parts, dir, lr_str_of(single), err)
-                              : lr_fail(err, LARDER_NOT_FOUND,
-                                        "%s has a config.json but neither %s nor %s; get the folder again, or its GGUF", dir,
-                                        single, many);
+        st = lr_is_file(path)
+                 ? read_safetensors(parts, dir, lr_str_of(single), err)
+                 : lr_fail(err, LARDER_NOT_FOUND,
+                           "%s has a config.json but neither %s nor %s; get the folder again, or its GGUF", dir,
+                           single, many);
     }
     lr_free(path);
     if (!st && lr_parts_n_tensors(parts) == 0) st = lr_fail(err, LARDER_FORMAT, "%s holds no tensors", dir);
     return st;
 }
 
-larder_status lr_hf_open(const char *dir, lr_file *out, larder_error *err) {
+larder_status lr_hf_open(const char *dir, lr_file *out, larder_error *err)
+{
     lr_parts parts = {.f.origin = LR_ORIGIN_HF};
     larder_status st;
     LR_GO(read_settings(&parts, dir, "config.json", "config", true, err));

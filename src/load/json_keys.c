@@ -25,21 +25,24 @@ typedef struct flattener {
     int depth;                /* of open objects outside arrays */
     int skip;                 /* of open things inside an array */
     bool in_array;
-    kind elems;               /* what the array holds so far */
+    kind elems; /* what the array holds so far */
     uint64_t n;
     lr_buf ints, reals, bytes; /* its elements, as they would be stored: int64, double, one byte each or strings */
 } flattener;
 
-static int stop(flattener *f, larder_status st) {
+static int stop(flattener *f, larder_status st)
+{
     f->st = st;
     return 0;
 }
 
 static lr_str path_of(const flattener *f) { return (lr_str){f->path.p, f->path.n}; }
 
-static int put(flattener *f, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *p, size_t n_bytes) {
+static int put(flattener *f, lr_kv_type type, lr_kv_type elem, uint64_t n, const void *p, size_t n_bytes)
+{
     if (!lr_name_ok(path_of(f)))
-        return stop(f, lr_fail(f->err, LARDER_FORMAT, "%s: '%s' is no name for a setting", f->file, lr_show(path_of(f)).s));
+        return stop(
+            f, lr_fail(f->err, LARDER_FORMAT, "%s: '%s' is no name for a setting", f->file, lr_show(path_of(f)).s));
     if (lr_parts_n_kv(f->parts) >= LR_MAX_KEYS)
         return stop(f, lr_fail(f->err, LARDER_LIMIT, "%s holds more than %d settings", f->file, LR_MAX_KEYS));
     lr_kv *kv = lr_parts_new_kv(f->parts);
@@ -48,20 +51,23 @@ static int put(flattener *f, lr_kv_type type, lr_kv_type elem, uint64_t n, const
     return 1;
 }
 
-static int put_scalar(flattener *f, lr_kv_type type, const void *p, size_t n_bytes) {
+static int put_scalar(flattener *f, lr_kv_type type, const void *p, size_t n_bytes)
+{
     return put(f, type, type, 1, p, n_bytes);
 }
 
 /* ---------------------------------------------------------------- arrays */
 
-static void element(flattener *f, kind k) {
+static void element(flattener *f, kind k)
+{
     f->n++;
     if (f->elems == KIND_NONE) f->elems = k;
     else if (f->elems == KIND_INT && k == KIND_REAL) f->elems = KIND_REAL;
     else if (!(f->elems == k || (f->elems == KIND_REAL && k == KIND_INT))) f->elems = KIND_MIXED;
 }
 
-static int end_array(flattener *f) {
+static int end_array(flattener *f)
+{
     f->in_array = false;
     if (f->ints.failed || f->reals.failed || f->bytes.failed) return stop(f, LR_NOMEM(f->err, "the settings"));
     const lr_buf *b = &f->bytes;
@@ -79,13 +85,15 @@ static int end_array(flattener *f) {
 
 /* ---------------------------------------------------------------- what YAJL calls */
 
-static int on_null(void *ctx) {
+static int on_null(void *ctx)
+{
     flattener *f = ctx;
     if (f->in_array && !f->skip) element(f, KIND_MIXED);
     return 1;
 }
 
-static int on_boolean(void *ctx, int v) {
+static int on_boolean(void *ctx, int v)
+{
     flattener *f = ctx;
     uint8_t byte = v != 0;
     if (!f->in_array) return put_scalar(f, LR_KV_BOOL, &byte, 1);
@@ -95,7 +103,8 @@ static int on_boolean(void *ctx, int v) {
     return 1;
 }
 
-static int on_string(void *ctx, const unsigned char *p, size_t n) {
+static int on_string(void *ctx, const unsigned char *p, size_t n)
+{
     flattener *f = ctx;
     if (!f->in_array) return put_scalar(f, LR_KV_STR, p, n);
     if (f->skip) return 1;
@@ -107,18 +116,21 @@ static int on_string(void *ctx, const unsigned char *p, size_t n) {
     return 1;
 }
 
-static bool parse_int(const char *p, size_t n, int64_t *out) {
+static bool parse_int(const char *p, size_t n, int64_t *out)
+{
     bool minus = n && p[0] == '-';
     uint64_t v = 0;
     for (size_t i = minus; i < n; i++)
-        if (p[i] < '0' || p[i] > '9' || !lr_mul_u64(v, 10, &v) || !lr_add_u64(v, (uint64_t)(p[i] - '0'), &v)) return false;
+        if (p[i] < '0' || p[i] > '9' || !lr_mul_u64(v, 10, &v) || !lr_add_u64(v, (uint64_t)(p[i] - '0'), &v))
+            return false;
     if (v > (uint64_t)INT64_MAX) return false;
     *out = minus ? -(int64_t)v : (int64_t)v;
     return true;
 }
 
 /* strtod reads the decimal point of the program's locale, so it is given that one. */
-static bool parse_real(const char *p, size_t n, double *out) {
+static bool parse_real(const char *p, size_t n, double *out)
+{
     char text[MAX_NUMBER + 1];
     if (n > MAX_NUMBER) return false;
     memcpy(text, p, n);
@@ -130,7 +142,8 @@ static bool parse_real(const char *p, size_t n, double *out) {
     return end == text + n && isfinite(*out);
 }
 
-static int on_number(void *ctx, const char *p, size_t n) {
+static int on_number(void *ctx, const char *p, size_t n)
+{
     flattener *f = ctx;
     int64_t i = 0;
     double d = 0;
@@ -140,24 +153,26 @@ static int on_number(void *ctx, const char *p, size_t n) {
     else if (!parse_real(p, n, &d))
         return stop(f, lr_fail(f->err, LARDER_FORMAT, "%s: '%s' holds the number %s, which is out of range", f->file,
                                lr_show(path_of(f)).s, lr_show((lr_str){p, n}).s));
-    if (!f->in_array)
-        return is_int ? put_scalar(f, LR_KV_I64, &i, sizeof i) : put_scalar(f, LR_KV_F64, &d, sizeof d);
+    if (!f->in_array) return is_int ? put_scalar(f, LR_KV_I64, &i, sizeof i) : put_scalar(f, LR_KV_F64, &d, sizeof d);
     element(f, is_int ? KIND_INT : KIND_REAL);
     lr_buf_add(&f->ints, &i, sizeof i);
     lr_buf_add(&f->reals, &d, sizeof d);
     return 1;
 }
 
-static int too_deep(flattener *f) {
+static int too_deep(flattener *f)
+{
     return stop(f, lr_fail(f->err, LARDER_LIMIT, "%s nests deeper than %d", f->file, MAX_DEPTH));
 }
 
-static int inside_array(flattener *f) {
+static int inside_array(flattener *f)
+{
     element(f, KIND_MIXED);
     return ++f->skip + f->depth < MAX_DEPTH ? 1 : too_deep(f);
 }
 
-static int on_map_start(void *ctx) {
+static int on_map_start(void *ctx)
+{
     flattener *f = ctx;
     if (f->in_array) return inside_array(f);
     if (f->depth == MAX_DEPTH) return too_deep(f);
@@ -165,7 +180,8 @@ static int on_map_start(void *ctx) {
     return 1;
 }
 
-static int on_key(void *ctx, const unsigned char *p, size_t n) {
+static int on_key(void *ctx, const unsigned char *p, size_t n)
+{
     flattener *f = ctx;
     if (f->in_array) return 1;
     f->path.n = f->n_path[f->depth - 1];
@@ -177,14 +193,16 @@ static int on_key(void *ctx, const unsigned char *p, size_t n) {
     return f->path.failed ? stop(f, LR_NOMEM(f->err, "the settings")) : 1;
 }
 
-static int on_map_end(void *ctx) {
+static int on_map_end(void *ctx)
+{
     flattener *f = ctx;
     if (f->in_array) f->skip--;
     else f->path.n = f->n_path[--f->depth];
     return 1;
 }
 
-static int on_array_start(void *ctx) {
+static int on_array_start(void *ctx)
+{
     flattener *f = ctx;
     if (f->in_array) return inside_array(f);
     if (f->depth == 0) return stop(f, lr_fail(f->err, LARDER_FORMAT, "%s is no JSON object", f->file));
@@ -194,7 +212,8 @@ static int on_array_start(void *ctx) {
     return 1;
 }
 
-static int on_array_end(void *ctx) {
+static int on_array_end(void *ctx)
+{
     flattener *f = ctx;
     if (!f->skip) return end_array(f);
     f->skip--;
@@ -202,7 +221,8 @@ static int on_array_end(void *ctx) {
 }
 
 larder_status lr_json_keys(lr_parts *parts, const char *json, size_t n, const char *prefix, const char *file,
-                           larder_error *err) {
+                           larder_error *err)
+{
     static const yajl_callbacks callbacks = {
         .yajl_null = on_null,
         .yajl_boolean = on_boolean,

@@ -29,19 +29,19 @@ larder_status lr_load_bytes(const uint8_t *p, size_t n, lr_file *out, larder_err
 
 /* Element types of safetensors that are no weight format of quant.h: whoever reads such a tensor must know why.
  * F32, F16 and BF16 come as LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16. */
-#define LR_RAW_TYPES(X)                                                                                      \
-    X(BOOL, 512, 1)                                                                                          \
-    X(U8, 513, 1)                                                                                            \
-    X(I8, 514, 1)                                                                                            \
-    X(I16, 515, 2)                                                                                           \
-    X(U16, 516, 2)                                                                                           \
-    X(I32, 517, 4)                                                                                           \
-    X(U32, 518, 4)                                                                                           \
-    X(I64, 519, 8)                                                                                           \
-    X(U64, 520, 8)                                                                                           \
-    X(F64, 521, 8)                                                                                           \
-    X(F8_E4M3, 522, 1)                                                                                       \
-    X(F8_E5M2, 523, 1)                                                                                       \
+#define LR_RAW_TYPES(X) \
+    X(BOOL, 512, 1) \
+    X(U8, 513, 1) \
+    X(I8, 514, 1) \
+    X(I16, 515, 2) \
+    X(U16, 516, 2) \
+    X(I32, 517, 4) \
+    X(U32, 518, 4) \
+    X(I64, 519, 8) \
+    X(U64, 520, 8) \
+    X(F64, 521, 8) \
+    X(F8_E4M3, 522, 1) \
+    X(F8_E5M2, 523, 1) \
     X(F8_E8M0, 524, 1)
 enum {
 #define X(name, id, size) LR_RAW_##name = id,

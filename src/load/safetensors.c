@@ -15,12 +15,11 @@ typedef unsigned long long ull;
 static const struct {
     const char *name;
     uint32_t fmt, size;
-} dtypes[] = {
-    {"F32", LR_FMT_F32, 4},
-    {"F16", LR_FMT_F16, 2},
-    {"BF16", LR_FMT_BF16, 2},
+} dtypes[] = {{"F32", LR_FMT_F32, 4},
+              {"F16", LR_FMT_F16, 2},
+              {"BF16", LR_FMT_BF16, 2},
 #define X(name, id, size) {#name, id, size},
-    LR_RAW_TYPES(X)
+              LR_RAW_TYPES(X)
 #undef X
 };
 
@@ -29,10 +28,10 @@ enum { MAX_SHAPE = 16 };
 /* Where in the header the parser stands. */
 typedef enum place {
     AT_START,
-    AT_NAMES,    /* in the outer object */
-    AT_TENSOR,   /* before a tensor's object */
-    AT_FIELDS,   /* in it */
-    AT_DTYPE,    /* before the value of one field */
+    AT_NAMES,  /* in the outer object */
+    AT_TENSOR, /* before a tensor's object */
+    AT_FIELDS, /* in it */
+    AT_DTYPE,  /* before the value of one field */
     AT_SHAPE,
     AT_OFFSETS,
     IN_SHAPE,
@@ -50,8 +49,8 @@ typedef struct reader {
     const uint8_t *data;
     uint64_t n_data;
     place at;
-    lr_str name; /* of the current tensor, in the arena */
-    int dtype;   /* index, -1: not yet */
+    lr_str name;            /* of the current tensor, in the arena */
+    int dtype;              /* index, -1: not yet */
     int n_shape, n_offsets; /* -1: not yet */
     uint64_t shape[MAX_SHAPE], offsets[2];
     bool metadata;
@@ -59,19 +58,22 @@ typedef struct reader {
 
 #define REFUSE(r, ...) ((r)->st = lr_fail((r)->err, LARDER_FORMAT, __VA_ARGS__), 0)
 
-static int unexpected(reader *r, const char *what) {
+static int unexpected(reader *r, const char *what)
+{
     if (r->name.p && r->at != AT_NAMES)
         return REFUSE(r, "%s: tensor '%s': %s where the header may not have one; the file is damaged", r->file,
                       lr_show(r->name).s, what);
     return REFUSE(r, "%s: %s where the header may not have one; the file is damaged", r->file, what);
 }
 
-static int missing(reader *r, const char *field) {
+static int missing(reader *r, const char *field)
+{
     return REFUSE(r, "%s: tensor '%s' has no %s; the file is damaged", r->file, lr_show(r->name).s, field);
 }
 
 /* Our dimensions run from the fastest; those past the fourth are multiplied into it. */
-static bool fill_shape(const reader *r, lr_tensor *t, uint64_t *n_bytes) {
+static bool fill_shape(const reader *r, lr_tensor *t, uint64_t *n_bytes)
+{
     for (int d = 0; d < 4; d++) t->ne[d] = 1;
     uint64_t count = 1;
     for (int i = 0; i < r->n_shape; i++) {
@@ -83,7 +85,8 @@ static bool fill_shape(const reader *r, lr_tensor *t, uint64_t *n_bytes) {
     return count <= INT64_MAX && lr_mul_u64(count, dtypes[r->dtype].size, n_bytes) && *n_bytes <= INT64_MAX;
 }
 
-static int end_tensor(reader *r) {
+static int end_tensor(reader *r)
+{
     if (r->dtype < 0) return missing(r, "dtype");
     if (r->n_shape < 0) return missing(r, "shape");
     if (r->n_offsets < 0) return missing(r, "data_offsets");
@@ -96,13 +99,13 @@ static int end_tensor(reader *r) {
     if (!fill_shape(r, &t, &n_bytes))
         return REFUSE(r, "%s: the size of tensor '%s' overflows", r->file, lr_show(r->name).s);
     if (r->n_offsets != 2 || r->offsets[0] > r->offsets[1] || r->offsets[1] > r->n_data)
-        return REFUSE(r,
-                      "%s: tensor '%s' claims bytes %llu to %llu of %llu; the file is cut off or damaged, get it again",
-                      r->file, lr_show(r->name).s, (ull)r->offsets[0], (ull)r->offsets[1], (ull)r->n_data);
+        return REFUSE(
+            r, "%s: tensor '%s' claims bytes %llu to %llu of %llu; the file is cut off or damaged, get it again",
+            r->file, lr_show(r->name).s, (ull)r->offsets[0], (ull)r->offsets[1], (ull)r->n_data);
     t.n_bytes = r->offsets[1] - r->offsets[0];
     if (t.n_bytes != n_bytes)
-        return REFUSE(r, "%s: tensor '%s' has %llu bytes, but its shape and type %s need %llu; the file is damaged", r->file,
-                      lr_show(r->name).s, (ull)t.n_bytes, dtypes[r->dtype].name, (ull)n_bytes);
+        return REFUSE(r, "%s: tensor '%s' has %llu bytes, but its shape and type %s need %llu; the file is damaged",
+                      r->file, lr_show(r->name).s, (ull)t.n_bytes, dtypes[r->dtype].name, (ull)n_bytes);
     t.data = r->data + r->offsets[0];
     t.row_stride = t.ne[0] * dtypes[r->dtype].size;
     t.mat_stride = t.row_stride * t.ne[1];
@@ -113,7 +116,8 @@ static int end_tensor(reader *r) {
 
 /* ---------------------------------------------------------------- what YAJL calls */
 
-static int on_map_start(void *ctx) {
+static int on_map_start(void *ctx)
+{
     reader *r = ctx;
     switch (r->at) {
     case AT_START: r->at = AT_NAMES; return 1;
@@ -126,14 +130,16 @@ static int on_map_start(void *ctx) {
     }
 }
 
-static int on_map_end(void *ctx) {
+static int on_map_end(void *ctx)
+{
     reader *r = ctx;
     if (r->at == AT_FIELDS) return end_tensor(r);
     r->at = r->at == IN_METADATA ? AT_NAMES : AT_END;
     return 1;
 }
 
-static int on_tensor_name(reader *r, lr_str key) {
+static int on_tensor_name(reader *r, lr_str key)
+{
     if (lr_str_is(key, "__metadata__")) {
         if (r->metadata) return REFUSE(r, "%s: __metadata__ stands twice in the header", r->file);
         r->metadata = true;
@@ -152,7 +158,8 @@ static int on_tensor_name(reader *r, lr_str key) {
     return 1;
 }
 
-static int on_key(void *ctx, const unsigned char *p, size_t n) {
+static int on_key(void *ctx, const unsigned char *p, size_t n)
+{
     reader *r = ctx;
     lr_str key = {(const char *)p, n};
     if (r->at == IN_METADATA) return 1;
@@ -170,12 +177,12 @@ static int on_key(void *ctx, const unsigned char *p, size_t n) {
     } else {
         return REFUSE(r, "%s: tensor '%s' has an unknown field '%s'", r->file, lr_show(r->name).s, lr_show(key).s);
     }
-    if (again)
-        return REFUSE(r, "%s: tensor '%s' has its %s twice", r->file, lr_show(r->name).s, lr_show(key).s);
+    if (again) return REFUSE(r, "%s: tensor '%s' has its %s twice", r->file, lr_show(r->name).s, lr_show(key).s);
     return 1;
 }
 
-static int on_string(void *ctx, const unsigned char *p, size_t n) {
+static int on_string(void *ctx, const unsigned char *p, size_t n)
+{
     reader *r = ctx;
     lr_str s = {(const char *)p, n};
     if (r->at == IN_METADATA) return 1;
@@ -191,7 +198,8 @@ static int on_string(void *ctx, const unsigned char *p, size_t n) {
     return 0;
 }
 
-static int on_number(void *ctx, const char *p, size_t n) {
+static int on_number(void *ctx, const char *p, size_t n)
+{
     reader *r = ctx;
     if (r->at != IN_SHAPE && r->at != IN_OFFSETS) return unexpected(r, "a number");
     uint64_t v = 0;
@@ -208,7 +216,8 @@ static int on_number(void *ctx, const char *p, size_t n) {
     return 1;
 }
 
-static int on_array_start(void *ctx) {
+static int on_array_start(void *ctx)
+{
     reader *r = ctx;
     if (r->at == AT_SHAPE) {
         r->at = IN_SHAPE;
@@ -222,13 +231,15 @@ static int on_array_start(void *ctx) {
     return 1;
 }
 
-static int on_array_end(void *ctx) {
+static int on_array_end(void *ctx)
+{
     ((reader *)ctx)->at = AT_FIELDS;
     return 1;
 }
 
 static int on_null(void *ctx) { return unexpected(ctx, "a null"); }
-static int on_boolean(void *ctx, int v) {
+static int on_boolean(void *ctx, int v)
+{
     (void)v;
     return unexpected(ctx, "a truth value");
 }
@@ -245,7 +256,8 @@ static const yajl_callbacks callbacks = {
     .yajl_end_array = on_array_end,
 };
 
-static larder_status parse_header(reader *r, const uint8_t *p, size_t n) {
+static larder_status parse_header(reader *r, const uint8_t *p, size_t n)
+{
     yajl_handle y = yajl_alloc(&callbacks, NULL, r);
     if (!y) return LR_NOMEM(r->err, "the header's parser");
     yajl_status ys = yajl_parse(y, p, n);
@@ -254,21 +266,24 @@ static larder_status parse_header(reader *r, const uint8_t *p, size_t n) {
     yajl_free(y);
     if (r->st) return r->st;
     if (ys != yajl_status_ok || r->at != AT_END)
-        return lr_fail(r->err, LARDER_FORMAT, "%s: the header is not JSON near byte %zu; the file is damaged, get it again",
-                       r->file, at + 8);
+        return lr_fail(r->err, LARDER_FORMAT,
+                       "%s: the header is not JSON near byte %zu; the file is damaged, get it again", r->file,
+                       at + 8);
     return LARDER_OK;
 }
 
-larder_status lr_safetensors_read(lr_parts *parts, const uint8_t *p, size_t n, const char *file, larder_error *err) {
+larder_status lr_safetensors_read(lr_parts *parts, const uint8_t *p, size_t n, const char *file, larder_error *err)
+{
     uint64_t n_header = 0;
     if (n < 8)
         return lr_fail(err, LARDER_FORMAT, "%s is no safetensors file: it has %zu bytes; get it again", file, n);
     for (int i = 0; i < 8; i++) n_header |= (uint64_t)p[i] << (8 * i);
     if (n_header > LR_MAX_ST_HEADER || n_header > n - 8 || n_header < 2 || p[8] != '{')
-        return lr_fail(err, LARDER_FORMAT,
-                       "%s is no safetensors file: a header of %llu bytes (limit %d, file %zu); it is cut off or something "
-                       "else",
-                       file, (ull)n_header, LR_MAX_ST_HEADER, n);
+        return lr_fail(
+            err, LARDER_FORMAT,
+            "%s is no safetensors file: a header of %llu bytes (limit %d, file %zu); it is cut off or something "
+            "else",
+            file, (ull)n_header, LR_MAX_ST_HEADER, n);
     size_t first = lr_parts_n_tensors(parts);
     reader r = {.parts = parts, .file = file, .err = err, .data = p + 8 + n_header, .n_data = n - 8 - n_header};
     LR_TRY(parse_header(&r, p + 8, (size_t)n_header));
@@ -278,7 +293,8 @@ larder_status lr_safetensors_read(lr_parts *parts, const uint8_t *p, size_t n, c
 
 /* ---------------------------------------------------------------- writing */
 
-static const char *dtype_name(uint32_t fmt, uint32_t *size) {
+static const char *dtype_name(uint32_t fmt, uint32_t *size)
+{
     for (size_t i = 0; i < LR_LEN(dtypes); i++)
         if (dtypes[i].fmt == fmt) {
             *size = dtypes[i].size;
@@ -287,7 +303,8 @@ static const char *dtype_name(uint32_t fmt, uint32_t *size) {
     return NULL;
 }
 
-static void put_json_string(lr_buf *b, lr_str s) {
+static void put_json_string(lr_buf *b, lr_str s)
+{
     lr_buf_putc(b, '"');
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] == '"' || s.p[i] == '\\') lr_buf_putc(b, '\\');
@@ -296,7 +313,8 @@ static void put_json_string(lr_buf *b, lr_str s) {
     lr_buf_putc(b, '"');
 }
 
-static larder_status put_header(lr_buf *b, const lr_tensor *t, size_t n, larder_error *err) {
+static larder_status put_header(lr_buf *b, const lr_tensor *t, size_t n, larder_error *err)
+{
     uint64_t at = 0;
     lr_buf_puts(b, "{");
     for (size_t i = 0; i < n; i++) {
@@ -316,7 +334,8 @@ static larder_status put_header(lr_buf *b, const lr_tensor *t, size_t n, larder_
     return b->failed ? LR_NOMEM(err, "the header") : LARDER_OK;
 }
 
-larder_status lr_safetensors_write(const char *path, const lr_tensor *tensors, size_t n_tensors, larder_error *err) {
+larder_status lr_safetensors_write(const char *path, const lr_tensor *tensors, size_t n_tensors, larder_error *err)
+{
     lr_buf header = {0};
     lr_out_file o = {.fd = -1};
     uint8_t n_header[8];

@@ -18,39 +18,46 @@
 
 /* ---------------------------------------------------------------- names */
 
-bool lr_store_part_ok(const char *s, size_t n) {
+bool lr_store_part_ok(const char *s, size_t n)
+{
     if (n == 0 || n > LR_STORE_PART || !isalnum((unsigned char)s[0])) return false;
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
-        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+                     c == '-';
         if (!plain && (c != '.' || i + 1 == n || s[i + 1] == '.')) return false;
     }
     return n < 5 || strncasecmp(s + n - 5, ".part", 5) != 0; /* a model that is being fetched */
 }
 
-static bool take_part(const char *s, size_t n, char *out) {
+static bool take_part(const char *s, size_t n, char *out)
+{
     if (!lr_store_part_ok(s, n)) return false;
     memcpy(out, s, n);
     out[n] = 0;
     return true;
 }
 
-bool lr_store_parse(const char *s, lr_store_name *out) {
+bool lr_store_parse(const char *s, lr_store_name *out)
+{
     memset(out, 0, sizeof *out);
     const char *slash = strchr(s, '/'), *colon = strchr(s, ':');
     if (!slash || (colon && colon < slash)) return false;
     const char *end = colon ? colon : s + strlen(s);
-    return take_part(s, (size_t)(slash - s), out->owner) && take_part(slash + 1, (size_t)(end - slash - 1), out->repo) &&
+    return take_part(s, (size_t)(slash - s), out->owner) &&
+           take_part(slash + 1, (size_t)(end - slash - 1), out->repo) &&
            (!colon || take_part(colon + 1, strlen(colon + 1), out->quant));
 }
 
-static bool ends_with(const char *s, size_t n, const char *ending) {
+static bool ends_with(const char *s, size_t n, const char *ending)
+{
     size_t e = strlen(ending);
     return n >= e && strncasecmp(s + n - e, ending, e) == 0;
 }
 
 /* "-00001-of-00003" */
-static bool is_split_suffix(const char *s) {
+static bool is_split_suffix(const char *s)
+{
     static const char shape[] = "-#####-of-#####";
     for (size_t i = 0; i < sizeof shape - 1; i++)
         if (shape[i] == '#' ? !isdigit((unsigned char)s[i]) : s[i] != shape[i]) return false;
@@ -58,7 +65,8 @@ static bool is_split_suffix(const char *s) {
 }
 
 /* Whether a word of a file name names a number format: Q4_K_M, IQ2_XXS, TQ1_0, F16, BF16, MXFP4. */
-static bool is_quant_word(const char *s, size_t n) {
+static bool is_quant_word(const char *s, size_t n)
+{
     static const char *const plain[] = {"F16", "F32", "BF16", "FP16", "FP32", "MXFP4", "NVFP4"};
     for (size_t i = 0; i < LR_LEN(plain); i++) {
         size_t w = strlen(plain[i]);
@@ -68,7 +76,8 @@ static bool is_quant_word(const char *s, size_t n) {
     return n >= 2 && (s[0] == 'Q' || s[0] == 'q') && isdigit((unsigned char)s[1]) && (n == 2 || s[2] == '_');
 }
 
-bool lr_store_quant_of(const char *file, char out[LR_STORE_PART + 1]) {
+bool lr_store_quant_of(const char *file, char out[LR_STORE_PART + 1])
+{
     const char *slash = strrchr(file, '/');
     if (slash) file = slash + 1;
     size_t n = strlen(file);
@@ -81,13 +90,15 @@ bool lr_store_quant_of(const char *file, char out[LR_STORE_PART + 1]) {
         begin = i + 1;
     }
     if (found == n) found = 0;
-    else if (found >= 3 && strncasecmp(file + found - 3, "UD-", 3) == 0) found -= 3; /* a maker's mark that tells two apart */
+    else if (found >= 3 && strncasecmp(file + found - 3, "UD-", 3) == 0)
+        found -= 3; /* a maker's mark that tells two apart */
     return take_part(file + found, n - found, out);
 }
 
 /* ---------------------------------------------------------------- folders */
 
-larder_status lr_store_root(char *out, size_t cap, larder_error *err) {
+larder_status lr_store_root(char *out, size_t cap, larder_error *err)
+{
     LR_TRY(lr_user_dir("data", out, cap, err));
     size_t n = strlen(out);
     if (n + sizeof "/models" > cap) return lr_fail(err, LARDER_LIMIT, "the path of the model store is too long");
@@ -96,14 +107,16 @@ larder_status lr_store_root(char *out, size_t cap, larder_error *err) {
     return LARDER_OK;
 }
 
-static int open_dir_at(int at, const char *name) {
+static int open_dir_at(int at, const char *name)
+{
     return openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 }
 
 typedef bool visit_fn(void *ctx, int dir, const char *name);
 
 /* Calls `visit` for every name but those that begin with a dot, until it returns false. Leaves `dir` open. */
-static bool each_name(int dir, visit_fn *visit, void *ctx) {
+static bool each_name(int dir, visit_fn *visit, void *ctx)
+{
     int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     if (!d) {
@@ -117,7 +130,8 @@ static bool each_name(int dir, visit_fn *visit, void *ctx) {
     return go_on;
 }
 
-static bool open_root(int *fd, char *path, size_t cap, larder_status *st, larder_error *err) {
+static bool open_root(int *fd, char *path, size_t cap, larder_status *st, larder_error *err)
+{
     *st = lr_store_root(path, cap, err);
     if (*st) return false;
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC); /* the root itself may be a link: to a larger disk, say */
@@ -132,14 +146,16 @@ typedef struct listing {
     lr_store_entry e;
 } listing;
 
-static bool add_size(void *ctx, int dir, const char *name) {
+static bool add_size(void *ctx, int dir, const char *name)
+{
     lr_store_entry *e = ctx;
     struct stat sb;
     if (fstatat(dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode)) e->n_bytes += (uint64_t)sb.st_size;
     return true;
 }
 
-static bool visit_quant(void *ctx, int dir, const char *name) {
+static bool visit_quant(void *ctx, int dir, const char *name)
+{
     listing *l = ctx;
     int fd = take_part(name, strlen(name), l->e.name.quant) ? open_dir_at(dir, name) : -1;
     if (fd < 0) return true;
@@ -152,7 +168,8 @@ static bool visit_quant(void *ctx, int dir, const char *name) {
     return !l->entries.failed;
 }
 
-static bool visit_repo(void *ctx, int dir, const char *name) {
+static bool visit_repo(void *ctx, int dir, const char *name)
+{
     listing *l = ctx;
     int fd = take_part(name, strlen(name), l->e.name.repo) ? open_dir_at(dir, name) : -1;
     if (fd < 0) return true;
@@ -161,7 +178,8 @@ static bool visit_repo(void *ctx, int dir, const char *name) {
     return go_on;
 }
 
-static bool visit_owner(void *ctx, int dir, const char *name) {
+static bool visit_owner(void *ctx, int dir, const char *name)
+{
     listing *l = ctx;
     int fd = take_part(name, strlen(name), l->e.name.owner) ? open_dir_at(dir, name) : -1;
     if (fd < 0) return true;
@@ -170,14 +188,16 @@ static bool visit_owner(void *ctx, int dir, const char *name) {
     return go_on;
 }
 
-static int by_name(const void *a, const void *b) {
+static int by_name(const void *a, const void *b)
+{
     const lr_store_name *x = &((const lr_store_entry *)a)->name, *y = &((const lr_store_entry *)b)->name;
     int c = strcmp(x->owner, y->owner);
     if (!c) c = strcmp(x->repo, y->repo);
     return c ? c : strcmp(x->quant, y->quant);
 }
 
-larder_status lr_store_list(lr_store_entry **out, size_t *n, larder_error *err) {
+larder_status lr_store_list(lr_store_entry **out, size_t *n, larder_error *err)
+{
     char path[4096];
     listing l = {0};
     int root = -1;
@@ -202,7 +222,8 @@ larder_status lr_store_list(lr_store_entry **out, size_t *n, larder_error *err) 
 /* ---------------------------------------------------------------- resolve */
 
 /* Levenshtein distance, case ignored; long names are compared by their beginnings. */
-static size_t distance(const char *a, const char *b) {
+static size_t distance(const char *a, const char *b)
+{
     size_t n_a = LR_MIN(strlen(a), (size_t)200), n_b = LR_MIN(strlen(b), (size_t)200), row[201];
     for (size_t j = 0; j <= n_b; j++) row[j] = j;
     for (size_t i = 1; i <= n_a; i++) {
@@ -217,12 +238,14 @@ static size_t distance(const char *a, const char *b) {
     return row[n_b];
 }
 
-static void full_name(const lr_store_name *name, char out[300]) {
+static void full_name(const lr_store_name *name, char out[300])
+{
     snprintf(out, 300, "%s/%s%s%s", name->owner, name->repo, name->quant[0] ? ":" : "", name->quant);
 }
 
 /* " Did you mean a, b or c?" from the stored names nearest to what was asked for. */
-static void suggest(const char *asked, const lr_store_entry *list, size_t n, char *out, size_t cap) {
+static void suggest(const char *asked, const lr_store_entry *list, size_t n, char *out, size_t cap)
+{
     size_t best[3], n_best = 0, scores[3];
     char name[300];
     for (size_t i = 0; i < n; i++) {
@@ -241,20 +264,26 @@ static void suggest(const char *asked, const lr_store_entry *list, size_t n, cha
     out[0] = 0;
     for (size_t k = 0, used = 0; k < n_best; k++) {
         full_name(&list[best[k]].name, name);
-        int w = snprintf(out + used, cap - used, "%s%s", k == 0 ? "; did you mean " : k + 1 < n_best ? ", " : " or ", name);
+        int w = snprintf(out + used, cap - used, "%s%s",
+                         k == 0           ? "; did you mean "
+                         : k + 1 < n_best ? ", "
+                                          : " or ",
+                         name);
         if (w < 0 || used + (size_t)w + 2 >= cap) break;
         used += (size_t)w;
         if (k + 1 == n_best) snprintf(out + used, cap - used, "?");
     }
 }
 
-static bool is_name_of(const lr_store_name *asked, const lr_store_name *stored) {
+static bool is_name_of(const lr_store_name *asked, const lr_store_name *stored)
+{
     return strcasecmp(asked->owner, stored->owner) == 0 && strcasecmp(asked->repo, stored->repo) == 0 &&
            (!asked->quant[0] || strcasecmp(asked->quant, stored->quant) == 0);
 }
 
 /* The one stored model that a name means. */
-static larder_status find(const char *asked, const lr_store_name *name, lr_store_name *out, larder_error *err) {
+static larder_status find(const char *asked, const lr_store_name *name, lr_store_name *out, larder_error *err)
+{
     lr_store_entry *list = NULL;
     size_t n = 0, n_found = 0;
     char text[300] = "";
@@ -285,7 +314,8 @@ typedef struct pick {
     bool folder;
 } pick;
 
-static bool visit_file(void *ctx, int dir, const char *name) {
+static bool visit_file(void *ctx, int dir, const char *name)
+{
     pick *p = ctx;
     struct stat sb;
     size_t n = strlen(name);
@@ -296,7 +326,8 @@ static bool visit_file(void *ctx, int dir, const char *name) {
     return true;
 }
 
-larder_status lr_store_model_in(const char *dir, char *out, size_t cap, larder_error *err) {
+larder_status lr_store_model_in(const char *dir, char *out, size_t cap, larder_error *err)
+{
     pick p = {0};
     int fd = open_dir_at(AT_FDCWD, dir);
     if (fd < 0) return lr_fail_errno(err, errno, "cannot open '%s'", dir);
@@ -307,18 +338,20 @@ larder_status lr_store_model_in(const char *dir, char *out, size_t cap, larder_e
     return n > 0 && (size_t)n < cap ? LARDER_OK : lr_fail(err, LARDER_LIMIT, "the path of '%s' is too long", dir);
 }
 
-larder_status lr_store_resolve(const char *name_or_path, char *out, size_t cap, larder_error *err) {
+larder_status lr_store_resolve(const char *name_or_path, char *out, size_t cap, larder_error *err)
+{
     struct stat sb;
     lr_store_name name, found = {0};
     char root[4096], dir[4096 + 3 * LR_STORE_PART + 8];
     if (stat(name_or_path, &sb) == 0) {
-        if (strlen(name_or_path) >= cap) return lr_fail(err, LARDER_LIMIT, "the path '%.80s' is too long", name_or_path);
+        if (strlen(name_or_path) >= cap)
+            return lr_fail(err, LARDER_LIMIT, "the path '%.80s' is too long", name_or_path);
         memcpy(out, name_or_path, strlen(name_or_path) + 1);
         return LARDER_OK;
     }
     if (!lr_store_parse(name_or_path, &name))
-        return lr_fail(err, LARDER_NOT_FOUND, "no model '%.200s': neither a file or folder nor a name like owner/repo:quant",
-                       name_or_path);
+        return lr_fail(err, LARDER_NOT_FOUND,
+                       "no model '%.200s': neither a file or folder nor a name like owner/repo:quant", name_or_path);
     LR_TRY(find(name_or_path, &name, &found, err));
     LR_TRY(lr_store_root(root, sizeof root, err));
     snprintf(dir, sizeof dir, "%s/%s/%s/%s", root, found.owner, found.repo, found.quant);
@@ -327,14 +360,16 @@ larder_status lr_store_resolve(const char *name_or_path, char *out, size_t cap, 
 
 /* ---------------------------------------------------------------- remove */
 
-static bool remove_file(void *ctx, int dir, const char *name) {
+static bool remove_file(void *ctx, int dir, const char *name)
+{
     int *e = ctx;
     if (unlinkat(dir, name, 0) != 0) *e = errno;
     return true;
 }
 
 /* Removes a folder of plain files; ENOENT if there is none. A folder inside it is left, and so is the whole. */
-static int remove_dir(int at, const char *name) {
+static int remove_dir(int at, const char *name)
+{
     int e = 0, fd = open_dir_at(at, name);
     if (fd < 0) return errno;
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) e = EBUSY;
@@ -344,7 +379,8 @@ static int remove_dir(int at, const char *name) {
 }
 
 /* The model first leaves its name, so that a removal that is interrupted leaves no half model under it. */
-static int remove_quant(int repo, const char *quant) {
+static int remove_quant(int repo, const char *quant)
+{
     char part[LR_STORE_PART + 8];
     snprintf(part, sizeof part, "%s.part", quant);
     int e = remove_dir(repo, part);
@@ -354,14 +390,15 @@ static int remove_quant(int repo, const char *quant) {
     return remove_dir(repo, part);
 }
 
-larder_status lr_store_remove(const char *asked, larder_error *err) {
+larder_status lr_store_remove(const char *asked, larder_error *err)
+{
     lr_store_name name, found = {0};
     char path[4096];
     larder_status st, opened;
     int root = -1, owner = -1, repo = -1, e = 0;
     if (!lr_store_parse(asked, &name))
-        return lr_fail(err, LARDER_USAGE, "'%.200s' is no name in the store (owner/repo:quant); files elsewhere are not touched",
-                       asked);
+        return lr_fail(err, LARDER_USAGE,
+                       "'%.200s' is no name in the store (owner/repo:quant); files elsewhere are not touched", asked);
     st = find(asked, &name, &found, err);
     if (st == LARDER_NOT_FOUND && name.quant[0]) found = name; /* an unfinished pull may be there */
     else if (st) return st;

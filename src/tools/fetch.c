@@ -59,7 +59,8 @@ typedef struct parsed_url {
     bool has_user;
 } parsed_url;
 
-static bool url_part(CURLU *u, CURLUPart part, unsigned flags, char *out, size_t cap) {
+static bool url_part(CURLU *u, CURLUPart part, unsigned flags, char *out, size_t cap)
+{
     char *text = NULL;
     if (curl_url_get(u, part, &text, flags) != CURLUE_OK) return false;
     bool fits = strlen(text) < cap;
@@ -68,12 +69,14 @@ static bool url_part(CURLU *u, CURLUPart part, unsigned flags, char *out, size_t
     return fits;
 }
 
-static bool parse_url(const char *url, parsed_url *out) {
+static bool parse_url(const char *url, parsed_url *out)
+{
     char port[8], user[512];
     CURLU *u = curl_url();
     bool ok = u && curl_url_set(u, CURLUPART_URL, url, CURLU_NON_SUPPORT_SCHEME) == CURLUE_OK &&
               url_part(u, CURLUPART_SCHEME, 0, out->scheme, sizeof out->scheme);
-    bool local = ok && strcmp(out->scheme, "http") != 0 && strcmp(out->scheme, "https") != 0; /* file: and such need no host */
+    bool local = ok && strcmp(out->scheme, "http") != 0 &&
+                 strcmp(out->scheme, "https") != 0; /* file: and such need no host */
     if (ok && !url_part(u, CURLUPART_HOST, 0, out->host, sizeof out->host)) {
         out->host[0] = 0;
         ok = local;
@@ -89,18 +92,21 @@ static bool parse_url(const char *url, parsed_url *out) {
     return ok;
 }
 
-static bool is_loopback_host(const char *host) {
+static bool is_loopback_host(const char *host)
+{
     struct in_addr v4;
     if (strcasecmp(host, "localhost") == 0 || strcmp(host, "[::1]") == 0) return true;
     return inet_pton(AF_INET, host, &v4) == 1 && (ntohl(v4.s_addr) >> 24) == 127;
 }
 
-static bool is_private_v4(uint32_t a) {
-    return a >> 24 == 127 || a >> 24 == 10 || a >> 24 == 0 || a >> 20 == 0xAC1 || a >> 16 == 0xC0A8 || a >> 16 == 0xA9FE ||
-           a >> 22 == (0x64400000u >> 22); /* 100.64/10 */
+static bool is_private_v4(uint32_t a)
+{
+    return a >> 24 == 127 || a >> 24 == 10 || a >> 24 == 0 || a >> 20 == 0xAC1 || a >> 16 == 0xC0A8 ||
+           a >> 16 == 0xA9FE || a >> 22 == (0x64400000u >> 22); /* 100.64/10 */
 }
 
-static bool is_private_v6(const uint8_t *b) {
+static bool is_private_v6(const uint8_t *b)
+{
     static const uint8_t zeros[12], mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF};
     uint32_t low = (uint32_t)b[12] << 24 | (uint32_t)b[13] << 16 | (uint32_t)b[14] << 8 | b[15];
     if (!memcmp(b, mapped, 12)) return is_private_v4(low);
@@ -108,7 +114,8 @@ static bool is_private_v6(const uint8_t *b) {
     return (b[0] & 0xFE) == 0xFC || (b[0] == 0xFE && (b[1] & 0xC0) == 0x80);
 }
 
-static bool is_private_address(const struct sockaddr *sa) {
+static bool is_private_address(const struct sockaddr *sa)
+{
     if (sa->sa_family == AF_INET) {
         struct sockaddr_in in;
         memcpy(&in, sa, sizeof in);
@@ -120,40 +127,50 @@ static bool is_private_address(const struct sockaddr *sa) {
     return is_private_v6(in6.sin6_addr.s6_addr);
 }
 
-static bool is_private_text(const char *ip) {
+static bool is_private_text(const char *ip)
+{
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
     if (inet_pton(AF_INET, ip, &in.sin_addr) == 1) return is_private_address((struct sockaddr *)&in);
     return inet_pton(AF_INET6, ip, &in6.sin6_addr) == 1 && is_private_address((struct sockaddr *)&in6);
 }
 
-static larder_status check_parsed(const parsed_url *u, larder_error *err) {
-    if (u->has_user) return lr_fail(err, LARDER_USAGE, "an address with a user or password in it is refused (host %.80s)", u->host);
-    if (strcmp(u->scheme, "https") == 0 || (strcmp(u->scheme, "http") == 0 && is_loopback_host(u->host))) return LARDER_OK;
+static larder_status check_parsed(const parsed_url *u, larder_error *err)
+{
+    if (u->has_user)
+        return lr_fail(err, LARDER_USAGE, "an address with a user or password in it is refused (host %.80s)",
+                       u->host);
+    if (strcmp(u->scheme, "https") == 0 || (strcmp(u->scheme, "http") == 0 && is_loopback_host(u->host)))
+        return LARDER_OK;
     if (strcmp(u->scheme, "http") == 0)
-        return lr_fail(err, LARDER_USAGE, "http to %.80s is refused: only https is safe from changes on the way", u->host);
+        return lr_fail(err, LARDER_USAGE, "http to %.80s is refused: only https is safe from changes on the way",
+                       u->host);
     return lr_fail(err, LARDER_USAGE, "'%s' addresses are refused: https only", u->scheme);
 }
 
-larder_status lr_url_check(const char *url, larder_error *err) {
+larder_status lr_url_check(const char *url, larder_error *err)
+{
     parsed_url u = {0};
     for (const char *p = url; *p; p++)
-        if ((unsigned char)*p <= ' ' || *p == 0x7F) return lr_fail(err, LARDER_USAGE, "the address has blanks or control characters");
+        if ((unsigned char)*p <= ' ' || *p == 0x7F)
+            return lr_fail(err, LARDER_USAGE, "the address has blanks or control characters");
     if (!parse_url(url, &u)) return lr_fail(err, LARDER_USAGE, "'%.100s' is no address", url);
     return check_parsed(&u, err);
 }
 
-bool lr_url_is_of(const char *url, const char *endpoint) {
+bool lr_url_is_of(const char *url, const char *endpoint)
+{
     parsed_url a = {0}, b = {0};
-    return parse_url(url, &a) && parse_url(endpoint, &b) && !strcmp(a.scheme, b.scheme) && !strcasecmp(a.host, b.host) &&
-           a.port == b.port;
+    return parse_url(url, &a) && parse_url(endpoint, &b) && !strcmp(a.scheme, b.scheme) &&
+           !strcasecmp(a.host, b.host) && a.port == b.port;
 }
 
 /* ---------------------------------------------------------------- open, close */
 
 static void start_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
-larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, larder_error *err) {
+larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, larder_error *err)
+{
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, start_curl);
     size_t n = strlen(endpoint), n_token = token ? strlen(token) : 0;
@@ -173,14 +190,16 @@ larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, 
     return net->curl ? LARDER_OK : LR_NOMEM(err, "the network");
 }
 
-void lr_net_close(lr_net *net) {
+void lr_net_close(lr_net *net)
+{
     if (net->curl) curl_easy_cleanup(net->curl);
     net->curl = NULL;
 }
 
 /* ---------------------------------------------------------------- what libcurl calls */
 
-static bool header_is(const char *p, size_t n, const char *name, const char **value, size_t *n_value) {
+static bool header_is(const char *p, size_t n, const char *name, const char **value, size_t *n_value)
+{
     size_t w = strlen(name);
     if (n <= w || strncasecmp(p, name, w) != 0 || p[w] != ':') return false;
     p += w + 1, n -= w + 1;
@@ -191,7 +210,8 @@ static bool header_is(const char *p, size_t n, const char *name, const char **va
     return true;
 }
 
-static bool parse_u64(const char **p, const char *end, uint64_t *out) {
+static bool parse_u64(const char **p, const char *end, uint64_t *out)
+{
     const char *s = *p;
     uint64_t v = 0;
     for (; s < end && *s >= '0' && *s <= '9'; s++)
@@ -203,16 +223,19 @@ static bool parse_u64(const char **p, const char *end, uint64_t *out) {
 }
 
 /* "bytes 100-199/200" */
-static void read_range(transfer *t, const char *v, size_t n) {
+static void read_range(transfer *t, const char *v, size_t n)
+{
     const char *end = v + n, *p = v + 6;
     uint64_t last = 0;
-    if (n < 6 || strncasecmp(v, "bytes ", 6) != 0 || !parse_u64(&p, end, &t->range_begin) || p == end || *p++ != '-' ||
-        !parse_u64(&p, end, &last) || p == end || *p++ != '/' || !parse_u64(&p, end, &t->range_total) || p != end)
+    if (n < 6 || strncasecmp(v, "bytes ", 6) != 0 || !parse_u64(&p, end, &t->range_begin) || p == end ||
+        *p++ != '-' || !parse_u64(&p, end, &last) || p == end || *p++ != '/' ||
+        !parse_u64(&p, end, &t->range_total) || p != end)
         return;
     t->has_range = t->range_begin <= last && last < t->range_total;
 }
 
-static bool is_sha256(const char *s, size_t n) {
+static bool is_sha256(const char *s, size_t n)
+{
     if (n != 64) return false;
     for (size_t i = 0; i < n; i++)
         if (!isdigit((unsigned char)s[i]) && (s[i] < 'a' || s[i] > 'f')) return false;
@@ -220,7 +243,8 @@ static bool is_sha256(const char *s, size_t n) {
 }
 
 /* <https://...>; rel="next" */
-static void read_link(transfer *t, const char *v, size_t n) {
+static void read_link(transfer *t, const char *v, size_t n)
+{
     const char *close = memchr(v, '>', n);
     if (!n || v[0] != '<' || !close || (size_t)(close - v) >= sizeof t->next) return;
     size_t n_rest = n - (size_t)(close - v);
@@ -229,11 +253,13 @@ static void read_link(transfer *t, const char *v, size_t n) {
     t->next[close - v - 1] = 0;
 }
 
-static size_t on_header(char *p, size_t size, size_t count, void *ctx) {
+static size_t on_header(char *p, size_t size, size_t count, void *ctx)
+{
     transfer *t = ctx;
     size_t n = size * count, n_v = 0;
     const char *v = NULL;
-    if (n >= 5 && memcmp(p, "HTTP/", 5) == 0) { /* another answer begins: an interim one, a proxy's, or the real one */
+    if (n >= 5 &&
+        memcmp(p, "HTTP/", 5) == 0) { /* another answer begins: an interim one, a proxy's, or the real one */
         t->etag[0] = t->next[0] = 0;
         t->has_range = false;
     } else if (header_is(p, n, "etag", &v, &n_v)) {
@@ -252,12 +278,14 @@ static size_t on_header(char *p, size_t size, size_t count, void *ctx) {
     return n;
 }
 
-static size_t stop(transfer *t, larder_status st) {
+static size_t stop(transfer *t, larder_status st)
+{
     t->st = st;
     return 0;
 }
 
-static void save_etag(const transfer *t) {
+static void save_etag(const transfer *t)
+{
     char name[320];
     snprintf(name, sizeof name, "%s.etag", t->file->name);
     unlinkat(t->dir, name, 0);
@@ -269,7 +297,8 @@ static void save_etag(const transfer *t) {
     if (!ok) unlinkat(t->dir, name, 0);
 }
 
-static larder_status start_over(transfer *t) {
+static larder_status start_over(transfer *t)
+{
     if (ftruncate(t->fd, 0) != 0 || lseek(t->fd, 0, SEEK_SET) < 0)
         return lr_fail_errno(t->err, errno, "cannot write '%s'", t->what);
     t->n_done = 0;
@@ -278,14 +307,16 @@ static larder_status start_over(transfer *t) {
 }
 
 /* The first bytes of a file's body: is this the part that was asked for, of the file that was promised? */
-static larder_status begin_body(transfer *t, long code) {
+static larder_status begin_body(transfer *t, long code)
+{
     curl_off_t length = -1;
     curl_easy_getinfo(t->net->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
     uint64_t total = 0;
     bool total_known = false;
     if (code == 206) {
         if (!t->has_range || t->range_begin != t->offset)
-            return lr_fail(t->err, LARDER_IO, "%s: the server answered with another part of the file than was asked for", t->what);
+            return lr_fail(t->err, LARDER_IO,
+                           "%s: the server answered with another part of the file than was asked for", t->what);
         total = t->range_total, total_known = true;
     } else {
         LR_TRY(start_over(t));
@@ -295,23 +326,25 @@ static larder_status begin_body(transfer *t, long code) {
     lr_remote *f = t->file;
     if (!f->sha256[0] && t->linked_sha[0]) memcpy(f->sha256, t->linked_sha, sizeof f->sha256);
     if (f->size_known && total_known && total != f->n_bytes)
-        return lr_fail(t->err, LARDER_FORMAT, "%s: the server has %llu bytes, but %llu were promised; nothing was kept", t->what,
-                       (ull)total, (ull)f->n_bytes);
+        return lr_fail(t->err, LARDER_FORMAT,
+                       "%s: the server has %llu bytes, but %llu were promised; nothing was kept", t->what, (ull)total,
+                       (ull)f->n_bytes);
     if (!f->size_known && !total_known)
         return lr_fail(t->err, LARDER_UNSUPPORTED, "%s: the server does not say how long the file is", t->what);
     if (!f->size_known) f->size_known = true, f->n_bytes = total;
     return LARDER_OK;
 }
 
-static size_t to_file(transfer *t, const char *p, size_t n, long code) {
+static size_t to_file(transfer *t, const char *p, size_t n, long code)
+{
     if (!t->body_begun) {
         larder_status st = begin_body(t, code);
         if (st) return stop(t, st);
         t->body_begun = true;
     }
     if (n > t->file->n_bytes - t->n_done)
-        return stop(t, lr_fail(t->err, LARDER_FORMAT, "%s: the server sends more than the %llu bytes it promised", t->what,
-                               (ull)t->file->n_bytes));
+        return stop(t, lr_fail(t->err, LARDER_FORMAT, "%s: the server sends more than the %llu bytes it promised",
+                               t->what, (ull)t->file->n_bytes));
     for (size_t at = 0; at < n;) {
         ssize_t w = write(t->fd, p + at, n - at);
         if (w < 0 && errno == EINTR) continue;
@@ -323,12 +356,14 @@ static size_t to_file(transfer *t, const char *p, size_t n, long code) {
     return n;
 }
 
-static size_t on_body(char *p, size_t size, size_t count, void *ctx) {
+static size_t on_body(char *p, size_t size, size_t count, void *ctx)
+{
     transfer *t = ctx;
     size_t n = size * count;
     long code = 0;
     curl_easy_getinfo(t->net->curl, CURLINFO_RESPONSE_CODE, &code);
-    if (code != 200 && code != 206) { /* the text of an error or a redirect: let a little pass, for the connection's sake */
+    if (code != 200 &&
+        code != 206) { /* the text of an error or a redirect: let a little pass, for the connection's sake */
         t->n_junk += n;
         t->junk = t->n_junk > MAX_JUNK;
         return t->junk ? 0 : n;
@@ -341,16 +376,18 @@ static size_t on_body(char *p, size_t size, size_t count, void *ctx) {
     return t->memory->failed ? stop(t, LR_NOMEM(t->err, "the answer")) : n;
 }
 
-static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now) {
+static int on_progress(void *ctx, curl_off_t total, curl_off_t now, curl_off_t up_total, curl_off_t up_now)
+{
     (void)total, (void)now, (void)up_total, (void)up_now;
     transfer *t = ctx;
     if (t->net->tick(t->net->user, t->what, t->memory ? 0 : t->n_done)) return 0;
-    t->st = lr_fail(t->err, LARDER_CANCELLED, "stopped; what was fetched of %s is kept, and the next pull goes on from there",
-                    t->what);
+    t->st = lr_fail(t->err, LARDER_CANCELLED,
+                    "stopped; what was fetched of %s is kept, and the next pull goes on from there", t->what);
     return 1;
 }
 
-static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a) {
+static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *a)
+{
     (void)purpose;
     transfer *t = ctx;
     if (!t->private_ok && is_private_address(&a->addr)) {
@@ -364,13 +401,15 @@ static curl_socket_t on_socket(void *ctx, curlsocktype purpose, struct curl_sock
 
 /* ---------------------------------------------------------------- one request */
 
-static struct curl_slist *add_header(struct curl_slist *list, const char *text, bool *failed) {
+static struct curl_slist *add_header(struct curl_slist *list, const char *text, bool *failed)
+{
     struct curl_slist *more = curl_slist_append(list, text);
     if (!more) *failed = true;
     return more ? more : list;
 }
 
-static struct curl_slist *request_headers(const transfer *t, const char *url, bool *failed) {
+static struct curl_slist *request_headers(const transfer *t, const char *url, bool *failed)
+{
     char line[sizeof t->net->token + MAX_ETAG + 64];
     struct curl_slist *list = NULL;
     if (t->net->token[0] && lr_url_is_of(url, t->net->endpoint)) {
@@ -388,7 +427,8 @@ static struct curl_slist *request_headers(const transfer *t, const char *url, bo
     return list;
 }
 
-static CURLcode perform(transfer *t, const char *url, const struct curl_slist *headers) {
+static CURLcode perform(transfer *t, const char *url, const struct curl_slist *headers)
+{
     CURL *c = t->net->curl;
     curl_easy_reset(c);
     curl_easy_setopt(c, CURLOPT_URL, url);
@@ -414,7 +454,8 @@ static CURLcode perform(transfer *t, const char *url, const struct curl_slist *h
     return curl_easy_perform(c);
 }
 
-static larder_status check_redirect(transfer *t, const char *from, const char *to) {
+static larder_status check_redirect(transfer *t, const char *from, const char *to)
+{
     parsed_url a = {0}, b = {0};
     if (!to || !parse_url(to, &b) || !parse_url(from, &a))
         return lr_fail(t->err, LARDER_IO, "%s: the server redirects to what is no address", t->what);
@@ -425,12 +466,16 @@ static larder_status check_redirect(transfer *t, const char *from, const char *t
     return t->err->code = LARDER_IO;
 }
 
-static larder_status http_failure(transfer *t, long code) {
+static larder_status http_failure(transfer *t, long code)
+{
     if (code == 401 || code == 403)
-        return lr_fail(t->err, LARDER_IO, "%s: access refused (HTTP %ld); a gated or private model needs its licence accepted on "
-                       "the hub and a token in HF_TOKEN", t->what, code);
+        return lr_fail(t->err, LARDER_IO,
+                       "%s: access refused (HTTP %ld); a gated or private model needs its licence accepted on "
+                       "the hub and a token in HF_TOKEN",
+                       t->what, code);
     if (code == 404 || code == 410)
-        return lr_fail(t->err, LARDER_NOT_FOUND, "%s: not there (HTTP %ld); check the name and the revision", t->what, code);
+        return lr_fail(t->err, LARDER_NOT_FOUND, "%s: not there (HTTP %ld); check the name and the revision", t->what,
+                       code);
     return lr_fail(t->err, LARDER_IO, "%s: the server answers with HTTP %ld", t->what, code);
 }
 
@@ -442,11 +487,13 @@ typedef struct outcome {
     long code;
 } outcome;
 
-static outcome network_failure(transfer *t, CURLcode r) {
+static outcome network_failure(transfer *t, CURLcode r)
+{
     outcome o = {.st = t->st};
     if (t->st) return o;
     if (t->refused) {
-        o.st = lr_fail(t->err, LARDER_IO, "%s: the server redirects to an address inside this network, which is refused", t->what);
+        o.st = lr_fail(t->err, LARDER_IO,
+                       "%s: the server redirects to an address inside this network, which is refused", t->what);
         return o;
     }
     o.st = lr_fail(t->err, LARDER_IO, "%s: %s", t->what, curl_easy_strerror(r));
@@ -455,7 +502,8 @@ static outcome network_failure(transfer *t, CURLcode r) {
     return o;
 }
 
-static outcome one_hop(transfer *t, const char *url, char *location, size_t cap) {
+static outcome one_hop(transfer *t, const char *url, char *location, size_t cap)
+{
     outcome o = {0};
     bool failed = false;
     struct curl_slist *headers = request_headers(t, url, &failed);
@@ -470,7 +518,8 @@ static outcome one_hop(transfer *t, const char *url, char *location, size_t cap)
         char *to = NULL;
         curl_easy_getinfo(t->net->curl, CURLINFO_REDIRECT_URL, &to);
         o.st = check_redirect(t, url, to);
-        if (!o.st && strlen(to) >= cap) o.st = lr_fail(t->err, LARDER_LIMIT, "%s: a redirect of %zu bytes", t->what, strlen(to));
+        if (!o.st && strlen(to) >= cap)
+            o.st = lr_fail(t->err, LARDER_LIMIT, "%s: a redirect of %zu bytes", t->what, strlen(to));
         if (!o.st) memcpy(location, to, strlen(to) + 1);
     } else if (o.code != 200 && o.code != 206) {
         curl_off_t wait = 0;
@@ -483,12 +532,14 @@ static outcome one_hop(transfer *t, const char *url, char *location, size_t cap)
 }
 
 /* A request with its redirects. */
-static outcome request(transfer *t, const char *url) {
+static outcome request(transfer *t, const char *url)
+{
     enum { CAP = 16 << 10 };
     char *at = lr_alloc(2 * CAP), *to = at ? at + CAP : NULL;
     outcome o = {0};
     if (!at || strlen(url) >= CAP) {
-        o.st = at ? lr_fail(t->err, LARDER_LIMIT, "%s: the address is too long", t->what) : LR_NOMEM(t->err, "an address");
+        o.st = at ? lr_fail(t->err, LARDER_LIMIT, "%s: the address is too long", t->what)
+                  : LR_NOMEM(t->err, "an address");
         lr_free(at);
         return o;
     }
@@ -510,7 +561,8 @@ static outcome request(transfer *t, const char *url) {
 /* ---------------------------------------------------------------- tries */
 
 /* Sleeps before try number n (from 1), in slices, so that a person can stop it. */
-static larder_status pause_before(transfer *t, uint32_t n, long wait_s, uint64_t n_done) {
+static larder_status pause_before(transfer *t, uint32_t n, long wait_s, uint64_t n_done)
+{
     uint64_t ms = LR_MIN((uint64_t)250 << LR_MIN(n, 6u), (uint64_t)15000), until;
     if (wait_s > 0) ms = (uint64_t)wait_s * 1000;
     char line[700];
@@ -518,15 +570,18 @@ static larder_status pause_before(transfer *t, uint32_t n, long wait_s, uint64_t
     if (t->net->note) t->net->note(t->net->user, line);
     until = lr_now_ns() + ms * 1000000;
     while (lr_now_ns() < until) {
-        if (!t->net->tick(t->net->user, t->what, n_done)) return lr_fail(t->err, LARDER_CANCELLED, "stopped while waiting for %s", t->what);
+        if (!t->net->tick(t->net->user, t->what, n_done))
+            return lr_fail(t->err, LARDER_CANCELLED, "stopped while waiting for %s", t->what);
         usleep(50000);
     }
     return LARDER_OK;
 }
 
-larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err) {
+larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err)
+{
     larder_error own = {0};
-    transfer t = {.net = net, .what = "the list of files", .err = err ? err : &own, .memory = out, .max = max, .fd = -1};
+    transfer t = {
+        .net = net, .what = "the list of files", .err = err ? err : &own, .memory = out, .max = max, .fd = -1};
     size_t before = out->n;
     for (uint32_t n = 1;; n++) {
         out->n = before;
@@ -543,7 +598,8 @@ larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, 
 /* ---------------------------------------------------------------- files */
 
 /* The tag of the file that the part here is of; "" if none is known. */
-static larder_status read_etag(transfer *t) {
+static larder_status read_etag(transfer *t)
+{
     char name[320];
     snprintf(name, sizeof name, "%s.etag", t->file->name);
     t->if_range[0] = 0;
@@ -560,7 +616,8 @@ static larder_status read_etag(transfer *t) {
     return LARDER_OK;
 }
 
-static larder_status hash_part(transfer *t, uint64_t n) {
+static larder_status hash_part(transfer *t, uint64_t n)
+{
     enum { CHUNK = 1 << 20 };
     char *buf = lr_alloc(CHUNK);
     larder_status st = buf ? LARDER_OK : LR_NOMEM(t->err, "reading a file");
@@ -577,32 +634,38 @@ static larder_status hash_part(transfer *t, uint64_t n) {
 }
 
 /* What an earlier pull left: hashed, and where to go on from. */
-static larder_status take_up(transfer *t) {
+static larder_status take_up(transfer *t)
+{
     struct stat sb;
-    if (fstat(t->fd, &sb) != 0 || !S_ISREG(sb.st_mode)) return lr_fail(t->err, LARDER_IO, "'%s.part' is no regular file", t->what);
+    if (fstat(t->fd, &sb) != 0 || !S_ISREG(sb.st_mode))
+        return lr_fail(t->err, LARDER_IO, "'%s.part' is no regular file", t->what);
     LR_TRY(read_etag(t));
     lr_sha256_start(&t->sha);
-    bool trusted = t->file->sha256[0] || t->if_range[0]; /* else nothing would tell an older file's bytes from this one's */
+    bool trusted = t->file->sha256[0] ||
+                   t->if_range[0]; /* else nothing would tell an older file's bytes from this one's */
     if (!trusted || (t->file->size_known && (uint64_t)sb.st_size > t->file->n_bytes)) return start_over(t);
     return hash_part(t, (uint64_t)sb.st_size);
 }
 
-static larder_status check_sum(transfer *t) {
+static larder_status check_sum(transfer *t)
+{
     char hex[65];
     lr_sha256_end(&t->sha, hex);
     if (!t->file->sha256[0] || strcmp(hex, t->file->sha256) == 0) return LARDER_OK;
-    return lr_fail(t->err, LARDER_FORMAT, "%s: its SHA-256 is %s, but %s was promised; nothing was kept", t->what, hex,
-                   t->file->sha256);
+    return lr_fail(t->err, LARDER_FORMAT, "%s: its SHA-256 is %s, but %s was promised; nothing was kept", t->what,
+                   hex, t->file->sha256);
 }
 
-static void forget(const transfer *t) {
+static void forget(const transfer *t)
+{
     char name[320];
     snprintf(name, sizeof name, "%s.etag", t->file->name);
     unlinkat(t->dir, name, 0);
 }
 
 /* Whole and checked: synced, and under its name. */
-static larder_status settle(transfer *t, const char *part) {
+static larder_status settle(transfer *t, const char *part)
+{
     if (fsync(t->fd) != 0 || renameat(t->dir, part, t->dir, t->file->name) != 0)
         return lr_fail_errno(t->err, errno, "cannot write '%s'", t->what);
     forget(t);
@@ -612,7 +675,8 @@ static larder_status settle(transfer *t, const char *part) {
 static bool is_whole(const transfer *t) { return t->file->size_known && t->n_done == t->file->n_bytes; }
 
 /* Until all bytes are there. A try that brings next to nothing counts against the limit. */
-static larder_status fetch_rest(transfer *t) {
+static larder_status fetch_rest(transfer *t)
+{
     for (uint32_t n_poor = 0; !is_whole(t);) {
         uint64_t before = t->n_done;
         t->offset = before;
@@ -637,7 +701,8 @@ static larder_status fetch_rest(transfer *t) {
     return LARDER_OK;
 }
 
-larder_status lr_net_file(lr_net *net, int dir, lr_remote *file, larder_error *err) {
+larder_status lr_net_file(lr_net *net, int dir, lr_remote *file, larder_error *err)
+{
     larder_error own = {0};
     transfer t = {.net = net, .what = file->name, .err = err ? err : &own, .dir = dir, .file = file};
     char part[320];

@@ -30,10 +30,10 @@ larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, 
 
 typedef struct lr_remote {
     const char *url;
-    const char *name;    /* of the file here; it was checked to be a plain name */
+    const char *name; /* of the file here; it was checked to be a plain name */
     bool size_known;
     uint64_t n_bytes;
-    char sha256[65];     /* "" if not known; filled when the server tells it */
+    char sha256[65]; /* "" if not known; filled when the server tells it */
 } lr_remote;
 
 /* Fetches into the folder `dir`: NAME.part while it lasts, NAME when it is whole and checked. */

@@ -43,7 +43,7 @@ typedef struct job {
     lr_net net;
     lr_store_name name;
     char revision[LR_STORE_PART + 1];
-    char url[4096]; /* of a single file outside the hub; else "" */
+    char url[4096];  /* of a single file outside the hub; else "" */
     char path[1024]; /* of one file in the repository, when its address was given; else "" */
     remote *files;
     size_t n_files;
@@ -59,7 +59,8 @@ typedef struct job {
 /* ---------------------------------------------------------------- progress */
 
 /* The rate is of the last seconds: an average whose memory fades with a time constant of 5 s. */
-static void update_rate(job *j, uint64_t now, uint64_t n_done) {
+static void update_rate(job *j, uint64_t now, uint64_t n_done)
+{
     double dt = (double)(now - j->rate_ns) * 1e-9;
     if (!j->rate_ns || n_done < j->rate_n) {
         j->rate_ns = now, j->rate_n = n_done, j->rate = 0;
@@ -70,7 +71,8 @@ static void update_rate(job *j, uint64_t now, uint64_t n_done) {
     }
 }
 
-static bool show(job *j, const char *what, uint64_t n_done) {
+static bool show(job *j, const char *what, uint64_t n_done)
+{
     if (!j->o->progress) return true;
     j->shown_ns = lr_now_ns();
     double left = j->rate > 0 && j->n_total > n_done ? (double)(j->n_total - n_done) / j->rate : -1;
@@ -78,7 +80,8 @@ static bool show(job *j, const char *what, uint64_t n_done) {
     return j->o->progress(j->o->user, &p);
 }
 
-static bool on_tick(void *user, const char *what, uint64_t n_done) {
+static bool on_tick(void *user, const char *what, uint64_t n_done)
+{
     job *j = user;
     uint64_t now = lr_now_ns();
     n_done += j->n_before;
@@ -86,7 +89,8 @@ static bool on_tick(void *user, const char *what, uint64_t n_done) {
     return now - j->shown_ns < 150000000u || show(j, what, n_done);
 }
 
-static void note(job *j, const char *line) {
+static void note(job *j, const char *line)
+{
     if (j->o->note) j->o->note(j->o->user, line);
 }
 
@@ -95,7 +99,8 @@ static void on_note(void *user, const char *line) { note(user, line); }
 /* ---------------------------------------------------------------- addresses */
 
 /* Adds path, each byte that has a meaning in an address written as %XX; slashes stay. */
-static void add_escaped(lr_buf *b, const char *path) {
+static void add_escaped(lr_buf *b, const char *path)
+{
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/";
     for (; *path; path++) {
         if (strchr(plain, *path)) lr_buf_putc(b, *path);
@@ -103,13 +108,15 @@ static void add_escaped(lr_buf *b, const char *path) {
     }
 }
 
-static larder_status take_buf(job *j, lr_buf *b, char **out) {
+static larder_status take_buf(job *j, lr_buf *b, char **out)
+{
     *out = b->failed ? NULL : lr_arena_strndup(&j->arena, b->p, b->n);
     lr_buf_free(b);
     return *out ? LARDER_OK : LR_NOMEM(j->err, "an address");
 }
 
-static larder_status file_url(job *j, const remote *f, char **out) {
+static larder_status file_url(job *j, const remote *f, char **out)
+{
     lr_buf b = {0};
     lr_buf_printf(&b, "%s/%s/%s/resolve/%s/", j->net.endpoint, j->name.owner, j->name.repo, j->revision);
     add_escaped(&b, f->path);
@@ -119,11 +126,13 @@ static larder_status file_url(job *j, const remote *f, char **out) {
 /* ---------------------------------------------------------------- the hub's list */
 
 /* A path in a repository: no way out of it, nothing hidden, nothing a terminal or a file system would trip on. */
-static bool path_ok(const char *path) {
+static bool path_ok(const char *path)
+{
     size_t n = 0; /* of the part so far */
     for (const char *p = path;; p++) {
         if (*p == '/' || !*p) {
-            if (n == 0 || n > MAX_FILE_NAME || (n == 1 && p[-1] == '.') || (n == 2 && p[-1] == '.' && p[-2] == '.')) return false;
+            if (n == 0 || n > MAX_FILE_NAME || (n == 1 && p[-1] == '.') || (n == 2 && p[-1] == '.' && p[-2] == '.'))
+                return false;
             if (!*p) return true;
             n = 0;
             continue;
@@ -133,25 +142,29 @@ static bool path_ok(const char *path) {
     }
 }
 
-static bool is_hex(const char *s, size_t n) {
+static bool is_hex(const char *s, size_t n)
+{
     for (size_t i = 0; i < n; i++)
         if (!strchr("0123456789abcdef", s[i]) || !s[i]) return false;
     return s[n] == 0;
 }
 
-static larder_status add_entry(job *j, json_t *entry, size_t *cap) {
+static larder_status add_entry(job *j, json_t *entry, size_t *cap)
+{
     const char *type = json_string_value(json_object_get(entry, "type"));
     const char *path = json_string_value(json_object_get(entry, "path"));
     json_t *size = json_object_get(entry, "size"), *lfs = json_object_get(entry, "lfs");
     if (!type || !path) return lr_fail(j->err, LARDER_FORMAT, "the hub's list of files is not as it should be");
     if (strcmp(type, "file") != 0) return LARDER_OK;
     if (!path_ok(path))
-        return lr_fail(j->err, LARDER_FORMAT, "the hub's list names a file outside the repository or of no proper name; refused");
+        return lr_fail(j->err, LARDER_FORMAT,
+                       "the hub's list names a file outside the repository or of no proper name; refused");
     const char *oid = json_string_value(json_object_get(lfs, "oid"));
     if (json_is_object(lfs) && json_is_integer(json_object_get(lfs, "size"))) size = json_object_get(lfs, "size");
     if (!json_is_integer(size) || json_integer_value(size) < 0 || (oid && !is_hex(oid, 64)))
         return lr_fail(j->err, LARDER_FORMAT, "the hub's list gives no proper size or checksum for '%s'", path);
-    if (j->n_files == MAX_FILES) return lr_fail(j->err, LARDER_LIMIT, "the repository has more than %d files", MAX_FILES);
+    if (j->n_files == MAX_FILES)
+        return lr_fail(j->err, LARDER_LIMIT, "the repository has more than %d files", MAX_FILES);
     if (j->n_files == *cap) {
         size_t bigger = *cap ? *cap * 2 : 64;
         remote *more = lr_realloc(j->files, bigger * sizeof *more);
@@ -169,13 +182,15 @@ static larder_status add_entry(job *j, json_t *entry, size_t *cap) {
     return LARDER_OK;
 }
 
-static larder_status read_page(job *j, const lr_buf *page, size_t *cap) {
+static larder_status read_page(job *j, const lr_buf *page, size_t *cap)
+{
     json_error_t bad;
     json_t *list = json_loadb(page->p ? page->p : "", page->n, JSON_REJECT_DUPLICATES, &bad), *entry;
     larder_status st = LARDER_OK;
     size_t i;
     if (!json_is_array(list)) st = lr_fail(j->err, LARDER_FORMAT, "the hub's list of files is not a JSON array");
-    json_array_foreach(list, i, entry) {
+    json_array_foreach(list, i, entry)
+    {
         st = add_entry(j, entry, cap);
         if (st) break;
     }
@@ -183,17 +198,21 @@ static larder_status read_page(job *j, const lr_buf *page, size_t *cap) {
     return st;
 }
 
-static larder_status read_list(job *j) {
+static larder_status read_list(job *j)
+{
     char next[2048];
     lr_buf url = {0}, page = {0};
     size_t cap = 0, total = 0;
     larder_status st = LARDER_OK;
-    lr_buf_printf(&url, "%s/api/models/%s/%s/tree/%s?recursive=1", j->net.endpoint, j->name.owner, j->name.repo, j->revision);
+    lr_buf_printf(&url, "%s/api/models/%s/%s/tree/%s?recursive=1", j->net.endpoint, j->name.owner, j->name.repo,
+                  j->revision);
     lr_buf_putc(&url, 0);
     for (int n = 0; !st && url.n > 1; n++) {
         if (url.failed) st = LR_NOMEM(j->err, "an address");
-        else if (n == MAX_PAGES) st = lr_fail(j->err, LARDER_LIMIT, "the hub's list of files has more than %d pages", MAX_PAGES);
-        else if (!lr_url_is_of(url.p, j->net.endpoint)) st = lr_fail(j->err, LARDER_FORMAT, "the hub's list goes on elsewhere; refused");
+        else if (n == MAX_PAGES)
+            st = lr_fail(j->err, LARDER_LIMIT, "the hub's list of files has more than %d pages", MAX_PAGES);
+        else if (!lr_url_is_of(url.p, j->net.endpoint))
+            st = lr_fail(j->err, LARDER_FORMAT, "the hub's list goes on elsewhere; refused");
         page.n = 0;
         if (!st) st = lr_net_get(&j->net, url.p, MAX_LIST - total, &page, next, j->err);
         total += page.n;
@@ -210,22 +229,26 @@ static larder_status read_list(job *j) {
 /* ---------------------------------------------------------------- choosing */
 
 static bool starts_with(const char *s, const char *with) { return strncasecmp(s, with, strlen(with)) == 0; }
-static bool ends_with(const char *s, const char *with) {
+static bool ends_with(const char *s, const char *with)
+{
     size_t n = strlen(s), w = strlen(with);
     return n >= w && strcasecmp(s + n - w, with) == 0;
 }
 
 /* The length of a GGUF's name without "-00001-of-00003.gguf" or ".gguf"; the part's number and their count (0: whole). */
-static size_t stem_of(const char *name, int *no, int *count) {
+static size_t stem_of(const char *name, int *no, int *count)
+{
     size_t n = strlen(name) - 5;
     int end = 0;
     *no = *count = 0;
-    if (n > 15 && sscanf(name + n - 15, "-%5d-of-%5d%n", no, count, &end) == 2 && end == 15 && *no > 0 && *count > 0) return n - 15;
+    if (n > 15 && sscanf(name + n - 15, "-%5d-of-%5d%n", no, count, &end) == 2 && end == 15 && *no > 0 && *count > 0)
+        return n - 15;
     *no = *count = 0;
     return n;
 }
 
-static bool same_stem(const remote *a, const remote *b) {
+static bool same_stem(const remote *a, const remote *b)
+{
     int no, count;
     size_t n = stem_of(a->name, &no, &count), m = stem_of(b->name, &no, &count);
     return n == m && memcmp(a->name, b->name, n) == 0 && (a->name - a->path) == (b->name - b->path) &&
@@ -233,10 +256,12 @@ static bool same_stem(const remote *a, const remote *b) {
 }
 
 /* Says of each GGUF which model it belongs to. Two models whose names tell the same quant go by their whole names. */
-static void name_quants(job *j) {
+static void name_quants(job *j)
+{
     for (size_t i = 0; i < j->n_files; i++) {
         remote *f = &j->files[i];
-        bool model = ends_with(f->name, ".gguf") && !starts_with(f->name, "mmproj") && !starts_with(f->name, "imatrix");
+        bool model = ends_with(f->name, ".gguf") && !starts_with(f->name, "mmproj") &&
+                     !starts_with(f->name, "imatrix");
         if (!model || !lr_store_quant_of(f->name, f->quant)) f->quant[0] = 0;
     }
     for (size_t i = 0; i < j->n_files; i++) {
@@ -257,7 +282,8 @@ static void name_quants(job *j) {
 }
 
 /* The quants there are, "a, b, c"; *only: the one, if it is one; *usual: Q4_K_M if it is among them. */
-static void list_quants(const job *j, char *out, size_t cap, const char **only, const char **usual) {
+static void list_quants(const job *j, char *out, size_t cap, const char **only, const char **usual)
+{
     size_t n = 0, used = 0;
     *only = *usual = NULL;
     out[0] = 0;
@@ -274,7 +300,8 @@ static void list_quants(const job *j, char *out, size_t cap, const char **only, 
 }
 
 /* All parts of a split set are there, once each; a single file is alone. */
-static larder_status check_set(job *j) {
+static larder_status check_set(job *j)
+{
     int n_wanted = 0, n_parts = 0, no, count;
     for (size_t i = 0; i < j->n_files; i++) {
         if (!j->files[i].wanted) continue;
@@ -285,23 +312,27 @@ static larder_status check_set(job *j) {
             if (j->files[k].wanted && strcmp(j->files[k].name, j->files[i].name) == 0) n_parts = -1;
     }
     if (n_wanted == (n_parts ? n_parts : 1)) return LARDER_OK;
-    return lr_fail(j->err, LARDER_FORMAT, "%s/%s: the parts of %s are not all there (%d found)", j->name.owner, j->name.repo,
-                   j->name.quant, n_wanted);
+    return lr_fail(j->err, LARDER_FORMAT, "%s/%s: the parts of %s are not all there (%d found)", j->name.owner,
+                   j->name.repo, j->name.quant, n_wanted);
 }
 
-static larder_status choose_gguf(job *j) {
+static larder_status choose_gguf(job *j)
+{
     if (!j->name.quant[0] && j->path[0]) {
         for (size_t i = 0; i < j->n_files; i++)
-            if (strcmp(j->files[i].path, j->path) == 0) memcpy(j->name.quant, j->files[i].quant, sizeof j->name.quant);
-        if (!j->name.quant[0]) return lr_fail(j->err, LARDER_NOT_FOUND, "the repository has no model file '%s'", j->path);
+            if (strcmp(j->files[i].path, j->path) == 0)
+                memcpy(j->name.quant, j->files[i].quant, sizeof j->name.quant);
+        if (!j->name.quant[0])
+            return lr_fail(j->err, LARDER_NOT_FOUND, "the repository has no model file '%s'", j->path);
     }
     char choices[300];
     const char *only, *usual;
     list_quants(j, choices, sizeof choices, &only, &usual);
-    if (!j->name.quant[0] && (only || usual)) memcpy(j->name.quant, only ? only : usual, strlen(only ? only : usual) + 1);
+    if (!j->name.quant[0] && (only || usual))
+        memcpy(j->name.quant, only ? only : usual, strlen(only ? only : usual) + 1);
     if (!j->name.quant[0])
-        return lr_fail(j->err, LARDER_USAGE, "%s/%s has %s: say which, as in %s/%s:QUANT", j->name.owner, j->name.repo, choices,
-                       j->name.owner, j->name.repo);
+        return lr_fail(j->err, LARDER_USAGE, "%s/%s has %s: say which, as in %s/%s:QUANT", j->name.owner,
+                       j->name.repo, choices, j->name.owner, j->name.repo);
     size_t n = 0;
     for (size_t i = 0; i < j->n_files; i++) {
         remote *f = &j->files[i];
@@ -309,14 +340,26 @@ static larder_status choose_gguf(job *j) {
         if (f->wanted && n++ == 0) memcpy(j->name.quant, f->quant, sizeof f->quant); /* as the repository writes it */
     }
     if (n) return check_set(j);
-    return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s has no %s; it has %s", j->name.owner, j->name.repo, j->name.quant, choices);
+    return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s has no %s; it has %s", j->name.owner, j->name.repo, j->name.quant,
+                   choices);
 }
 
 /* The weights, settings and tokenizer at the top of a repository. */
-static larder_status choose_folder(job *j) {
+static larder_status choose_folder(job *j)
+{
     static const char *const beside[] = {
-        "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
-        "chat_template.jinja", "chat_template.json", "tokenizer.model", "vocab.json", "merges.txt", "README.md", "LICENSE",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "chat_template.jinja",
+        "chat_template.json",
+        "tokenizer.model",
+        "vocab.json",
+        "merges.txt",
+        "README.md",
+        "LICENSE",
     };
     bool indexed = false, config = false, weights = false;
     for (size_t i = 0; i < j->n_files; i++) indexed |= strcmp(j->files[i].path, "model.safetensors.index.json") == 0;
@@ -324,38 +367,43 @@ static larder_status choose_folder(job *j) {
         remote *f = &j->files[i];
         bool weight = indexed ? starts_with(f->path, "model-") && ends_with(f->path, ".safetensors")
                               : strcmp(f->path, "model.safetensors") == 0;
-        f->wanted = f->name == f->path && (weight || (indexed && strcmp(f->path, "model.safetensors.index.json") == 0));
+        f->wanted = f->name == f->path &&
+                    (weight || (indexed && strcmp(f->path, "model.safetensors.index.json") == 0));
         weights |= weight && f->wanted;
         config |= strcmp(f->path, "config.json") == 0;
         for (size_t k = 0; k < LR_LEN(beside); k++) f->wanted |= strcmp(f->path, beside[k]) == 0;
     }
     if (!config || !weights)
-        return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s holds neither a GGUF nor config.json with model.safetensors", j->name.owner,
-                       j->name.repo);
+        return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s holds neither a GGUF nor config.json with model.safetensors",
+                       j->name.owner, j->name.repo);
     memcpy(j->name.quant, "safetensors", sizeof "safetensors");
     return LARDER_OK;
 }
 
-static larder_status choose(job *j) {
+static larder_status choose(job *j)
+{
     name_quants(j);
     bool any = false;
     for (size_t i = 0; i < j->n_files; i++) any |= j->files[i].quant[0] != 0;
     if (strcasecmp(j->name.quant, "safetensors") == 0 || (!any && !j->name.quant[0])) return choose_folder(j);
     if (!any)
-        return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s holds no GGUF; without ':%s' its safetensors are fetched", j->name.owner,
-                       j->name.repo, j->name.quant);
+        return lr_fail(j->err, LARDER_NOT_FOUND, "%s/%s holds no GGUF; without ':%s' its safetensors are fetched",
+                       j->name.owner, j->name.repo, j->name.quant);
     return choose_gguf(j);
 }
 
 /* ---------------------------------------------------------------- the place in the store */
 
-static larder_status make_place(job *j) {
+static larder_status make_place(job *j)
+{
     char root[2048];
     LR_TRY(lr_store_root(root, sizeof root, j->err));
     snprintf(j->parent, sizeof j->parent, "%s/%s", root, j->name.owner);
-    if (mkdir(j->parent, 0777) != 0 && errno != EEXIST) return lr_fail_errno(j->err, errno, "cannot make '%s'", j->parent);
+    if (mkdir(j->parent, 0777) != 0 && errno != EEXIST)
+        return lr_fail_errno(j->err, errno, "cannot make '%s'", j->parent);
     snprintf(j->parent, sizeof j->parent, "%s/%s/%s", root, j->name.owner, j->name.repo);
-    if (mkdir(j->parent, 0777) != 0 && errno != EEXIST) return lr_fail_errno(j->err, errno, "cannot make '%s'", j->parent);
+    if (mkdir(j->parent, 0777) != 0 && errno != EEXIST)
+        return lr_fail_errno(j->err, errno, "cannot make '%s'", j->parent);
     snprintf(j->final, sizeof j->final, "%s/%s", j->parent, j->name.quant);
     snprintf(j->part, sizeof j->part, "%s.part", j->final);
     return LARDER_OK;
@@ -363,15 +411,19 @@ static larder_status make_place(job *j) {
 
 /* Makes and locks QUANT.part. The folder that was locked must still be the one of that name: between opening and
  * locking, another pull may have finished and renamed it. */
-static larder_status lock_part(job *j) {
+static larder_status lock_part(job *j)
+{
     for (int i = 0; i < 10; i++) {
         struct stat mine, named;
-        if (mkdir(j->part, 0777) != 0 && errno != EEXIST) return lr_fail_errno(j->err, errno, "cannot make '%s'", j->part);
+        if (mkdir(j->part, 0777) != 0 && errno != EEXIST)
+            return lr_fail_errno(j->err, errno, "cannot make '%s'", j->part);
         j->dir = open(j->part, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
         if (j->dir < 0) return lr_fail_errno(j->err, errno, "cannot open '%s'", j->part);
         if (flock(j->dir, LOCK_EX | LOCK_NB) != 0)
-            return lr_fail(j->err, LARDER_IO, "%s/%s:%s is being fetched by another larder", j->name.owner, j->name.repo, j->name.quant);
-        if (fstat(j->dir, &mine) == 0 && lstat(j->part, &named) == 0 && mine.st_ino == named.st_ino && mine.st_dev == named.st_dev)
+            return lr_fail(j->err, LARDER_IO, "%s/%s:%s is being fetched by another larder", j->name.owner,
+                           j->name.repo, j->name.quant);
+        if (fstat(j->dir, &mine) == 0 && lstat(j->part, &named) == 0 && mine.st_ino == named.st_ino &&
+            mine.st_dev == named.st_dev)
             return LARDER_OK;
         close(j->dir);
         j->dir = -1;
@@ -380,7 +432,8 @@ static larder_status lock_part(job *j) {
 }
 
 /* Bytes of a file that are here already, whole or in part. */
-static uint64_t bytes_here(const job *j, const char *name) {
+static uint64_t bytes_here(const job *j, const char *name)
+{
     char part[MAX_FILE_NAME + 8];
     struct stat sb;
     if (fstatat(j->dir, name, &sb, AT_SYMLINK_NOFOLLOW) == 0) return (uint64_t)sb.st_size;
@@ -388,29 +441,35 @@ static uint64_t bytes_here(const job *j, const char *name) {
     return fstatat(j->dir, part, &sb, AT_SYMLINK_NOFOLLOW) == 0 ? (uint64_t)sb.st_size : 0;
 }
 
-static larder_status check_room(job *j, uint64_t n_more) {
+static larder_status check_room(job *j, uint64_t n_more)
+{
     struct statvfs vfs;
     if (fstatvfs(j->dir, &vfs) != 0) return LARDER_OK;
     uint64_t room = (uint64_t)vfs.f_bavail * vfs.f_frsize;
     if (n_more <= room && spare <= room - n_more) return LARDER_OK;
-    return lr_fail(j->err, LARDER_LIMIT, "not enough room: %.2f GB are still to come, and the disk of '%s' has %.2f GB free",
+    return lr_fail(j->err, LARDER_LIMIT,
+                   "not enough room: %.2f GB are still to come, and the disk of '%s' has %.2f GB free",
                    (double)n_more / 1e9, j->parent, (double)room / 1e9);
 }
 
 /* ---------------------------------------------------------------- fetching */
 
 /* A file that is whole was checked when it got its name; only its size is looked at again. */
-static bool is_here(const job *j, const remote *f) {
+static bool is_here(const job *j, const remote *f)
+{
     struct stat sb;
-    return fstatat(j->dir, f->name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode) && (uint64_t)sb.st_size == f->n_bytes;
+    return fstatat(j->dir, f->name, &sb, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(sb.st_mode) &&
+           (uint64_t)sb.st_size == f->n_bytes;
 }
 
-static larder_status fetch_files(job *j) {
+static larder_status fetch_files(job *j)
+{
     uint64_t n_here = 0;
     j->n_total = 0;
     for (size_t i = 0; i < j->n_files; i++) {
         if (!j->files[i].wanted) continue;
-        if (!lr_add_u64(j->n_total, j->files[i].n_bytes, &j->n_total)) return lr_fail(j->err, LARDER_FORMAT, "sizes that overflow");
+        if (!lr_add_u64(j->n_total, j->files[i].n_bytes, &j->n_total))
+            return lr_fail(j->err, LARDER_FORMAT, "sizes that overflow");
         n_here += LR_MIN(bytes_here(j, j->files[i].name), j->files[i].n_bytes);
     }
     LR_TRY(check_room(j, j->n_total - n_here));
@@ -432,7 +491,8 @@ static larder_status fetch_files(job *j) {
     return LARDER_OK;
 }
 
-static larder_status fetch_url(job *j) {
+static larder_status fetch_url(job *j)
+{
     char name[MAX_FILE_NAME + 1];
     const char *end = j->url + strcspn(j->url, "?#"), *begin = end;
     while (begin[-1] != '/') begin--;
@@ -446,7 +506,8 @@ static larder_status fetch_url(job *j) {
     return LARDER_OK;
 }
 
-static bool is_wanted(const job *j, const char *name) {
+static bool is_wanted(const job *j, const char *name)
+{
     if (j->url[0]) return ends_with(name, ".gguf");
     for (size_t i = 0; i < j->n_files; i++)
         if (j->files[i].wanted && strcmp(j->files[i].name, name) == 0) return true;
@@ -454,16 +515,19 @@ static bool is_wanted(const job *j, const char *name) {
 }
 
 /* What an earlier pull left of files that the repository has no more. */
-static void sweep(const job *j) {
+static void sweep(const job *j)
+{
     int fd = openat(j->dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *d = fd >= 0 ? fdopendir(fd) : NULL;
     for (struct dirent *e; d && (e = readdir(d));)
-        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && !is_wanted(j, e->d_name)) unlinkat(j->dir, e->d_name, 0);
+        if (strcmp(e->d_name, ".") && strcmp(e->d_name, "..") && !is_wanted(j, e->d_name))
+            unlinkat(j->dir, e->d_name, 0);
     if (d) closedir(d);
 }
 
 /* What was fetched must be a model; then it gets its name. */
-static larder_status settle(job *j) {
+static larder_status settle(job *j)
+{
     char path[sizeof j->part + 300];
     lr_file f;
     larder_error why = {0};
@@ -487,7 +551,8 @@ static larder_status settle(job *j) {
 /* ---------------------------------------------------------------- what was asked for */
 
 /* ENDPOINT/OWNER/REPO/resolve/REVISION/PATH, or with blob: a file of the hub by its address. */
-static bool parse_hub_url(job *j, const char *url) {
+static bool parse_hub_url(job *j, const char *url)
+{
     char owner[LR_STORE_PART + 1], repo[LR_STORE_PART + 1], revision[LR_STORE_PART + 1], verb[8];
     int end = 0;
     const char *p = strchr(url + strlen("https://"), '/');
@@ -497,8 +562,8 @@ static bool parse_hub_url(job *j, const char *url) {
     const char *path = p + end;
     size_t n_path = strcspn(path, "?#");
     if ((strcmp(verb, "resolve") && strcmp(verb, "blob")) || !lr_store_part_ok(owner, strlen(owner)) ||
-        !lr_store_part_ok(repo, strlen(repo)) || !lr_store_part_ok(revision, strlen(revision)) || n_path >= sizeof j->path ||
-        memchr(path, '%', n_path))
+        !lr_store_part_ok(repo, strlen(repo)) || !lr_store_part_ok(revision, strlen(revision)) ||
+        n_path >= sizeof j->path || memchr(path, '%', n_path))
         return false;
     memcpy(j->name.owner, owner, sizeof owner);
     memcpy(j->name.repo, repo, sizeof repo);
@@ -509,7 +574,8 @@ static bool parse_hub_url(job *j, const char *url) {
 }
 
 /* The address of one GGUF anywhere: HOST/STEM:QUANT in the store. */
-static larder_status parse_url(job *j, const char *url) {
+static larder_status parse_url(job *j, const char *url)
+{
     LR_TRY(lr_url_check(url, j->err));
     if (parse_hub_url(j, url)) return LARDER_OK;
     memset(&j->name, 0, sizeof j->name);
@@ -517,43 +583,56 @@ static larder_status parse_url(job *j, const char *url) {
     while (file > host && file[-1] != '/') file--;
     size_t n_host = strcspn(host, ":/?#"), n_file = (size_t)(end - file);
     char name[MAX_FILE_NAME + 1];
-    bool ok = file > host && n_file > 5 && n_file < sizeof name && strlen(url) < sizeof j->url && lr_store_part_ok(host, n_host);
+    bool ok = file > host && n_file > 5 && n_file < sizeof name && strlen(url) < sizeof j->url &&
+              lr_store_part_ok(host, n_host);
     if (ok) {
         memcpy(name, file, n_file);
         name[n_file] = 0;
         ok = ends_with(name, ".gguf") && lr_store_quant_of(name, j->name.quant) && lr_store_part_ok(name, n_file - 5);
     }
-    if (!ok) return lr_fail(j->err, LARDER_USAGE, "the address must end in the plain name of a .gguf file on a named host");
+    if (!ok)
+        return lr_fail(j->err, LARDER_USAGE,
+                       "the address must end in the plain name of a .gguf file on a named host");
     size_t n_stem = n_file - 5, n_quant = strlen(j->name.quant);
     if (n_stem > n_quant + 1) n_stem -= n_quant + 1; /* "model-Q4_K_M" is the repo "model" */
     memcpy(j->name.owner, host, n_host);
     memcpy(j->name.repo, name, n_stem);
-    if (!lr_store_part_ok(j->name.repo, n_stem)) return lr_fail(j->err, LARDER_USAGE, "'%s' is no name for a model", name);
+    if (!lr_store_part_ok(j->name.repo, n_stem))
+        return lr_fail(j->err, LARDER_USAGE, "'%s' is no name for a model", name);
     memcpy(j->url, url, strlen(url) + 1);
     return LARDER_OK;
 }
 
-static larder_status parse_name(job *j, const char *name) {
+static larder_status parse_name(job *j, const char *name)
+{
     const char *revision = j->o->revision && j->o->revision[0] ? j->o->revision : "main";
     if (!lr_store_part_ok(revision, strlen(revision)))
-        return lr_fail(j->err, LARDER_USAGE, "'%.80s' is no revision: a branch, a tag or a commit of the repository", revision);
+        return lr_fail(j->err, LARDER_USAGE, "'%.80s' is no revision: a branch, a tag or a commit of the repository",
+                       revision);
     memcpy(j->revision, revision, strlen(revision) + 1);
     if (starts_with(name, "https://") || starts_with(name, "http://")) return parse_url(j, name);
     if (lr_store_parse(name, &j->name)) return LARDER_OK;
-    return lr_fail(j->err, LARDER_USAGE, "'%.200s' is no model's name: owner/repo, owner/repo:quant, or the https address of a .gguf",
+    return lr_fail(j->err, LARDER_USAGE,
+                   "'%.200s' is no model's name: owner/repo, owner/repo:quant, or the https address of a .gguf",
                    name);
 }
 
-static larder_status open_net(job *j) {
+static larder_status open_net(job *j)
+{
     const larder_pull_options *o = j->o;
-    const char *endpoint = o->endpoint ? o->endpoint : getenv("HF_ENDPOINT"), *token = o->token ? o->token : getenv("HF_TOKEN");
-    j->net = (lr_net){.stall_s = o->stall_s ? o->stall_s : 30, .n_tries = o->n_tries ? o->n_tries : 6, .tick = on_tick,
-                      .note = on_note, .user = j};
+    const char *endpoint = o->endpoint ? o->endpoint : getenv("HF_ENDPOINT"),
+               *token = o->token ? o->token : getenv("HF_TOKEN");
+    j->net = (lr_net){.stall_s = o->stall_s ? o->stall_s : 30,
+                      .n_tries = o->n_tries ? o->n_tries : 6,
+                      .tick = on_tick,
+                      .note = on_note,
+                      .user = j};
     return lr_net_open(&j->net, endpoint && endpoint[0] ? endpoint : "https://huggingface.co", token, j->err);
 }
 
 /* Nothing is fetched twice. */
-static bool is_stored(job *j) {
+static bool is_stored(job *j)
+{
     char root[2048];
     if (lr_store_root(root, sizeof root, j->err)) return false;
     snprintf(j->final, sizeof j->final, "%s/%s/%s/%s", root, j->name.owner, j->name.repo, j->name.quant);
@@ -562,7 +641,8 @@ static bool is_stored(job *j) {
     return true;
 }
 
-static larder_status pull(job *j, const char *name) {
+static larder_status pull(job *j, const char *name)
+{
     LR_TRY(open_net(j));
     LR_TRY(parse_name(j, name));
     if (!j->url[0]) {
@@ -578,7 +658,9 @@ static larder_status pull(job *j, const char *name) {
     return settle(j);
 }
 
-larder_status larder_pull(const char *name, const larder_pull_options *options, char *path, size_t cap, larder_error *err) {
+larder_status larder_pull(const char *name, const larder_pull_options *options, char *path, size_t cap,
+                          larder_error *err)
+{
     static const larder_pull_options none;
     larder_error own = {0};
     job *j = lr_calloc(1, sizeof *j);

@@ -5,7 +5,8 @@
 
 static volatile uint64_t sink;
 
-static void read_all(const lr_file *f) {
+static void read_all(const lr_file *f)
+{
     for (size_t i = 0; i < f->n_kv; i++) {
         const lr_kv *kv = &f->kv[i];
         for (size_t b = 0; b < kv->n_bytes; b++) sink += kv->data[b];
@@ -23,7 +24,8 @@ static void read_all(const lr_file *f) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     if (!size || data[0] != 'G') return 0;
     lr_file f;
     larder_error err = {0};

@@ -6,7 +6,8 @@
 static volatile uint64_t sink;
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
     if (size >= 4 && memcmp(data, "GGUF", 4) == 0) return 0;
     lr_file f;
     larder_error err = {0};

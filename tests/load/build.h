@@ -28,49 +28,60 @@ typedef struct build {
 
 static inline void put(build *f, const void *p, size_t n) { lr_buf_add(&f->b, p, n); }
 static inline void put_u32(build *f, uint32_t v) { put(f, &v, 4); } /* tests run on little-endian machines */
-static inline void put_u64(build *f, uint64_t v) {
+static inline void put_u64(build *f, uint64_t v)
+{
     f->u64_at[f->n_u64++] = f->b.n;
     put(f, &v, 8);
 }
-static inline void put_name(build *f, const char *s, size_t n) {
+static inline void put_name(build *f, const char *s, size_t n)
+{
     put_u64(f, n);
     put(f, s, n);
 }
-static inline void put_head(build *f, uint32_t version, uint64_t n_tensors, uint64_t n_kv) {
+static inline void put_head(build *f, uint32_t version, uint64_t n_tensors, uint64_t n_kv)
+{
     put(f, "GGUF", 4);
     put_u32(f, version);
     put_u64(f, n_tensors);
     put_u64(f, n_kv);
 }
 /* A key up to its value. */
-static inline void put_key(build *f, const char *key, uint32_t type) {
+static inline void put_key(build *f, const char *key, uint32_t type)
+{
     put_name(f, key, strlen(key));
     put_u32(f, type);
 }
-static inline void put_key_u32(build *f, const char *key, uint32_t v) {
+static inline void put_key_u32(build *f, const char *key, uint32_t v)
+{
     put_key(f, key, LR_KV_U32);
     put_u32(f, v);
 }
-static inline void put_key_u16(build *f, const char *key, uint16_t v) {
+static inline void put_key_u16(build *f, const char *key, uint16_t v)
+{
     put_key(f, key, LR_KV_U16);
     put(f, &v, 2);
 }
-static inline void put_tensor(build *f, const char *name, uint32_t n_dims, const uint64_t *ne, uint32_t fmt, uint64_t at) {
+static inline void put_tensor(build *f, const char *name, uint32_t n_dims, const uint64_t *ne, uint32_t fmt,
+                              uint64_t at)
+{
     put_name(f, name, strlen(name));
     put_u32(f, n_dims);
     for (uint32_t d = 0; d < n_dims; d++) put_u64(f, ne[d]);
     put_u32(f, fmt);
     put_u64(f, at);
 }
-static inline void put_pad(build *f, size_t to) {
+static inline void put_pad(build *f, size_t to)
+{
     while (f->b.n % to) lr_buf_putc(&f->b, 0);
 }
-static inline void put_data(build *f, size_t n) {
+static inline void put_data(build *f, size_t n)
+{
     for (size_t i = 0; i < n; i++) lr_buf_putc(&f->b, (char)(i * 7 + 1));
 }
 
 /* Three tensors and every kind of key; its last byte is a tensor's. */
-static inline void build_good(build *f) {
+static inline void build_good(build *f)
+{
     put_head(f, 3, 3, 7);
     put_key(f, "general.architecture", LR_KV_STR);
     put_name(f, "llama", 5);
@@ -100,7 +111,8 @@ static inline void build_good(build *f) {
 }
 
 /* Loads a copy that ends exactly where its allocation ends, so that a sanitizer sees a byte read too far. */
-static inline larder_status load_copy(const void *p, size_t n, lr_file *out, uint8_t **copy, larder_error *err) {
+static inline larder_status load_copy(const void *p, size_t n, lr_file *out, uint8_t **copy, larder_error *err)
+{
     *copy = malloc(n ? n : 1);
     if (n) memcpy(*copy, p, n);
     larder_status st = lr_load_bytes(*copy, n, out, err);
@@ -112,7 +124,8 @@ static inline larder_status load_copy(const void *p, size_t n, lr_file *out, uin
 }
 
 /* Everything a file claims to hold lies in it, and can be read. */
-static inline uint64_t read_all(const lr_file *f) {
+static inline uint64_t read_all(const lr_file *f)
+{
     uint64_t sum = 0;
     for (size_t i = 0; i < f->n_kv; i++) {
         for (size_t b = 0; b < f->kv[i].n_bytes; b++) sum += f->kv[i].data[b];
@@ -127,7 +140,8 @@ static inline uint64_t read_all(const lr_file *f) {
     return sum;
 }
 
-static inline larder_status load_build(const build *f, larder_error *err) {
+static inline larder_status load_build(const build *f, larder_error *err)
+{
     lr_file out;
     uint8_t *copy;
     larder_status st = load_copy(f->b.p, f->b.n, &out, &copy, err);
@@ -139,7 +153,8 @@ static inline larder_status load_build(const build *f, larder_error *err) {
 }
 
 /* The file is refused, in one line that contains `why`. */
-static inline void check_refused(build *f, const char *why) {
+static inline void check_refused(build *f, const char *why)
+{
     larder_error err = {0};
     larder_status st = load_build(f, &err);
     if (!st) TEST_FAIL("a file that should be refused with '%s' was read", why);
@@ -151,7 +166,8 @@ static inline void check_refused(build *f, const char *why) {
 
 /* A folder for the test's files; its files go when the test ends well. */
 static char temp_dir[256];
-static inline void temp_clean(void) {
+static inline void temp_clean(void)
+{
     DIR *d = opendir(temp_dir);
     char path[600];
     for (struct dirent *e; d && (e = readdir(d));) {
@@ -161,7 +177,8 @@ static inline void temp_clean(void) {
     if (d) closedir(d);
     rmdir(temp_dir);
 }
-static inline const char *temp_path(const char *name) {
+static inline const char *temp_path(const char *name)
+{
     static char path[8][600];
     static int turn;
     if (!temp_dir[0]) {
@@ -174,18 +191,21 @@ static inline const char *temp_path(const char *name) {
     snprintf(out, sizeof path[0], "%s/%s", temp_dir, name);
     return out;
 }
-static inline int temp_count(void) {
+static inline int temp_count(void)
+{
     DIR *d = opendir(temp_dir);
     int n = 0;
     for (struct dirent *e; d && (e = readdir(d));) n += e->d_name[0] != '.';
     if (d) closedir(d);
     return n;
 }
-static inline void save_bytes(const char *path, const void *p, size_t n) {
+static inline void save_bytes(const char *path, const void *p, size_t n)
+{
     larder_error err = {0};
     CHECK_OK(lr_write_file(path, p, n, &err));
 }
-static inline void save(const char *path, build *f) {
+static inline void save(const char *path, build *f)
+{
     save_bytes(path, f->b.p, f->b.n);
     lr_buf_free(&f->b);
     *f = (build){0};

@@ -4,7 +4,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-TEST(reads_every_kind_of_key) {
+TEST(reads_every_kind_of_key)
+{
     build f = {0};
     build_good(&f);
     larder_error err = {0};
@@ -41,7 +42,8 @@ TEST(reads_every_kind_of_key) {
     lr_buf_free(&f.b);
 }
 
-TEST(versions) {
+TEST(versions)
+{
     build f = {0};
     larder_error err = {0};
     build_good(&f);
@@ -57,22 +59,34 @@ TEST(versions) {
     check_refused(&f, "big-endian");
 }
 
-TEST(every_prefix_is_an_error) {
+TEST(every_prefix_is_an_error)
+{
     build f = {0};
     build_good(&f);
     for (size_t n = 0; n < f.b.n; n++) {
         lr_file m;
         uint8_t *copy;
         larder_error err = {0};
-        if (!load_copy(f.b.p, n, &m, &copy, &err)) TEST_FAIL("the first %zu of %zu bytes were read as a whole file", n, f.b.n);
+        if (!load_copy(f.b.p, n, &m, &copy, &err))
+            TEST_FAIL("the first %zu of %zu bytes were read as a whole file", n, f.b.n);
         CHECK(err.message[0] && !strchr(err.message, '\n'));
     }
     lr_buf_free(&f.b);
 }
 
-TEST(every_size_field_at_its_limits) {
-    static const uint64_t values[] = {0, 1, INT32_MAX, (uint64_t)1 << 31, UINT32_MAX, INT64_MAX, (uint64_t)1 << 63, UINT64_MAX,
-                                      (uint64_t)1 << 62, UINT64_MAX / 4, UINT64_MAX - 31};
+TEST(every_size_field_at_its_limits)
+{
+    static const uint64_t values[] = {0,
+                                      1,
+                                      INT32_MAX,
+                                      (uint64_t)1 << 31,
+                                      UINT32_MAX,
+                                      INT64_MAX,
+                                      (uint64_t)1 << 63,
+                                      UINT64_MAX,
+                                      (uint64_t)1 << 62,
+                                      UINT64_MAX / 4,
+                                      UINT64_MAX - 31};
     build f = {0};
     build_good(&f);
     int n_refused = 0;
@@ -93,7 +107,8 @@ TEST(every_size_field_at_its_limits) {
     lr_buf_free(&f.b);
 }
 
-TEST(random_damage_never_crashes) {
+TEST(random_damage_never_crashes)
+{
     build f = {0};
     build_good(&f);
     uint8_t *bytes = malloc(f.b.n);
@@ -119,7 +134,8 @@ TEST(random_damage_never_crashes) {
 
 /* ---------------------------------------------------------------- keys */
 
-TEST(bad_keys) {
+TEST(bad_keys)
+{
     build f = {0};
     put_head(&f, 3, 0, 1);
     put_key(&f, "k", 13);
@@ -158,7 +174,8 @@ TEST(bad_keys) {
     check_refused(&f, "'same' stands twice");
 }
 
-static void try_key_name(const char *name, size_t n) {
+static void try_key_name(const char *name, size_t n)
+{
     build f = {0};
     put_head(&f, 3, 0, 1);
     put_name(&f, name, n);
@@ -167,7 +184,8 @@ static void try_key_name(const char *name, size_t n) {
     check_refused(&f, "printable UTF-8");
 }
 
-TEST(bad_names) {
+TEST(bad_names)
+{
     try_key_name("", 0);
     try_key_name("a\nb", 3);
     try_key_name("a\0b", 3);
@@ -183,7 +201,8 @@ TEST(bad_names) {
     free(big);
 }
 
-TEST(bad_alignment) {
+TEST(bad_alignment)
+{
     static const uint32_t bad[] = {0, 1, 3, 4, 24, 33, 131072, 0x80000000u, UINT32_MAX};
     build f = {0};
     for (size_t i = 0; i < LR_LEN(bad); i++) {
@@ -212,7 +231,8 @@ TEST(bad_alignment) {
 
 /* ---------------------------------------------------------------- tensors */
 
-static void try_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t fmt, uint64_t at, const char *why) {
+static void try_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t fmt, uint64_t at, const char *why)
+{
     build f = {0};
     put_head(&f, 3, 1, 0);
     put_tensor(&f, "weight.x", n_dims, ne, fmt, at);
@@ -221,7 +241,8 @@ static void try_tensor(uint32_t n_dims, const uint64_t *ne, uint32_t fmt, uint64
     check_refused(&f, why);
 }
 
-TEST(bad_tensors) {
+TEST(bad_tensors)
+{
     uint64_t big = (uint64_t)1 << 62;
     try_tensor(0, NULL, 0, 0, "0 dimensions");
     try_tensor(5, (uint64_t[]){1, 1, 1, 1, 1}, 0, 0, "5 dimensions");
@@ -259,7 +280,8 @@ TEST(bad_tensors) {
 /* ---------------------------------------------------------------- memory */
 
 /* A header may not make us take more memory than it has bytes (and a constant). */
-TEST(claims_do_not_allocate) {
+TEST(claims_do_not_allocate)
+{
     if (SANITIZED) SKIP("an address space limit and a sanitizer do not go together");
     static const uint64_t claims[] = {1u << 20, (uint64_t)1 << 31, (uint64_t)1 << 40, INT64_MAX, UINT64_MAX};
     pid_t pid = fork();
@@ -288,7 +310,8 @@ TEST(claims_do_not_allocate) {
     CHECK_EQ_INT(WEXITSTATUS(status), 0);
 }
 
-TEST(every_allocation_may_fail) {
+TEST(every_allocation_may_fail)
+{
     build f = {0};
     build_good(&f);
     bool done = false;
@@ -306,7 +329,8 @@ TEST(every_allocation_may_fail) {
     lr_buf_free(&f.b);
 }
 
-TEST(large_vocabulary_is_quick) {
+TEST(large_vocabulary_is_quick)
+{
     enum { N = 262144 };
     build *f = calloc(1, sizeof *f);
     put_head(f, 3, 0, 1);
@@ -329,7 +353,8 @@ TEST(large_vocabulary_is_quick) {
 
 /* ---------------------------------------------------------------- files */
 
-TEST(file_that_shrinks_reads_as_zeros) {
+TEST(file_that_shrinks_reads_as_zeros)
+{
     build f = {0};
     put_head(&f, 3, 1, 0);
     put_tensor(&f, "big", 1, (uint64_t[]){65536}, LR_FMT_F32, 0);
@@ -350,7 +375,8 @@ TEST(file_that_shrinks_reads_as_zeros) {
 }
 
 /* Opening never touches tensor data, so 100 GB (of a sparse file) open as fast as 100 bytes. */
-TEST(size_does_not_matter) {
+TEST(size_does_not_matter)
+{
     build f = {0};
     uint64_t n_rows = 25000000;
     put_head(&f, 3, 1, 0);
@@ -370,7 +396,8 @@ TEST(size_does_not_matter) {
     lr_file_close(&m);
 }
 
-TEST(what_a_path_may_be) {
+TEST(what_a_path_may_be)
+{
     larder_error err = {0};
     lr_file m;
     build f = {0};
@@ -390,7 +417,8 @@ TEST(what_a_path_may_be) {
     CHECK(strstr(err.message, "regular file"));
 }
 
-TEST(real_model) {
+TEST(real_model)
+{
     const char *cache = getenv("LARDER_CACHE");
     if (!cache || !*cache) SKIP("LARDER_CACHE is not set");
     char path[1000];
@@ -411,7 +439,8 @@ TEST(real_model) {
 
 /* ---------------------------------------------------------------- split sets */
 
-static void save_part(const char *name, int no, int count, int n_tensors, const char *tensor) {
+static void save_part(const char *name, int no, int count, int n_tensors, const char *tensor)
+{
     build f = {0};
     put_head(&f, 3, 1, no == 0 ? 4 : 3);
     if (no == 0) put_key_u32(&f, "a.u32", 7);
@@ -425,13 +454,15 @@ static void save_part(const char *name, int no, int count, int n_tensors, const 
     save(temp_path(name), &f);
 }
 
-static void save_set(void) {
+static void save_set(void)
+{
     save_part("m-00001-of-00003.gguf", 0, 3, 3, "a");
     save_part("m-00002-of-00003.gguf", 1, 3, 3, "b");
     save_part("m-00003-of-00003.gguf", 2, 3, 3, "c");
 }
 
-TEST(split_set_opens_from_any_part) {
+TEST(split_set_opens_from_any_part)
+{
     static const char *const names[] = {"m-00001-of-00003.gguf", "m-00002-of-00003.gguf", "m-00003-of-00003.gguf"};
     larder_error err = {0};
     lr_file m;
@@ -447,14 +478,16 @@ TEST(split_set_opens_from_any_part) {
     }
 }
 
-static void check_set(const char *name, const char *why) {
+static void check_set(const char *name, const char *why)
+{
     larder_error err = {0};
     lr_file m;
     larder_status st = lr_load(temp_path(name), &m, &err);
     if (!st || !strstr(err.message, why)) TEST_FAIL("%s: '%s', not '%s'", name, err.message, why);
 }
 
-TEST(split_set_that_does_not_fit) {
+TEST(split_set_that_does_not_fit)
+{
     save_set();
     unlink(temp_path("m-00002-of-00003.gguf"));
     check_set("m-00001-of-00003.gguf", "part 2 of 3 is missing");
@@ -479,7 +512,8 @@ TEST(split_set_that_does_not_fit) {
     check_set("m-00001-of-00003.gguf", "m-00003-of-00003.gguf");
 }
 
-TEST(split_counts_out_of_range) {
+TEST(split_counts_out_of_range)
+{
     build f = {0};
     put_head(&f, 3, 0, 1);
     put_key(&f, "split.count", LR_KV_STR);

@@ -3,7 +3,8 @@
 
 static const uint64_t shape_a[4] = {64, 3, 2, 1}, shape_b[4] = {256, 2, 1, 1}, shape_c[4] = {5, 1, 1, 1};
 
-static void declare(lr_gguf_writer *w) {
+static void declare(lr_gguf_writer *w)
+{
     larder_error err = {0};
     CHECK_OK(lr_gguf_writer_str(w, "general.architecture", LR_STR("llama"), &err));
     CHECK_OK(lr_gguf_writer_u32(w, "a.u32", 7, &err));
@@ -18,11 +19,13 @@ static void declare(lr_gguf_writer *w) {
 
 enum { SIZE_A = 64 / 32 * 34 * 6, SIZE_B = 144 * 2, SIZE_C = 10, SIZE = SIZE_A + SIZE_B + SIZE_C };
 
-static void fill(uint8_t *data) {
+static void fill(uint8_t *data)
+{
     for (int i = 0; i < SIZE; i++) data[i] = (uint8_t)(i * 13 + i / 256);
 }
 
-static void check_file(const char *path) {
+static void check_file(const char *path)
+{
     uint8_t data[SIZE];
     larder_error err = {0};
     lr_file m;
@@ -47,7 +50,8 @@ static void check_file(const char *path) {
     lr_file_close(&m);
 }
 
-TEST(round_trip_in_pieces_of_any_size) {
+TEST(round_trip_in_pieces_of_any_size)
+{
     uint8_t data[SIZE];
     fill(data);
     for (size_t piece = 1; piece < 2000; piece = piece * 3 + 1) {
@@ -73,7 +77,8 @@ TEST(round_trip_in_pieces_of_any_size) {
     }
 }
 
-TEST(keys_of_a_file_are_copied_as_they_are) {
+TEST(keys_of_a_file_are_copied_as_they_are)
+{
     build f = {0};
     build_good(&f);
     larder_error err = {0};
@@ -83,7 +88,8 @@ TEST(keys_of_a_file_are_copied_as_they_are) {
     CHECK_OK(lr_gguf_writer_new(temp_path("copy.gguf"), &w, &err));
     for (size_t i = 0; i < m.n_kv; i++) CHECK_OK(lr_gguf_writer_kv(w, &m.kv[i], &err));
     for (size_t i = 0; i < m.n_tensors; i++)
-        CHECK_OK(lr_gguf_writer_tensor(w, m.tensors[i].name, m.tensors[i].fmt, m.tensors[i].n_dims, m.tensors[i].ne, &err));
+        CHECK_OK(lr_gguf_writer_tensor(w, m.tensors[i].name, m.tensors[i].fmt, m.tensors[i].n_dims, m.tensors[i].ne,
+                                       &err));
     CHECK_OK(lr_gguf_writer_begin(w, &err));
     for (size_t i = 0; i < m.n_tensors; i++)
         CHECK_OK(lr_gguf_writer_data(w, m.tensors[i].data, m.tensors[i].n_bytes, &err));
@@ -92,7 +98,8 @@ TEST(keys_of_a_file_are_copied_as_they_are) {
     CHECK_OK(lr_load(temp_path("copy.gguf"), &again, &err));
     CHECK_EQ_INT(again.n_kv, m.n_kv);
     for (size_t i = 0; i < m.n_kv; i++) {
-        CHECK(lr_str_eq(again.kv[i].key, m.kv[i].key) && again.kv[i].type == m.kv[i].type && again.kv[i].n == m.kv[i].n);
+        CHECK(lr_str_eq(again.kv[i].key, m.kv[i].key) && again.kv[i].type == m.kv[i].type &&
+              again.kv[i].n == m.kv[i].n);
         CHECK(again.kv[i].n_bytes == m.kv[i].n_bytes && !memcmp(again.kv[i].data, m.kv[i].data, m.kv[i].n_bytes));
     }
     for (size_t i = 0; i < m.n_tensors; i++)
@@ -102,7 +109,8 @@ TEST(keys_of_a_file_are_copied_as_they_are) {
     lr_buf_free(&f.b);
 }
 
-TEST(half_a_file_is_never_left) {
+TEST(half_a_file_is_never_left)
+{
     uint8_t data[SIZE];
     larder_error err = {0};
     lr_gguf_writer *w;
@@ -125,7 +133,8 @@ TEST(half_a_file_is_never_left) {
     lr_gguf_writer_free(NULL);
 }
 
-TEST(misuse_is_refused) {
+TEST(misuse_is_refused)
+{
     larder_error err = {0};
     lr_gguf_writer *w;
     CHECK(lr_gguf_writer_new(temp_path("no/such/folder.gguf"), &w, &err) != LARDER_OK && !w);
@@ -139,7 +148,8 @@ TEST(misuse_is_refused) {
     CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_Q8_0, 1, (uint64_t[4]){33, 1, 1, 1}, &err) == LARDER_USAGE);
     CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_F32, 2, (uint64_t[4]){4, 0, 1, 1}, &err) == LARDER_USAGE);
     CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_RAW_I32, 1, (uint64_t[4]){4, 1, 1, 1}, &err) == LARDER_USAGE);
-    CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_F32, 4, (uint64_t[4]){1u << 31, 1u << 31, 4, 1}, &err) == LARDER_USAGE);
+    CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_F32, 4, (uint64_t[4]){1u << 31, 1u << 31, 4, 1}, &err) ==
+          LARDER_USAGE);
     CHECK(lr_gguf_writer_data(w, "x", 1, &err) == LARDER_USAGE);
     CHECK_OK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_F32, 1, (uint64_t[4]){1, 1, 1, 1}, &err));
     CHECK(lr_gguf_writer_tensor(w, LR_STR("t"), LR_FMT_F32, 1, (uint64_t[4]){1, 1, 1, 1}, &err) == LARDER_USAGE);
@@ -153,7 +163,8 @@ TEST(misuse_is_refused) {
     CHECK_EQ_INT(temp_count(), 0);
 }
 
-TEST(many_names) {
+TEST(many_names)
+{
     larder_error err = {0};
     lr_gguf_writer *w;
     char name[32];
@@ -174,7 +185,8 @@ TEST(many_names) {
     lr_file_close(&m);
 }
 
-TEST(every_allocation_may_fail) {
+TEST(every_allocation_may_fail)
+{
     bool done = false;
     for (long i = 0; i < 300 && !done; i++) {
         larder_error err = {0};

@@ -6,24 +6,31 @@
 static void save_text(const char *name, const char *text) { save_bytes(temp_path(name), text, strlen(text)); }
 
 /* A safetensors file of one-element F32 tensors with these names (NULL ends them). */
-static void save_weights(const char *name, const char *const *tensors) {
+static void save_weights(const char *name, const char *const *tensors)
+{
     lr_tensor t[8] = {0};
     float zero = 0;
     size_t n = 0;
     larder_error err = {0};
     for (; tensors[n]; n++)
-        t[n] = (lr_tensor){.name = lr_str_of(tensors[n]), .fmt = LR_FMT_F32, .n_dims = 1, .ne = {1, 1, 1, 1},
-                           .data = (const uint8_t *)&zero, .n_bytes = 4};
+        t[n] = (lr_tensor){.name = lr_str_of(tensors[n]),
+                           .fmt = LR_FMT_F32,
+                           .n_dims = 1,
+                           .ne = {1, 1, 1, 1},
+                           .data = (const uint8_t *)&zero,
+                           .n_bytes = 4};
     CHECK_OK(lr_safetensors_write(temp_path(name), t, n, &err));
 }
 
-static void open_folder(lr_file *m) {
+static void open_folder(lr_file *m)
+{
     larder_error err = {0};
     temp_path("");
     CHECK_OK(lr_load(temp_dir, m, &err));
 }
 
-static void check_folder(const char *why) {
+static void check_folder(const char *why)
+{
     larder_error err = {0};
     lr_file m;
     temp_path("");
@@ -32,7 +39,8 @@ static void check_folder(const char *why) {
         TEST_FAIL("'%s', not '%s'", st ? err.message : "(read)", why);
 }
 
-static void check_config(const char *json, const char *why) {
+static void check_config(const char *json, const char *why)
+{
     lr_parts parts = {0};
     larder_error err = {0};
     larder_status st = lr_json_keys(&parts, json, strlen(json), "config", "config.json", &err);
@@ -42,7 +50,8 @@ static void check_config(const char *json, const char *why) {
     if (!st || !strstr(err.message, why)) TEST_FAIL("%s: '%s', not '%s'", json, st ? err.message : "(read)", why);
 }
 
-static double number(const lr_file *m, const char *key, uint64_t i, lr_kv_type type) {
+static double number(const lr_file *m, const char *key, uint64_t i, lr_kv_type type)
+{
     const lr_kv *kv = lr_file_key(m, key);
     double d = 0;
     if (!kv || (kv->type == LR_KV_ARR ? kv->elem : kv->type) != type || !lr_kv_number(kv, i, &d))
@@ -50,12 +59,14 @@ static double number(const lr_file *m, const char *key, uint64_t i, lr_kv_type t
     return d;
 }
 
-TEST(settings_become_keys) {
-    save_text("config.json",
-              "{\"model_type\":\"llama\",\"n\":-3,\"big\":9223372036854775807,\"huge\":18446744073709551616,\"eps\":1e-05,"
-              "\"tie\":true,\"none\":null,\"rope_parameters\":{\"rope_theta\":10000.0,\"deep\":{\"er\":1}},"
-              "\"eos\":[0,2],\"mixed\":[1,2.5],\"names\":[\"a\",\"\\u00e9\"],\"flags\":[true,false],\"empty\":[],"
-              "\"odd\":[1,\"x\"],\"nulls\":[null],\"nested\":[[1],[{\"a\":[2]}]],\"objects\":[{\"a\":1}],\"after\":1}");
+TEST(settings_become_keys)
+{
+    save_text(
+        "config.json",
+        "{\"model_type\":\"llama\",\"n\":-3,\"big\":9223372036854775807,\"huge\":18446744073709551616,\"eps\":1e-05,"
+        "\"tie\":true,\"none\":null,\"rope_parameters\":{\"rope_theta\":10000.0,\"deep\":{\"er\":1}},"
+        "\"eos\":[0,2],\"mixed\":[1,2.5],\"names\":[\"a\",\"\\u00e9\"],\"flags\":[true,false],\"empty\":[],"
+        "\"odd\":[1,\"x\"],\"nulls\":[null],\"nested\":[[1],[{\"a\":[2]}]],\"objects\":[{\"a\":1}],\"after\":1}");
     save_text("generation_config.json", "{\"temperature\":0.5}");
     save_weights("model.safetensors", (const char *const[]){"w", NULL});
     lr_file m;
@@ -83,7 +94,8 @@ TEST(settings_become_keys) {
     CHECK(lr_str_next(&it, &s) && lr_str_is(s, "a") && lr_str_next(&it, &s) && lr_str_is(s, "\xc3\xa9"));
     CHECK_EQ_INT(lr_file_key(&m, "config.empty")->n, 0);
     CHECK(!lr_file_key(&m, "config.none") && !lr_file_key(&m, "config.odd") && !lr_file_key(&m, "config.nulls"));
-    CHECK(!lr_file_key(&m, "config.nested") && !lr_file_key(&m, "config.objects") && !lr_file_key(&m, "config.objects.a"));
+    CHECK(!lr_file_key(&m, "config.nested") && !lr_file_key(&m, "config.objects") &&
+          !lr_file_key(&m, "config.objects.a"));
     lr_file_close(&m);
     /* The same model by one of its files. */
     CHECK_OK(lr_load(temp_path("config.json"), &m, &err));
@@ -94,7 +106,8 @@ TEST(settings_become_keys) {
     CHECK(lr_load(temp_path("generation_config.json"), &m, &err) == LARDER_FORMAT);
 }
 
-TEST(bad_settings) {
+TEST(bad_settings)
+{
     check_config("", "no JSON object");
     check_config("[1]", "no JSON object");
     check_config("{", "not JSON");
@@ -113,7 +126,8 @@ TEST(bad_settings) {
     check_config(deep, "nests deeper than 32");
 }
 
-TEST(missing_files) {
+TEST(missing_files)
+{
     check_folder("has no config.json");
     save_text("config.json", "{}");
     check_folder("neither model.safetensors nor model.safetensors.index.json");
@@ -126,13 +140,15 @@ TEST(missing_files) {
 #define ONE "model-00001-of-00002.safetensors"
 #define TWO "model-00002-of-00002.safetensors"
 
-static void save_index(const char *map) {
+static void save_index(const char *map)
+{
     char text[1000];
     snprintf(text, sizeof text, "{\"metadata\":{\"total_size\":12},\"weight_map\":{%s}}", map);
     save_text("model.safetensors.index.json", text);
 }
 
-TEST(shards) {
+TEST(shards)
+{
     save_text("config.json", "{}");
     save_weights(ONE, (const char *const[]){"a", "b.c", NULL});
     save_weights(TWO, (const char *const[]){"d", NULL});
@@ -164,7 +180,8 @@ TEST(shards) {
     check_folder("missing.safetensors");
 }
 
-static void load_shared(const char *name, bool folder) {
+static void load_shared(const char *name, bool folder)
+{
     const char *path = test_shared(name);
     char dir[4096];
     snprintf(dir, sizeof dir, "%.*s", (int)(strrchr(path, '/') - path), path);
@@ -178,7 +195,8 @@ static void load_shared(const char *name, bool folder) {
 
 TEST(the_model_in_the_box) { load_shared("models/teller-18m/config.json", true); }
 
-TEST(golden_folders) {
+TEST(golden_folders)
+{
     const char *readme = test_shared("golden/README.md");
     char root[4096], name[8192];
     snprintf(root, sizeof root, "%.*s", (int)(strrchr(readme, '/') - readme), readme);

@@ -4,14 +4,16 @@
 #include "parts.h"
 
 /* A file of this header and n_data bytes. */
-static void build_st(build *f, const char *json, size_t n_data) {
+static void build_st(build *f, const char *json, size_t n_data)
+{
     *f = (build){0};
     put_u64(f, strlen(json));
     put(f, json, strlen(json));
     put_data(f, n_data);
 }
 
-static void refused(const char *json, size_t n_data, const char *why) {
+static void refused(const char *json, size_t n_data, const char *why)
+{
     build f;
     build_st(&f, json, n_data);
     check_refused(&f, why);
@@ -19,13 +21,15 @@ static void refused(const char *json, size_t n_data, const char *why) {
 
 #define A "\"a\":{\"dtype\":\"F32\",\"shape\":[2,3],\"data_offsets\":[0,24]}"
 
-TEST(reads_tensors) {
+TEST(reads_tensors)
+{
     build f;
-    build_st(&f,
-             "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"data_offsets\":[24,30],\"dtype\":\"BF16\",\"shape\":[3]}," A
-             ",\"s\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[30,38]},"
-             "\"\\u00e9\":{\"dtype\":\"F8_E4M3\",\"shape\":[5,4,3,2,1],\"data_offsets\":[38,158]}}   ",
-             158);
+    build_st(
+        &f,
+        "{\"__metadata__\":{\"format\":\"pt\"},\"b\":{\"data_offsets\":[24,30],\"dtype\":\"BF16\",\"shape\":[3]}," A
+        ",\"s\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[30,38]},"
+        "\"\\u00e9\":{\"dtype\":\"F8_E4M3\",\"shape\":[5,4,3,2,1],\"data_offsets\":[38,158]}}   ",
+        158);
     larder_error err = {0};
     lr_file m;
     CHECK_OK(lr_load_bytes((const uint8_t *)f.b.p, f.b.n, &m, &err));
@@ -46,22 +50,26 @@ TEST(reads_tensors) {
     lr_buf_free(&f.b);
 }
 
-TEST(every_prefix_is_an_error) {
+TEST(every_prefix_is_an_error)
+{
     build f;
     build_st(&f, "{" A "}", 24);
     for (size_t n = 0; n < f.b.n; n++) {
         lr_file m;
         uint8_t *copy;
         larder_error err = {0};
-        if (!load_copy(f.b.p, n, &m, &copy, &err)) TEST_FAIL("the first %zu of %zu bytes were read as a whole file", n, f.b.n);
+        if (!load_copy(f.b.p, n, &m, &copy, &err))
+            TEST_FAIL("the first %zu of %zu bytes were read as a whole file", n, f.b.n);
         CHECK(err.message[0]);
     }
     lr_buf_free(&f.b);
 }
 
-TEST(header_length) {
-    static const uint64_t bad[] = {0, 1, INT32_MAX, (uint64_t)1 << 31, UINT32_MAX, INT64_MAX, (uint64_t)1 << 63, UINT64_MAX,
-                                   100 << 20, (100 << 20) + 1};
+TEST(header_length)
+{
+    static const uint64_t bad[] = {
+        0,          1,         INT32_MAX,      (uint64_t)1 << 31, UINT32_MAX, INT64_MAX, (uint64_t)1 << 63,
+        UINT64_MAX, 100 << 20, (100 << 20) + 1};
     for (size_t i = 0; i < LR_LEN(bad); i++) {
         build f;
         build_st(&f, "{" A "}", 24);
@@ -70,7 +78,8 @@ TEST(header_length) {
     }
 }
 
-TEST(bad_json) {
+TEST(bad_json)
+{
     refused("[]", 0, "no safetensors file");
     refused("{" A, 24, "not JSON");
     refused("{" A "} x", 24, "not JSON");
@@ -92,9 +101,11 @@ TEST(bad_json) {
     refused("{\"a\\u0000b\":{}}", 0, "printable UTF-8");
 }
 
-#define T(dtype, shape, offsets) "{\"x.y\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
+#define T(dtype, shape, offsets) \
+    "{\"x.y\":{\"dtype\":\"" dtype "\",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 
-TEST(bad_tensors) {
+TEST(bad_tensors)
+{
     refused("{\"x.y\":{\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "'x.y' has no dtype");
     refused("{\"x.y\":{\"dtype\":\"F32\",\"data_offsets\":[0,4]}}", 4, "no shape");
     refused("{\"x.y\":{\"dtype\":\"F32\",\"shape\":[1]}}", 4, "no data_offsets");
@@ -124,16 +135,21 @@ TEST(bad_tensors) {
     refused("{" A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[26,30]}}", 30, "before tensor 'b'");
 }
 
-TEST(random_damage_never_crashes) {
+TEST(random_damage_never_crashes)
+{
     build f;
-    build_st(&f, "{\"__metadata__\":{\"format\":\"pt\"}," A ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[24,28]}}", 28);
+    build_st(&f,
+             "{\"__metadata__\":{\"format\":\"pt\"}," A
+             ",\"b\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[24,28]}}",
+             28);
     static const char likely[] = "0123456789{}[],:\"\\ue-.";
     uint8_t *bytes = malloc(f.b.n);
     for (int round = 0; round < 20000; round++) {
         memcpy(bytes, f.b.p, f.b.n);
         for (uint64_t k = test_random() % 3 + 1; k > 0; k--) {
             uint64_t r = test_random();
-            bytes[(size_t)(r >> 16) % f.b.n] = r & 1 ? (uint8_t)(r >> 8) : (uint8_t)likely[(r >> 8) % (sizeof likely - 1)];
+            bytes[(size_t)(r >> 16) % f.b.n] = r & 1 ? (uint8_t)(r >> 8)
+                                                     : (uint8_t)likely[(r >> 8) % (sizeof likely - 1)];
         }
         lr_file m;
         uint8_t *copy;
@@ -147,7 +163,8 @@ TEST(random_damage_never_crashes) {
     lr_buf_free(&f.b);
 }
 
-TEST(every_allocation_may_fail) {
+TEST(every_allocation_may_fail)
+{
     build f;
     build_st(&f, "{" A "}", 24);
     bool done = false;
@@ -165,12 +182,23 @@ TEST(every_allocation_may_fail) {
     lr_buf_free(&f.b);
 }
 
-TEST(written_is_read_back) {
+TEST(written_is_read_back)
+{
     float x[6] = {1, 2, 3, 4, 5, 6};
     int32_t y[2] = {7, -8};
     lr_tensor t[2] = {
-        {.name = LR_STR("lo\"gits"), .fmt = LR_FMT_F32, .n_dims = 2, .ne = {3, 2, 1, 1}, .data = (uint8_t *)x, .n_bytes = 24},
-        {.name = LR_STR("ids"), .fmt = LR_RAW_I32, .n_dims = 1, .ne = {2, 1, 1, 1}, .data = (uint8_t *)y, .n_bytes = 8},
+        {.name = LR_STR("lo\"gits"),
+         .fmt = LR_FMT_F32,
+         .n_dims = 2,
+         .ne = {3, 2, 1, 1},
+         .data = (uint8_t *)x,
+         .n_bytes = 24},
+        {.name = LR_STR("ids"),
+         .fmt = LR_RAW_I32,
+         .n_dims = 1,
+         .ne = {2, 1, 1, 1},
+         .data = (uint8_t *)y,
+         .n_bytes = 8},
     };
     larder_error err = {0};
     lr_file m;

@@ -8,7 +8,8 @@
 #include <fcntl.h>
 
 /* A fresh store; `make` puts a file of n bytes into it, with the folders it needs. */
-static void start_store(void) {
+static void start_store(void)
+{
     temp_path("");
     setenv("XDG_DATA_HOME", temp_dir, 1);
     larder_error err = {0};
@@ -16,7 +17,8 @@ static void start_store(void) {
     CHECK_OK(lr_store_root(root, sizeof root, &err));
 }
 
-static const char *in_store(const char *rest) {
+static const char *in_store(const char *rest)
+{
     static char path[4][1200];
     static int turn;
     char *out = path[turn++ % 4];
@@ -24,7 +26,8 @@ static const char *in_store(const char *rest) {
     return out;
 }
 
-static void make(const char *rest, size_t n) {
+static void make(const char *rest, size_t n)
+{
     char path[1200];
     snprintf(path, sizeof path, "%s", in_store(rest));
     for (char *p = path + strlen(temp_dir) + 1; (p = strchr(p, '/')); p++) {
@@ -38,19 +41,22 @@ static void make(const char *rest, size_t n) {
     fclose(f);
 }
 
-static void clean_store(void) {
+static void clean_store(void)
+{
     char command[600];
     snprintf(command, sizeof command, "rm -rf '%s/larder'", temp_dir);
     CHECK(system(command) == 0);
 }
 
-TEST(names) {
+TEST(names)
+{
     lr_store_name n;
     CHECK(lr_store_parse("owner/repo", &n) && !strcmp(n.owner, "owner") && !strcmp(n.repo, "repo") && !n.quant[0]);
     CHECK(lr_store_parse("TheBloke/TinyLlama-1.1B_x:Q4_K_M", &n) && !strcmp(n.quant, "Q4_K_M"));
-    static const char *const bad[] = {"",        "a",        "/a",      "a/",         "a/b/c",   "../b",     "a/..",    "a/b:..",
-                                      "a/b:",    "a/b:c:d",  ".a/b",    "-a/b",       "a/.b",    "a b/c",    "a/b:c/d", "a/b:../c",
-                                      "a..b/c",  "a/b.",     "a/b\n",   "a/b:x.part", "a/b.PART", "a:b/c",   "a/b\\c",  "a/\xc3\xa9"};
+    static const char *const bad[] = {"",      "a",          "/a",       "a/",       "a/b/c",  "../b",
+                                      "a/..",  "a/b:..",     "a/b:",     "a/b:c:d",  ".a/b",   "-a/b",
+                                      "a/.b",  "a b/c",      "a/b:c/d",  "a/b:../c", "a..b/c", "a/b.",
+                                      "a/b\n", "a/b:x.part", "a/b.PART", "a:b/c",    "a/b\\c", "a/\xc3\xa9"};
     for (size_t i = 0; i < LR_LEN(bad); i++)
         if (lr_store_parse(bad[i], &n)) TEST_FAIL("'%s' passed as a name", bad[i]);
     char big[300];
@@ -60,13 +66,15 @@ TEST(names) {
     CHECK(!lr_store_parse(big, &n));
 }
 
-static void check_quant(const char *file, const char *want) {
+static void check_quant(const char *file, const char *want)
+{
     char got[LR_STORE_PART + 1];
     if (!lr_store_quant_of(file, got)) TEST_FAIL("%s: no quant", file);
     CHECK_EQ_STR(got, want);
 }
 
-TEST(quants_of_file_names) {
+TEST(quants_of_file_names)
+{
     check_quant("tinyllama-1.1b-chat-v1.0.Q4_K_M.gguf", "Q4_K_M");
     check_quant("sub/folder/Qwen3-8B-UD-Q4_K_XL.gguf", "UD-Q4_K_XL");
     check_quant("qwen2.5-7b-instruct-q4_0-00001-of-00002.gguf", "q4_0");
@@ -85,7 +93,8 @@ TEST(quants_of_file_names) {
     CHECK(!lr_store_quant_of("..gguf", got));
 }
 
-TEST(resolves_names_and_paths) {
+TEST(resolves_names_and_paths)
+{
     start_store();
     larder_error err = {0};
     char path[4096];
@@ -115,7 +124,8 @@ TEST(resolves_names_and_paths) {
     clean_store();
 }
 
-TEST(lists_what_is_whole) {
+TEST(lists_what_is_whole)
+{
     start_store();
     larder_error err = {0};
     lr_store_entry *list;
@@ -138,7 +148,8 @@ TEST(lists_what_is_whole) {
     clean_store();
 }
 
-TEST(removes_what_is_named_and_nothing_else) {
+TEST(removes_what_is_named_and_nothing_else)
+{
     start_store();
     larder_error err = {0};
     char path[4096];
@@ -161,7 +172,8 @@ TEST(removes_what_is_named_and_nothing_else) {
     clean_store();
 }
 
-TEST(links_are_not_followed) {
+TEST(links_are_not_followed)
+{
     start_store();
     larder_error err = {0};
     char path[4096], target[300];
@@ -179,7 +191,8 @@ TEST(links_are_not_followed) {
     clean_store();
 }
 
-TEST(unfinished_pulls_can_be_removed) {
+TEST(unfinished_pulls_can_be_removed)
+{
     start_store();
     larder_error err = {0};
     make("a/r/Q4_0.part/m.gguf.part", 1);

@@ -32,7 +32,8 @@ static int port, listener, n_requests;
 static int n_with_token, n_to_other_host_with_token;
 static request last_request;
 
-static void say(int fd, const char *fmt, ...) {
+static void say(int fd, const char *fmt, ...)
+{
     char text[4096];
     va_list ap;
     va_start(ap, fmt);
@@ -41,7 +42,8 @@ static void say(int fd, const char *fmt, ...) {
     (void)!write(fd, text, (size_t)n);
 }
 
-static void get_header(const char *text, const char *name, char *out, size_t cap) {
+static void get_header(const char *text, const char *name, char *out, size_t cap)
+{
     const char *p = strcasestr(text, name);
     out[0] = 0;
     if (!p) return;
@@ -50,7 +52,8 @@ static void get_header(const char *text, const char *name, char *out, size_t cap
     snprintf(out, cap, "%.*s", (int)n, p);
 }
 
-static void serve_one(int fd) {
+static void serve_one(int fd)
+{
     char text[8192];
     size_t n = 0;
     while (n < sizeof text - 1) {
@@ -73,7 +76,8 @@ static void serve_one(int fd) {
     answer(fd, &r);
 }
 
-static void *serve(void *unused) {
+static void *serve(void *unused)
+{
     for (;;) {
         int fd = accept(listener, NULL, NULL);
         if (fd < 0) return unused;
@@ -83,7 +87,8 @@ static void *serve(void *unused) {
     }
 }
 
-static void listen_anywhere(void) {
+static void listen_anywhere(void)
+{
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t n = sizeof a;
     listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -104,26 +109,30 @@ static char notes[4000];
 static uint64_t last_done, last_total;
 static int n_progress, cancel_after;
 
-static bool on_progress(void *user, const larder_progress *p) {
+static bool on_progress(void *user, const larder_progress *p)
+{
     (void)user;
     last_done = p->n_done;
     last_total = p->n_total;
     return !cancel_after || ++n_progress < cancel_after;
 }
 
-static void on_note(void *user, const char *line) {
+static void on_note(void *user, const char *line)
+{
     (void)user;
     snprintf(notes + strlen(notes), sizeof notes - strlen(notes), "%s\n", line);
 }
 
 /* A store, a server, a model; the test's endpoint in HF_ENDPOINT. */
-static void start(answer_fn *fn) {
+static void start(answer_fn *fn)
+{
     signal(SIGPIPE, SIG_IGN);
     temp_path("");
     char env[300];
     setenv("XDG_DATA_HOME", temp_dir, 1);
     unsetenv("HF_TOKEN");
-    const char *const proxies[] = {"http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"};
+    const char *const proxies[] = {"http_proxy", "https_proxy", "all_proxy",
+                                   "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"};
     for (size_t i = 0; i < LR_LEN(proxies); i++) unsetenv(proxies[i]);
     if (!listener) listen_anywhere();
     snprintf(env, sizeof env, "http://127.0.0.1:%d", port);
@@ -145,13 +154,15 @@ static void start(answer_fn *fn) {
     lr_sha256_end(&s, model_sha);
 }
 
-static void finish(void) {
+static void finish(void)
+{
     char command[600];
     snprintf(command, sizeof command, "rm -rf '%s/larder'", temp_dir);
     CHECK(system(command) == 0);
 }
 
-static const char *in_store(const char *rest) {
+static const char *in_store(const char *rest)
+{
     static char path[4][1200];
     static int turn;
     char *out = path[turn++ % 4];
@@ -161,36 +172,43 @@ static const char *in_store(const char *rest) {
 
 static bool is_tree(const request *r) { return strncmp(r->path, "/api/models/", 12) == 0; }
 
-static void say_json(int fd, const char *json) {
+static void say_json(int fd, const char *json)
+{
     say(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", strlen(json));
     (void)!write(fd, json, strlen(json));
 }
 
-static void say_tree(int fd) {
+static void say_tree(int fd)
+{
     char json[1000];
     snprintf(json, sizeof json,
-             "[{\"type\":\"directory\",\"path\":\"sub\"},{\"type\":\"file\",\"path\":\"README.md\",\"size\":3,\"oid\":\"x\"},"
+             "[{\"type\":\"directory\",\"path\":\"sub\"},{\"type\":\"file\",\"path\":\"README.md\",\"size\":3,"
+             "\"oid\":\"x\"},"
              "{\"type\":\"file\",\"path\":\"m-Q4_0.gguf\",\"size\":%zu,\"lfs\":{\"oid\":\"%s\",\"size\":%zu}}]",
              n_model, model_sha, n_model);
     say_json(fd, json);
 }
 
 /* Bytes [from, from + n) of the model, honestly labelled. */
-static void say_part(int fd, uint64_t from, size_t n, const char *etag) {
+static void say_part(int fd, uint64_t from, size_t n, const char *etag)
+{
     if (from)
-        say(fd, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %llu-%zu/%zu\r\n", (unsigned long long)from, n_model - 1, n_model);
+        say(fd, "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes %llu-%zu/%zu\r\n", (unsigned long long)from,
+            n_model - 1, n_model);
     else say(fd, "HTTP/1.1 200 OK\r\n");
     say(fd, "Content-Length: %zu\r\nETag: %s\r\nConnection: close\r\n\r\n", n_model - (size_t)from, etag);
     (void)!write(fd, model + from, n);
 }
 static void say_model(int fd, const request *r) { say_part(fd, r->from, n_model - (size_t)r->from, "\"one\""); }
 
-static larder_status pull(const char *name, larder_error *err) {
+static larder_status pull(const char *name, larder_error *err)
+{
     larder_pull_options o = {.stall_s = 1, .n_tries = 3, .progress = on_progress, .note = on_note};
     return larder_pull(name, &o, NULL, 0, err);
 }
 
-static void check_stored(void) {
+static void check_stored(void)
+{
     size_t n;
     char *bytes;
     larder_error err = {0};
@@ -202,7 +220,8 @@ static void check_stored(void) {
 }
 
 /* It failed, saying so, and no model has appeared. */
-static void check_failed(larder_status st, const larder_error *err, const char *why) {
+static void check_failed(larder_status st, const larder_error *err, const char *why)
+{
     if (!st || !strstr(err->message, why) || strchr(err->message, '\n'))
         TEST_FAIL("'%s', not '%s'", st ? err->message : "(fetched)", why);
     CHECK(!lr_is_dir(in_store("o/r/Q4_0")));
@@ -210,10 +229,12 @@ static void check_failed(larder_status st, const larder_error *err, const char *
 
 /* ---------------------------------------------------------------- checksums */
 
-TEST(sha256_vectors) {
+TEST(sha256_vectors)
+{
     static const struct {
         const char *text, *sum;
-    } known[] = { /* FIPS 180-4 examples, and the empty message */
+    } known[] = {
+        /* FIPS 180-4 examples, and the empty message */
         {"", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"},
         {"abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"},
         {"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
@@ -242,12 +263,14 @@ TEST(sha256_vectors) {
 
 /* ---------------------------------------------------------------- good hubs */
 
-static void good(int fd, const request *r) {
+static void good(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else say_model(fd, r);
 }
 
-TEST(fetches_the_only_model) {
+TEST(fetches_the_only_model)
+{
     start(good);
     larder_error err = {0};
     char path[4096];
@@ -265,26 +288,35 @@ TEST(fetches_the_only_model) {
     check_stored();
 }
 
-static void many(int fd, const request *r) {
+static void many(int fd, const request *r)
+{
     char json[4000];
     if (!is_tree(r)) {
         say_model(fd, r);
         return;
     }
     size_t n = 0;
-    static const char *const paths[] = {"a/m-Q8_0-00001-of-00002.gguf", "a/m-Q8_0-00002-of-00002.gguf", "m-Q5_K_M.gguf",
-                                        "m-Q6_K-00001-of-00002.gguf",   "x-F16.gguf",                   "y-F16.gguf",
-                                        "mmproj-F16.gguf",              "m-Q4_0.gguf"};
+    static const char *const paths[] = {"a/m-Q8_0-00001-of-00002.gguf",
+                                        "a/m-Q8_0-00002-of-00002.gguf",
+                                        "m-Q5_K_M.gguf",
+                                        "m-Q6_K-00001-of-00002.gguf",
+                                        "x-F16.gguf",
+                                        "y-F16.gguf",
+                                        "mmproj-F16.gguf",
+                                        "m-Q4_0.gguf"};
     json[n++] = '[';
     for (size_t i = 0; i < LR_LEN(paths); i++)
-        n += (size_t)snprintf(json + n, sizeof json - n, "%s{\"type\":\"file\",\"path\":\"%s\",\"size\":%zu,\"lfs\":{\"oid\":\"%s\",\"size\":%zu}}",
-                              i ? "," : "", paths[i], n_model, model_sha, n_model);
+        n += (size_t)snprintf(
+            json + n, sizeof json - n,
+            "%s{\"type\":\"file\",\"path\":\"%s\",\"size\":%zu,\"lfs\":{\"oid\":\"%s\",\"size\":%zu}}", i ? "," : "",
+            paths[i], n_model, model_sha, n_model);
     json[n++] = ']';
     json[n] = 0;
     say_json(fd, json);
 }
 
-TEST(chooses_by_quant) {
+TEST(chooses_by_quant)
+{
     start(many);
     larder_error err = {0};
     check_failed(pull("o/r", &err), &err, "o/r has Q8_0, Q5_K_M, Q6_K, x-F16, y-F16, Q4_0: say which");
@@ -300,7 +332,8 @@ TEST(chooses_by_quant) {
     finish();
 }
 
-static void folder(int fd, const request *r) {
+static void folder(int fd, const request *r)
+{
     char st[200] = {0};
     size_t n_st = 8 + (size_t)sprintf(st + 8, "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}");
     st[0] = (char)(n_st - 8);
@@ -308,8 +341,10 @@ static void folder(int fd, const request *r) {
     if (is_tree(r)) {
         char json[1000];
         snprintf(json, sizeof json,
-                 "[{\"type\":\"file\",\"path\":\"config.json\",\"size\":22},{\"type\":\"file\",\"path\":\"model.safetensors\",\"size\":%zu},"
-                 "{\"type\":\"file\",\"path\":\"pytorch_model.bin\",\"size\":5},{\"type\":\"file\",\"path\":\"onnx/config.json\",\"size\":5}]",
+                 "[{\"type\":\"file\",\"path\":\"config.json\",\"size\":22},{\"type\":\"file\",\"path\":\"model."
+                 "safetensors\",\"size\":%zu},"
+                 "{\"type\":\"file\",\"path\":\"pytorch_model.bin\",\"size\":5},{\"type\":\"file\",\"path\":\"onnx/"
+                 "config.json\",\"size\":5}]",
                  n_st);
         say_json(fd, json);
     } else if (strstr(r->path, "config.json")) {
@@ -320,7 +355,8 @@ static void folder(int fd, const request *r) {
     }
 }
 
-TEST(fetches_a_safetensors_folder) {
+TEST(fetches_a_safetensors_folder)
+{
     start(folder);
     larder_error err = {0};
     char path[4096];
@@ -330,26 +366,39 @@ TEST(fetches_a_safetensors_folder) {
     finish();
 }
 
-static void paged(int fd, const request *r) {
+static void paged(int fd, const request *r)
+{
     if (strstr(r->path, "cursor")) {
         say_tree(fd);
     } else if (is_tree(r)) {
-        say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://127.0.0.1:%d/api/models/o/r/tree/main?cursor=x>; rel=\"next\"\r\n"
-                "Connection: close\r\n\r\n[]", port);
+        say(fd,
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://127.0.0.1:%d/api/models/o/r/tree/main?cursor=x>; "
+            "rel=\"next\"\r\n"
+            "Connection: close\r\n\r\n[]",
+            port);
     } else {
         say_model(fd, r);
     }
 }
-static void paged_elsewhere(int fd, const request *r) {
+static void paged_elsewhere(int fd, const request *r)
+{
     (void)r;
-    say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://localhost:%d/x>; rel=\"next\"\r\nConnection: close\r\n\r\n[]", port);
+    say(fd,
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://localhost:%d/x>; rel=\"next\"\r\nConnection: "
+        "close\r\n\r\n[]",
+        port);
 }
-static void paged_forever(int fd, const request *r) {
+static void paged_forever(int fd, const request *r)
+{
     (void)r;
-    say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://127.0.0.1:%d/api/models/x>; rel=\"next\"\r\nConnection: close\r\n\r\n[]", port);
+    say(fd,
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nLink: <http://127.0.0.1:%d/api/models/x>; "
+        "rel=\"next\"\r\nConnection: close\r\n\r\n[]",
+        port);
 }
 
-TEST(lists_of_several_pages) {
+TEST(lists_of_several_pages)
+{
     larder_error err = {0};
     start(paged);
     CHECK_OK(pull("o/r", &err));
@@ -360,7 +409,8 @@ TEST(lists_of_several_pages) {
     check_failed(pull("o/r", &err), &err, "more than 50 pages");
 }
 
-TEST(files_by_their_address) {
+TEST(files_by_their_address)
+{
     larder_error err = {0};
     char url[300];
     start(good);
@@ -383,7 +433,8 @@ TEST(files_by_their_address) {
 /* ---------------------------------------------------------------- bad networks */
 
 static size_t cut_at[8];
-static void cuts(int fd, const request *r) {
+static void cuts(int fd, const request *r)
+{
     if (is_tree(r)) {
         say_tree(fd);
         return;
@@ -392,7 +443,8 @@ static void cuts(int fd, const request *r) {
     if (until > r->from) say_part(fd, r->from, until - (size_t)r->from, "\"one\"");
 }
 
-TEST(goes_on_after_a_cut) {
+TEST(goes_on_after_a_cut)
+{
     start(cuts);
     larder_error err = {0};
     memcpy(cut_at, (size_t[8]){100000, 200001, 300000}, sizeof cut_at);
@@ -404,7 +456,8 @@ TEST(goes_on_after_a_cut) {
     check_stored();
 }
 
-TEST(goes_on_in_the_next_pull) {
+TEST(goes_on_in_the_next_pull)
+{
     start(cuts);
     larder_error err = {0};
     memcpy(cut_at, (size_t[8]){150000, 150001, 150002, 150003, 150004}, sizeof cut_at);
@@ -417,7 +470,8 @@ TEST(goes_on_in_the_next_pull) {
     check_stored();
 }
 
-static void put_part(const char *bytes, size_t n, const char *etag) {
+static void put_part(const char *bytes, size_t n, const char *etag)
+{
     mkdir(in_store(""), 0777);
     larder_error err = {0};
     char root[4096];
@@ -427,7 +481,8 @@ static void put_part(const char *bytes, size_t n, const char *etag) {
     if (etag) save_bytes(in_store("o/r/Q4_0.part/m-Q4_0.gguf.etag"), etag, strlen(etag));
 }
 
-TEST(part_that_belongs_to_another_file) {
+TEST(part_that_belongs_to_another_file)
+{
     start(good); /* a server that ignores If-Range: the checksum finds it out */
     larder_error err = {0};
     char junk[5000] = {1, 2, 3};
@@ -438,14 +493,16 @@ TEST(part_that_belongs_to_another_file) {
     check_stored();
 }
 
-static void honours_if_range(int fd, const request *r) {
+static void honours_if_range(int fd, const request *r)
+{
     request whole = *r;
     whole.from = strcmp(r->if_range, "\"one\"") == 0 ? r->from : 0;
     if (is_tree(r)) say_tree(fd);
     else say_model(fd, &whole);
 }
 
-TEST(changed_etag_begins_anew) {
+TEST(changed_etag_begins_anew)
+{
     start(honours_if_range);
     larder_error err = {0};
     char junk[5000] = {1, 2, 3};
@@ -456,7 +513,8 @@ TEST(changed_etag_begins_anew) {
     check_stored();
 }
 
-TEST(part_that_is_whole_or_too_long) {
+TEST(part_that_is_whole_or_too_long)
+{
     larder_error err = {0};
     start(good);
     put_part(model, n_model, NULL);
@@ -471,7 +529,8 @@ TEST(part_that_is_whole_or_too_long) {
     check_stored();
 }
 
-static void stalls(int fd, const request *r) {
+static void stalls(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else if (r->no == 2) {
         say_part(fd, 0, 100000, "\"one\"");
@@ -481,7 +540,8 @@ static void stalls(int fd, const request *r) {
     }
 }
 
-TEST(gives_up_on_silence_and_tries_again) {
+TEST(gives_up_on_silence_and_tries_again)
+{
     start(stalls);
     larder_error err = {0};
     CHECK_OK(pull("o/r", &err));
@@ -489,16 +549,19 @@ TEST(gives_up_on_silence_and_tries_again) {
     check_stored();
 }
 
-static void always_busy(int fd, const request *r) {
+static void always_busy(int fd, const request *r)
+{
     (void)r;
     say(fd, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
 }
-static void busy_once(int fd, const request *r) {
+static void busy_once(int fd, const request *r)
+{
     if (r->no % 2) say(fd, "HTTP/1.1 429 Slow\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
     else good(fd, r);
 }
 
-TEST(busy_servers) {
+TEST(busy_servers)
+{
     larder_error err = {0};
     start(always_busy);
     check_failed(pull("o/r", &err), &err, "HTTP 503");
@@ -508,11 +571,13 @@ TEST(busy_servers) {
     check_stored();
 }
 
-static void refuses(int fd, const request *r) {
+static void refuses(int fd, const request *r)
+{
     say(fd, "HTTP/1.1 %d No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", strstr(r->path, "gated") ? 401 : 404);
 }
 
-TEST(refusals_are_not_repeated) {
+TEST(refusals_are_not_repeated)
+{
     larder_error err = {0};
     start(refuses);
     check_failed(pull("o/gated", &err), &err, "HF_TOKEN");
@@ -522,7 +587,8 @@ TEST(refusals_are_not_repeated) {
     check_failed(pull("o/r", &err), &err, "list of files");
 }
 
-TEST(cancelling_keeps_the_part) {
+TEST(cancelling_keeps_the_part)
+{
     larder_error err = {0};
     start(stalls);
     cancel_after = 2;
@@ -536,7 +602,8 @@ TEST(cancelling_keeps_the_part) {
 
 /* ---------------------------------------------------------------- lies */
 
-static void longer(int fd, const request *r) {
+static void longer(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else {
         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", n_model + 1);
@@ -544,7 +611,8 @@ static void longer(int fd, const request *r) {
         (void)!write(fd, "x", 1);
     }
 }
-static void chunked_longer(int fd, const request *r) {
+static void chunked_longer(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else {
         say(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n%zx\r\n", n_model);
@@ -552,27 +620,32 @@ static void chunked_longer(int fd, const request *r) {
         say(fd, "\r\n5\r\nhello\r\n0\r\n\r\n");
     }
 }
-static void shorter(int fd, const request *r) {
+static void shorter(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else {
         say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nConnection: close\r\n\r\n");
         (void)!write(fd, model, 1000);
     }
 }
-static void huge(int fd, const request *r) {
+static void huge(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else say(fd, "HTTP/1.1 200 OK\r\nContent-Length: 9223372036854775807\r\nConnection: close\r\n\r\nxxxx");
 }
-static void other_range(int fd, const request *r) {
+static void other_range(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else {
-        say(fd, "HTTP/1.1 206 Part\r\nContent-Range: bytes 5-%zu/%zu\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", n_model - 1, n_model,
-            n_model - 5);
+        say(fd,
+            "HTTP/1.1 206 Part\r\nContent-Range: bytes 5-%zu/%zu\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
+            n_model - 1, n_model, n_model - 5);
         (void)!write(fd, model + 5, n_model - 5);
     }
 }
 
-TEST(lies_about_length) {
+TEST(lies_about_length)
+{
     larder_error err = {0};
     start(longer);
     check_failed(pull("o/r", &err), &err, "were promised");
@@ -587,7 +660,8 @@ TEST(lies_about_length) {
     finish();
 }
 
-static void wrong_bytes(int fd, const request *r) {
+static void wrong_bytes(int fd, const request *r)
+{
     if (is_tree(r)) {
         say_tree(fd);
         return;
@@ -597,21 +671,25 @@ static void wrong_bytes(int fd, const request *r) {
     model[1000] ^= 1;
 }
 
-TEST(wrong_checksum) {
+TEST(wrong_checksum)
+{
     larder_error err = {0};
     start(wrong_bytes);
     check_failed(pull("o/r", &err), &err, "SHA-256");
-    CHECK(!lr_is_file(in_store("o/r/Q4_0.part/m-Q4_0.gguf.part")) && !lr_is_file(in_store("o/r/Q4_0.part/m-Q4_0.gguf")));
+    CHECK(!lr_is_file(in_store("o/r/Q4_0.part/m-Q4_0.gguf.part")) &&
+          !lr_is_file(in_store("o/r/Q4_0.part/m-Q4_0.gguf")));
     CHECK_EQ_INT(n_requests, 2);
     finish();
 }
 
-static void no_model(int fd, const request *r) {
+static void no_model(int fd, const request *r)
+{
     (void)r;
     say_json(fd, "<html>sign in</html>");
 }
 
-TEST(what_is_no_model_is_not_stored) {
+TEST(what_is_no_model_is_not_stored)
+{
     larder_error err = {0};
     char url[300];
     start(no_model);
@@ -623,11 +701,13 @@ TEST(what_is_no_model_is_not_stored) {
 }
 
 static const char *bad_list;
-static void says_list(int fd, const request *r) {
+static void says_list(int fd, const request *r)
+{
     (void)r;
     say_json(fd, bad_list);
 }
-static void endless_list(int fd, const request *r) {
+static void endless_list(int fd, const request *r)
+{
     char spaces[65536];
     (void)r;
     memset(spaces, ' ', sizeof spaces);
@@ -635,7 +715,8 @@ static void endless_list(int fd, const request *r) {
     while (write(fd, spaces, sizeof spaces) > 0) {}
 }
 
-TEST(bad_lists) {
+TEST(bad_lists)
+{
     static const struct {
         const char *json, *why;
     } bad[] = {
@@ -651,7 +732,8 @@ TEST(bad_lists) {
         {"[{\"type\":\"file\",\"path\":\"x.gguf\",\"size\":-1}]", "no proper size"},
         {"[{\"type\":\"file\",\"path\":\"x.gguf\",\"size\":1e9}]", "no proper size"},
         {"[{\"type\":\"file\",\"path\":\"x.gguf\"}]", "no proper size"},
-        {"[{\"type\":\"file\",\"path\":\"x.gguf\",\"size\":1,\"lfs\":{\"oid\":\"../../x\",\"size\":1}}]", "no proper size or checksum"},
+        {"[{\"type\":\"file\",\"path\":\"x.gguf\",\"size\":1,\"lfs\":{\"oid\":\"../../x\",\"size\":1}}]",
+         "no proper size or checksum"},
         {"[]", "neither a GGUF nor config.json"},
         {"[{\"type\":\"file\",\"path\":\"m-Q4_0.gguf\",\"size\":9000000000000000000}]", "not enough room"},
     };
@@ -669,13 +751,15 @@ TEST(bad_lists) {
 /* ---------------------------------------------------------------- redirects */
 
 static char redirect_to[400];
-static void redirects(int fd, const request *r) {
+static void redirects(int fd, const request *r)
+{
     if (is_tree(r)) say_tree(fd);
     else if (strstr(r->path, "/cdn/")) say_model(fd, r);
     else say(fd, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", redirect_to);
 }
 
-TEST(token_stays_with_its_host) {
+TEST(token_stays_with_its_host)
+{
     larder_error err = {0};
     start(redirects);
     setenv("HF_TOKEN", "hf_secret", 1);
@@ -698,7 +782,8 @@ TEST(token_stays_with_its_host) {
     unsetenv("HF_TOKEN");
 }
 
-TEST(redirects_that_are_refused) {
+TEST(redirects_that_are_refused)
+{
     static const char *const to[][2] = {
         {"file:///etc/passwd", "'file' addresses are refused"},
         {"ftp://localhost/x", "'ftp' addresses are refused"},
@@ -722,8 +807,10 @@ TEST(redirects_that_are_refused) {
 
 /* ---------------------------------------------------------------- names, neighbours */
 
-TEST(names_are_checked_before_anything_is_asked) {
-    static const char *const bad[] = {"", "r", "../r", "o/..", "o/r:../x", "o/r/x", "o /r", "o/r:", "http:", "http://"};
+TEST(names_are_checked_before_anything_is_asked)
+{
+    static const char *const bad[] = {"",      "r",    "../r", "o/..",  "o/r:../x",
+                                      "o/r/x", "o /r", "o/r:", "http:", "http://"};
     larder_error err = {0};
     start(good);
     for (size_t i = 0; i < LR_LEN(bad); i++) CHECK(pull(bad[i], &err) == LARDER_USAGE);
@@ -736,7 +823,8 @@ TEST(names_are_checked_before_anything_is_asked) {
     CHECK_EQ_INT(n_requests, 0);
 }
 
-TEST(two_pulls_of_one_model) {
+TEST(two_pulls_of_one_model)
+{
     larder_error err = {0};
     start(good);
     put_part("x", 1, NULL);
@@ -748,7 +836,8 @@ TEST(two_pulls_of_one_model) {
     check_stored();
 }
 
-TEST(links_in_the_store_are_not_followed) {
+TEST(links_in_the_store_are_not_followed)
+{
     larder_error err = {0};
     start(good);
     put_part("x", 1, NULL);
@@ -764,7 +853,8 @@ TEST(links_in_the_store_are_not_followed) {
     finish();
 }
 
-TEST(addresses) {
+TEST(addresses)
+{
     larder_error err = {0};
     CHECK(lr_url_is_of("https://Hub.example/x", "https://hub.example:443"));
     CHECK(!lr_url_is_of("https://hub.example.evil/x", "https://hub.example"));
