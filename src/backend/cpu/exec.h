@@ -21,6 +21,7 @@ typedef struct lr_slot {
     uint64_t row_bytes; /* of one token, `mul` rows included */
     uint8_t rows;       /* lr_rows */
     bool local;         /* a copy per thread when the step has one row */
+    bool passing;       /* read by the phase that writes it alone: one row per thread, always */
     bool logits;        /* in the buffer of its own */
     bool target;        /* some product is added onto it where it lies */
     bool made;
@@ -136,7 +137,7 @@ static inline void *lr_at(const lr_worker *w, uint32_t slot, uint32_t row)
 {
     const lr_exec *x = w->x;
     const lr_slot *s = &x->c.slots[slot];
-    if (s->local && lr_rows_of(x, s->rows) == 1) return w->scratch + s->at_local;
+    if (s->passing || (s->local && lr_rows_of(x, s->rows) == 1)) return w->scratch + s->at_local;
     if (s->logits) return (uint8_t *)x->logits + row * s->row_bytes;
     return x->shared + s->at + row * s->row_bytes;
 }

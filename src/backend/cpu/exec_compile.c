@@ -476,6 +476,20 @@ static void make_local(lr_code *c)
     }
 }
 
+/* Values that never leave the phase of rows that makes them: such a phase does a token's row from end to end. */
+static void find_passing(lr_code *c)
+{
+    for (uint32_t i = 0; i < c->n_slot; i++) {
+        lr_slot *s = &c->slots[i];
+        s->passing = s->root == i && !s->target && !s->logits && c->phases[s->phase].kind == LR_PHASE_ROWS;
+    }
+    for (uint32_t i = 0; i < c->n_node; i++) {
+        const lr_node *n = &c->nodes[i];
+        for (int k = 0; k < 3; k++)
+            if (n->in[k] != LR_NO_SLOT && c->slots[n->in[k]].phase != n->phase) c->slots[n->in[k]].passing = false;
+    }
+}
+
 /* ---------------------------------------------------------------- memory */
 /* A local phase ends without a barrier, so what it reads stays until one comes. */
 static uint32_t barrier_after(const lr_code *c, uint32_t p)
@@ -531,15 +545,23 @@ static larder_status lay_out(maker *m)
     lr_code *c = m->c;
     uint32_t *by = lr_arena_array(&c->arena, (size_t)c->n_slot + 1, sizeof *by), n_shared = 0, n_local = 0;
     uint32_t *by_local = lr_arena_array(&c->arena, (size_t)c->n_slot + 1, sizeof *by);
-    if (!by || !by_local) return LR_NOMEM(m->err, "compiling");
-    for (uint32_t i = 0; i < c->n_slot; i++) {
-        lr_slot *s = &c->slots[i];
-        if (s->root != i || s->logits || !s->made) continue;
-        uint64_t size = s->row_bytes * (s->rows == LR_ROWS_TOK ? c->l.n_tok : c->l.n_out);
-        s->at = place(c, by, &n_shared, i, size, false);
-        c->shared = LR_MAX(c->shared, s->at + size);
-        if (!s->local) continue;
-        s->at_local = place(c, by_local, &n_local, i, s->row_bytes, true);
+    uint32_t *wide = lr_arena_array(&c->arena, (size_t)c->n_slot + 1, sizeof *wide);
+    if (!by || !by_local || !wide) return LR_NOMEM(m->err, "compiling");
+    for (uint32_t k = 0; k < c->n_slot; k++) { /* the widest first: they fit worst */
+        uint32_t at = k;
+        for (; at > 0 && c->slots[wide[at - 1]].row_bytes < c->slots[k].row_bytes; at--) wide[at] = wide[at - 1];
+        wide[at] = k;
+    }
+    for (uint32_t k = 0; k < c->n_slot; k++) {
+        lr_slot *s = &c->slots[wide[k]];
+        if (s->root != wide[k] || s->logits || !s->made) continue;
+        if (!s->passing) {
+            uint64_t size = s->row_bytes * (s->rows == LR_ROWS_TOK ? c->l.n_tok : c->l.n_out);
+            s->at = place(c, by, &n_shared, wide[k], size, false);
+            c->shared = LR_MAX(c->shared, s->at + size);
+        }
+        if (!s->local && !s->passing) continue;
+        s->at_local = place(c, by_local, &n_local, wide[k], s->row_bytes, true);
         c->local = LR_MAX(c->local, s->at_local + s->row_bytes);
     }
     for (uint32_t i = 0; i < c->n_slot; i++) c->slots[i].at = c->slots[c->slots[i].root].at;
@@ -642,6 +664,7 @@ larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out
     LR_GO(make_nodes(&m));
     LR_GO(make_phases(&m));
     make_local(out);
+    find_passing(out);
     find_lifetimes(out);
     LR_GO(lay_out(&m));
     size_scratch(out);
