@@ -60,7 +60,7 @@ endif
 closure = $1 $(foreach u,$(USES_$1),$(call closure,$u))
 reverse = $(if $1,$(call reverse,$(wordlist 2,$(words $1),$1)) $(firstword $1))
 order = $(filter $1,$(call reverse,$(LAYERS)))
-needs = $(call order,$(sort $(call closure,$1)))
+needs = $(call order,$(sort $(foreach l,$1,$(call closure,$l))))
 archives = $(patsubst %,$(BUILD)/lib-%.a,$1)
 pkgs = $(sort $(foreach l,$1,$(PKGS_$l)))
 pkg_libs = $(if $1,$(shell $(PKGCONFIG) --libs $1))

@@ -46,10 +46,10 @@ static int replay(const char *folder, size_t cuts)
 {
     DIR *d = opendir(folder);
     int n = 0;
-    char path[4096];
+    char path[4400];
     for (struct dirent *e; d && (e = readdir(d));) {
         if (e->d_name[0] == '.') continue;
-        snprintf(path, sizeof path, "%s/%s", folder, e->d_name);
+        snprintf(path, sizeof path, "%.4096s/%.255s", folder, e->d_name);
         n += replay_file(path, cuts);
     }
     if (d) closedir(d);
