@@ -127,7 +127,7 @@ static bool is_private_address(const struct sockaddr *sa)
     return is_private_v6(in6.sin6_addr.s6_addr);
 }
 
-static bool is_private_text(const char *ip)
+bool lr_address_is_private(const char *ip)
 {
     struct sockaddr_in in = {.sin_family = AF_INET};
     struct sockaddr_in6 in6 = {.sin6_family = AF_INET6};
@@ -550,7 +550,7 @@ static outcome request(transfer *t, const char *url)
         if (o.st || !to[0]) break;
         char *ip = NULL;
         curl_easy_getinfo(t->net->curl, CURLINFO_PRIMARY_IP, &ip);
-        if (hop == 0) t->private_ok = ip && is_private_text(ip);
+        if (hop == 0) t->private_ok = ip && lr_address_is_private(ip);
         memcpy(at, to, strlen(to) + 1);
         if (hop == MAX_HOPS) o.st = lr_fail(t->err, LARDER_IO, "%s: more than %d redirects", t->what, MAX_HOPS);
     }

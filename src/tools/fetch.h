@@ -42,5 +42,7 @@ larder_status lr_net_file(lr_net *net, int dir, lr_remote *file, larder_error *e
 /* Whether the URL may be asked for at all; whether it is the endpoint's own (and may see the token). */
 larder_status lr_url_check(const char *url, larder_error *err);
 bool lr_url_is_of(const char *url, const char *endpoint);
+/* An IPv4 or IPv6 address of this machine or of an inner network. */
+bool lr_address_is_private(const char *ip);
 
 #endif

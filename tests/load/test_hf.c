@@ -180,6 +180,25 @@ TEST(shards)
     check_folder("missing.safetensors");
 }
 
+TEST(every_allocation_may_fail)
+{
+    save_text("config.json", "{\"a\":{\"b\":[1,2]},\"c\":[\"x\"]}");
+    save_weights(ONE, (const char *const[]){"a", "b.c", NULL});
+    save_index("\"a\":\"" ONE "\",\"b.c\":\"" ONE "\"");
+    bool done = false;
+    for (long i = 0; i < 400 && !done; i++) {
+        lr_file m;
+        larder_error err = {0};
+        lr_alloc_fail_at(i);
+        larder_status st = lr_load(temp_dir, &m, &err);
+        lr_alloc_fail_at(-1);
+        done = !st;
+        if (done) lr_file_close(&m);
+        else CHECK_EQ_INT(st, LARDER_NOMEM);
+    }
+    CHECK(done);
+}
+
 static void load_shared(const char *name, bool folder)
 {
     const char *path = test_shared(name);

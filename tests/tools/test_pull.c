@@ -867,3 +867,38 @@ TEST(addresses)
     CHECK(lr_url_check("https://a\nb/", &err) == LARDER_USAGE);
     CHECK(lr_url_check("", &err) == LARDER_USAGE);
 }
+
+/* What a redirect from a public host may not reach. */
+TEST(inner_addresses)
+{
+    static const char *const inner[] = {
+        "127.0.0.1",   "127.255.0.1",     "10.1.2.3", "172.16.0.1",      "172.31.255.255",
+        "192.168.0.1", "169.254.169.254", "0.0.0.0",  "100.64.0.1",      "::1",
+        "::",          "fe80::1",         "fd00::1",  "::ffff:10.0.0.1", "::127.0.0.1"};
+    static const char *const outer[] = {"1.1.1.1",     "172.15.0.1",      "172.32.0.1",    "192.167.0.1",
+                                        "100.128.0.1", "2606:4700::1111", "::ffff:8.8.8.8"};
+    for (size_t i = 0; i < LR_LEN(inner); i++)
+        if (!lr_address_is_private(inner[i])) TEST_FAIL("%s passed as public", inner[i]);
+    for (size_t i = 0; i < LR_LEN(outer); i++)
+        if (lr_address_is_private(outer[i])) TEST_FAIL("%s passed as private", outer[i]);
+}
+
+static void plain(int fd, const request *r)
+{
+    (void)r;
+    say(fd, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n", n_model);
+    (void)!write(fd, model, r->no == 1 ? 100000 : n_model);
+}
+
+/* With neither a checksum nor a tag, nothing tells whose bytes a part holds: it is not used. */
+TEST(nothing_to_tell_a_part_by)
+{
+    larder_error err = {0};
+    char url[300];
+    start(plain);
+    snprintf(url, sizeof url, "http://localhost:%d/m-Q4_0.gguf", port);
+    CHECK_OK(pull(url, &err));
+    CHECK_EQ_INT(n_requests, 2);
+    CHECK_EQ_STR(last_request.range, "");
+    finish();
+}
