@@ -177,7 +177,8 @@ static void finish(struct job *j, int status)
         printf("SKIP %s %s: %s\n", j->program, j->name, why);
     } else {
         n_failed++;
-        if (j->late) snprintf(why, sizeof why, "took more than %.0f s", j->deadline - j->began);
+        if (interrupted) snprintf(why, sizeof why, "interrupted");
+        else if (j->late) snprintf(why, sizeof why, "took more than %.0f s", j->deadline - j->began);
         else if (WIFSIGNALED(status)) snprintf(why, sizeof why, "killed by signal %d", WTERMSIG(status));
         else snprintf(why, sizeof why, "exit status %d", WEXITSTATUS(status));
         printf("FAIL %s %s: %s\n", j->program, j->name, why);
