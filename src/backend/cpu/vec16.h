@@ -13,7 +13,11 @@
 
 #include "quant.h"
 
+#if defined(VEC_SCALAR) /* loops of sixteen: inlined by force they take a sanitizer build minutes */
+#define VEC_FN static inline __attribute__((unused))
+#else
 #define VEC_FN static inline __attribute__((always_inline, unused))
+#endif
 
 #if defined(VEC_AVX512)
 #include <immintrin.h>
