@@ -58,6 +58,10 @@ static larder_status run_request(chat *c, const int32_t *ids, size_t n_ids, lard
     cli_clear_interrupt();
     larder_status st = larder_submit(c->m.e, &c->m.request, &r, err);
     if (!st) st = larder_wait(c->m.e, r, err);
+    if (!st && c->finish == LARDER_FINISH_ERROR) { /* the step went on without this request */
+        err->code = st = LARDER_FORMAT;
+        snprintf(err->message, sizeof err->message, "%s", c->error);
+    }
     if (!st) larder_request_get_timing(r, &c->timing);
     larder_request_free(r);
     return st;

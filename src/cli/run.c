@@ -103,6 +103,15 @@ static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, 
         free(a.text);
         return cli_fail("run", &err);
     }
+    if (a.finish == LARDER_FINISH_ERROR) { /* the step went on without this request */
+        if (!json) putchar('\n');
+        fflush(stdout);
+        fprintf(stderr, "larder run: %s\n", a.error);
+        larder_request_free(r);
+        json_decref(a.ids);
+        free(a.text);
+        return EXIT_FAILED;
+    }
     larder_request_get_timing(r, &t);
     larder_engine_get_plan(m->e, &plan);
     if (json) {

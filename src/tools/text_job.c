@@ -22,9 +22,12 @@ static larder_status parse(const char *json, json_t **out, larder_error *err)
     return lr_fail(err, LARDER_USAGE, "the input is not JSON: line %d, column %d: %s", bad.line, bad.column, bad.text);
 }
 
+/* What says it is one, by its name or by its first bytes. */
 static bool is_gguf(const char *path)
 {
     char magic[4] = {0};
+    size_t n = strlen(path);
+    if (n >= 5 && !strcmp(path + n - 5, ".gguf")) return true;
     FILE *f = fopen(path, "rb");
     bool yes = f && fread(magic, 1, 4, f) == 4 && !memcmp(magic, "GGUF", 4);
     if (f) fclose(f);
