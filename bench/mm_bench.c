@@ -186,9 +186,9 @@ int main(int argc, char **argv)
     j.n_mem = mib << 20;
     uint8_t *mem = must(lr_pages_alloc(j.n_mem));
     uint64_t s = 1;
-    for (size_t i = 0; i < j.n_mem; i += 8) { /* bytes below 64: scales of every format are then ordinary numbers */
+    for (size_t i = 0; i < j.n_mem; i += 8) { /* bytes 0x30 to 0x3f: scales of every format are then ordinary numbers */
         s = s * 6364136223846793005u + 1442695040888963407u;
-        uint64_t v = (s ^ s >> 29) & 0x3f3f3f3f3f3f3f3fu;
+        uint64_t v = ((s ^ s >> 29) & 0x0f0f0f0f0f0f0f0fu) + 0x3030303030303030u;
         memcpy(mem + i, &v, 8);
     }
     j.mem = mem;

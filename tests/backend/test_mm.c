@@ -247,16 +247,15 @@ static void against_double(const lr_mm_set *set, uint32_t fmt, lr_actk kind, dou
     for (uint32_t r = 0; r < ROWS; r++) {
         lr_decode_row(fmt, m.w.data + r * m.w.row_stride, m.w.aux ? m.w.aux + r * m.w.aux_stride : NULL, w, COLS);
         for (int t = 0; t < TOK; t++) {
-            double sum = 0, scale = 0, part = 0;
-            for (int c = 0; c < COLS; c++) {
-                sum += (double)w[c] * (double)x[t][c];
-                part += (double)w[c] * (double)w[c];
-                if (c % 32 == 31) {
-                    double top = 0;
-                    for (int i = c - 31; i <= c; i++) top = fmax(top, fabs((double)x[t][i]));
-                    scale += part * top * top;
-                    part = 0;
+            double sum = 0, scale = 0;
+            for (int b = 0; b < COLS; b += 32) {
+                double part = 0, top = 0;
+                for (int c = b; c < b + 32; c++) {
+                    sum += (double)w[c] * (double)x[t][c];
+                    part += (double)w[c] * (double)w[c];
+                    if (fabs((double)x[t][c]) > top) top = fabs((double)x[t][c]);
                 }
+                scale += part * top * top;
             }
             CHECK_NEAR(y[(size_t)t * (ROWS + 2) + r + 1], sum, tolerance * sqrt(scale) + 1e-30);
         }

@@ -20,50 +20,65 @@ LR_INLINE void load_weights(int kind, vf g[VG], const uint8_t *p)
     else g_load_bf16(g, p);
 }
 
+/* One step of columns: acc += weights at w[r] times activations at x[t] + at. What lies at `ahead` is asked for: the
+ * rows after these, in memory order. */
+LR_INLINE void float_step(int kind, int nr, int nt, vf acc[FLOAT_R][FLOAT_T][VG], const uint8_t *w, size_t stride,
+                          const void *const *x, size_t at, const uint8_t *ahead)
+{
+    vf a[FLOAT_R][VG], b[VG];
+    if (ahead)
+#pragma GCC unroll 8
+        for (int i = 0; i < nr * (int)(step_of(kind) * width_of(kind)) / 64; i++) __builtin_prefetch(ahead + i * 64);
+#pragma GCC unroll 8
+    for (int r = 0; r < nr; r++) {
+        const uint8_t *p = w + (size_t)r * stride;
+#ifdef HAVE_BF16_DOT
+        if (kind == W_BF16_DOT) a[r][0] = v_as_f(v_load(p));
+        else
+#endif
+            load_weights(kind, a[r], p);
+    }
+#pragma GCC unroll 8
+    for (int t = 0; t < nt; t++) {
+        g_load_f32(b, (const float *)((const uint8_t *)x[t] + at));
+#pragma GCC unroll 8
+        for (int r = 0; r < nr; r++)
+#pragma GCC unroll 4
+            for (int i = 0; i < VG; i++) {
+#ifdef HAVE_BF16_DOT
+                if (kind == W_BF16_DOT) acc[r][t][i] = v_dot_bf16(acc[r][t][i], (vi)a[r][i], (vi)b[i]);
+                else
+#endif
+                    acc[r][t][i] = v_fma(a[r][i], b[i], acc[r][t][i]);
+            }
+    }
+}
+
 /* lanes[r][t] += columns [c0, c0 + n) of nr rows and nt tokens. */
 LR_INLINE void float_tile(int kind, int nr, int nt, const uint8_t *w, size_t stride, const void *const *x, uint32_t c0,
                           uint32_t n, vf *lanes)
 {
-    uint32_t step = step_of(kind), ww = width_of(kind), xw = act_width(kind), c = c0, end = c0 + n / step * step;
-    vf acc[FLOAT_R][FLOAT_T][VG], a[FLOAT_R][VG], b[VG];
-    uint8_t pad[FLOAT_R][64] = {{0}};
+    uint32_t step = step_of(kind), ww = width_of(kind), xw = act_width(kind), c = c0;
+    vf acc[FLOAT_R][FLOAT_T][VG];
+#pragma GCC unroll 8
     for (int r = 0; r < nr; r++)
+#pragma GCC unroll 8
         for (int t = 0; t < nt; t++)
+#pragma GCC unroll 4
             for (int i = 0; i < VG; i++) acc[r][t][i] = lanes[(r * FLOAT_T + t) * VG + i];
-    for (bool last = false;;) {
-        for (; c < end; c += step) {
-#pragma GCC unroll 8
-            for (int r = 0; r < nr; r++) {
-                const uint8_t *p = last ? pad[r] : w + (size_t)r * stride + (size_t)c * ww;
-                if (!last) __builtin_prefetch(p + FLOAT_R * stride, 0, 2);
-#ifdef HAVE_BF16_DOT
-                if (kind == W_BF16_DOT) a[r][0] = v_as_f(v_load(p));
-                else
-#endif
-                    load_weights(kind, a[r], p);
-            }
-#pragma GCC unroll 8
-            for (int t = 0; t < nt; t++) {
-                const uint8_t *p = (const uint8_t *)x[t] + (size_t)c * xw;
-#ifdef HAVE_BF16_DOT
-                if (kind == W_BF16_DOT) {
-                    vi one = v_load(p);
-                    for (int r = 0; r < nr; r++) acc[r][t][0] = v_dot_bf16(acc[r][t][0], (vi)a[r][0], one);
-                    continue;
-                }
-#endif
-                g_load_f32(b, (const float *)p);
-                for (int r = 0; r < nr; r++)
-                    for (int i = 0; i < VG; i++) acc[r][t][i] = v_fma(a[r][i], b[i], acc[r][t][i]);
-            }
-        }
-        if (last || c == c0 + n) break;
+    for (; c + step <= c0 + n; c += step)
+        float_step(kind, nr, nt, acc, w + (size_t)c * ww, stride, x, (size_t)c * xw,
+                   w + (size_t)nr * (stride + (size_t)(c - c0) * ww));
+    if (c < c0 + n) { /* the rest, with zeros after it, as the packed activations have them */
+        uint8_t pad[FLOAT_R][64] = {{0}};
         for (int r = 0; r < nr; r++) memcpy(pad[r], w + (size_t)r * stride + (size_t)c * ww, (size_t)(c0 + n - c) * ww);
-        last = true;
-        end = c + step;
+        float_step(kind, nr, nt, acc, pad[0], 64, x, (size_t)c * xw, NULL);
     }
+#pragma GCC unroll 8
     for (int r = 0; r < nr; r++)
+#pragma GCC unroll 8
         for (int t = 0; t < nt; t++)
+#pragma GCC unroll 4
             for (int i = 0; i < VG; i++) lanes[(r * FLOAT_T + t) * VG + i] = acc[r][t][i];
 }
 

@@ -5,9 +5,9 @@
  *
  * A format F says
  *   F_STEP    blocks of 32 columns decoded at once; F_STEPS: steps per `head`; F_BYTES: bytes a row has per head
- *   F_ZERO    log2 of the zero point that v holds too much (-1: none); F_WIDE: v is signed and needs all 8 bits
+ *   F_ZERO    log2 of the zero point that w holds too much (-1: none); F_WIDE: w is signed and needs all 8 bits
  *   F_head    reads what VR rows share over a head: scales
- *   F_bytes   step s, rows 4 i + j: v[2 k + p] = bytes of block k, columns 16 p to 16 p + 15
+ *   F_words   step s: w[8 k + i], element r = columns 4 i to 4 i + 3 of block k in row r, as four bytes
  *   F_scales  block k of step s: scale, and offset or factors, element r for row r
  */
 #ifndef LR_MM_FORMATS_H
@@ -21,8 +21,9 @@ typedef struct rows {
 
 typedef struct head {
     rows r;
-    vf d, m;   /* of all the head */
-    vi t[4];   /* words of scales: element r for row r */
+    vf d, m;    /* of all the head */
+    vi t[4];    /* words of scales: element r for row r */
+    vi high[8]; /* words of a plane of upper bits */
 } head;
 
 typedef struct scales {
@@ -30,14 +31,6 @@ typedef struct scales {
     vi n; /* two int16: offsets of the halves */
 } scales;
 
-LR_INLINE const uint8_t *row_of(const head *h, int j, size_t at)
-{
-    return h->r.p + (size_t)j * h->r.stride + at;
-}
-LR_INLINE vi read16(const head *h, int j, size_t at)
-{
-    return v_rows16(row_of(h, j, at), h->r.stride);
-}
 /* Turns four vectors of 16-byte lanes into four words per row: out[k] element r = word k of row r. */
 LR_INLINE void transpose(const vi v[4], vi out[4])
 {
@@ -48,11 +41,21 @@ LR_INLINE void transpose(const vi v[4], vi out[4])
     out[2] = v_zip64_lo(c, d);
     out[3] = v_zip64_hi(c, d);
 }
-LR_INLINE void read_words(const head *h, size_t at, vi out[4])
+/* The 16, or 32, bytes of each row that lie `at` bytes into the head, as words. */
+LR_INLINE void read16(const head *h, size_t at, vi out[4])
 {
     vi v[4];
-    for (int j = 0; j < 4; j++) v[j] = read16(h, j, at);
+    for (int j = 0; j < 4; j++) v[j] = v_rows16(h->r.p + (size_t)j * h->r.stride + at, h->r.stride);
     transpose(v, out);
+}
+LR_INLINE void read32(const head *h, size_t at, vi out[8])
+{
+#ifdef HAVE_TURN32
+    v_turn32(h->r.p + at, h->r.stride, out);
+#else
+    read16(h, at, out);
+    read16(h, at + 16, out + 4);
+#endif
 }
 /* 4 bytes of each row. */
 LR_INLINE vi read_word(const head *h, size_t at)
@@ -95,12 +98,15 @@ LR_INLINE void Q4_0_head(head *h)
 {
     h->d = v_f16(read_word(h, 0));
 }
-LR_INLINE void Q4_0_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void Q4_0_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 2);
-    v[0] = low4(q);
-    v[1] = high4(q);
+    read16(h, 2, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = low4(q[i]);
+        w[4 + i] = high4(q[i]);
+    }
 }
 LR_INLINE void Q4_0_scales(const head *h, int s, int k, scales *o)
 {
@@ -119,12 +125,15 @@ LR_INLINE void Q4_1_head(head *h)
     h->d = v_f16(w);
     h->m = v_f16(v_xor(v_shr32(w, 16), v_set32(0x8000)));
 }
-LR_INLINE void Q4_1_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void Q4_1_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 4);
-    v[0] = low4(q);
-    v[1] = high4(q);
+    read16(h, 4, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = low4(q[i]);
+        w[4 + i] = high4(q[i]);
+    }
 }
 LR_INLINE void Q4_1_scales(const head *h, int s, int k, scales *o)
 {
@@ -133,15 +142,14 @@ LR_INLINE void Q4_1_scales(const head *h, int s, int k, scales *o)
     o->m = h->m;
 }
 
-/* Bits 0 to 15, 16 to 31 of a row's word as 16 bytes of 0 or 16. The word lies at `at`, in the lanes of vector j. */
-LR_INLINE void fifth_bits(const head *h, int j, size_t at, vi v[2])
+/* Bit 4 i + k of `high` becomes bit 4 of byte k of w[i]. */
+LR_INLINE void fifth_bits(vi high, vi w[8])
 {
-    static const uint8_t spread[2][16] = {{0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1},
-                                          {2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3}};
-    static const uint8_t bit[16] = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
-    vi w = v_rows8(row_of(h, j, at), h->r.stride);
-    for (int p = 0; p < 2; p++)
-        v[p] = v_pick(v_test8(v_table(w, v_all16(spread[p])), v_all16(bit)), v_set8(16), v[p]);
+    for (int i = 0; i < 8; i++) {
+        vi four = v_and(v_shr32(high, 4 * i), v_set32(15)); /* bits 0-3 go to bits 4, 12, 20, 28 */
+        vi spread = v_or(v_or(v_shl32(four, 4), v_shl32(four, 11)), v_or(v_shl32(four, 18), v_shl32(four, 25)));
+        w[i] = v_pick(spread, v_set8(16), w[i]);
+    }
 }
 
 #define Q5_0_STEP 1
@@ -153,13 +161,16 @@ LR_INLINE void Q5_0_head(head *h)
 {
     h->d = v_f16(read_word(h, 0));
 }
-LR_INLINE void Q5_0_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void Q5_0_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 6);
-    v[0] = low4(q);
-    v[1] = high4(q);
-    fifth_bits(h, j, 2, v);
+    read16(h, 6, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = low4(q[i]);
+        w[4 + i] = high4(q[i]);
+    }
+    fifth_bits(read_word(h, 2), w);
 }
 LR_INLINE void Q5_0_scales(const head *h, int s, int k, scales *o)
 {
@@ -176,13 +187,16 @@ LR_INLINE void Q5_1_head(head *h)
 {
     Q4_1_head(h);
 }
-LR_INLINE void Q5_1_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void Q5_1_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 8);
-    v[0] = low4(q);
-    v[1] = high4(q);
-    fifth_bits(h, j, 4, v);
+    read16(h, 8, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = low4(q[i]);
+        w[4 + i] = high4(q[i]);
+    }
+    fifth_bits(read_word(h, 4), w);
 }
 LR_INLINE void Q5_1_scales(const head *h, int s, int k, scales *o)
 {
@@ -198,11 +212,10 @@ LR_INLINE void Q8_0_head(head *h)
 {
     h->d = v_f16(read_word(h, 0));
 }
-LR_INLINE void Q8_0_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void Q8_0_words(const head *h, int s, vi w[8])
 {
     (void)s;
-    v[0] = read16(h, j, 2);
-    v[1] = read16(h, j, 18);
+    read32(h, 2, w);
 }
 LR_INLINE void Q8_0_scales(const head *h, int s, int k, scales *o)
 {
@@ -215,7 +228,7 @@ LR_INLINE void Q8_0_scales(const head *h, int s, int k, scales *o)
 LR_INLINE void scale_min_head(head *h)
 {
     vi w[4], six = v_set8(63);
-    read_words(h, 0, w);
+    read16(h, 0, w);
     h->d = v_f16(w[0]);
     h->m = v_f16(v_shr32(w[0], 16));
     h->t[0] = v_and(w[1], six);
@@ -238,12 +251,13 @@ LR_INLINE void Q4_K_head(head *h)
 {
     scale_min_head(h);
 }
-LR_INLINE void Q4_K_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void Q4_K_words(const head *h, int s, vi w[16])
 {
-    for (int p = 0; p < 2; p++) {
-        vi q = read16(h, j, (size_t)(16 + 32 * s + 16 * p));
-        v[p] = low4(q);
-        v[2 + p] = high4(q);
+    vi q[8];
+    read32(h, (size_t)(16 + 32 * s), q);
+    for (int i = 0; i < 8; i++) {
+        w[i] = low4(q[i]);
+        w[8 + i] = high4(q[i]);
     }
 }
 LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o)
@@ -259,13 +273,15 @@ LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o)
 LR_INLINE void Q5_K_head(head *h)
 {
     scale_min_head(h);
+    read32(h, 16, h->high);
 }
-LR_INLINE void Q5_K_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void Q5_K_words(const head *h, int s, vi w[16])
 {
-    for (int p = 0; p < 2; p++) {
-        vi q = read16(h, j, (size_t)(48 + 32 * s + 16 * p)), high = read16(h, j, (size_t)(16 + 16 * p));
-        v[p] = v_pick(move(high, 4 - 2 * s), v_set8(16), low4(q));
-        v[2 + p] = v_pick(move(high, 3 - 2 * s), v_set8(16), high4(q));
+    vi q[8];
+    read32(h, (size_t)(48 + 32 * s), q);
+    for (int i = 0; i < 8; i++) {
+        w[i] = v_pick(move(h->high[i], 4 - 2 * s), v_set8(16), low4(q[i]));
+        w[8 + i] = v_pick(move(h->high[i], 3 - 2 * s), v_set8(16), high4(q[i]));
     }
 }
 LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o)
@@ -274,60 +290,60 @@ LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o)
 }
 
 /* ---------------------------------------------------------------- Q6_K */
-#define Q6_K_STEP 2
-#define Q6_K_STEPS 4
+#define Q6_K_STEP 4
+#define Q6_K_STEPS 2
 #define Q6_K_BYTES 210
 #define Q6_K_ZERO 5
 #define Q6_K_WIDE 0
 LR_INLINE void Q6_K_head(head *h)
 {
-    read_words(h, 192, h->t);
+    read16(h, 192, h->t);
     h->d = v_f16(v_shr32(read_word(h, 206), 16));
 }
-/* Steps 0, 1 are the low and high halves of `low` in the first 128 columns; 2, 3 in the second. */
-LR_INLINE void Q6_K_bytes(const head *h, int s, int j, vi v[4])
+/* A step is 128 columns: 64 bytes of `low`, whose high halves are blocks 2 and 3, and 32 of `high`. */
+LR_INLINE void Q6_K_words(const head *h, int s, vi w[32])
 {
+    vi q[8], high[8];
+    read32(h, (size_t)(128 + 32 * s), high);
     for (int k = 0; k < 2; k++) {
-        for (int p = 0; p < 2; p++) {
-            vi q = read16(h, j, (size_t)(64 * (s / 2) + 32 * k + 16 * p));
-            vi high = read16(h, j, (size_t)(128 + 32 * (s / 2) + 16 * p));
-            int from = 4 * (s % 2) + 2 * k; /* where the two upper bits stand; they go to bit 4 */
-            v[2 * k + p] = v_pick(move(high, 4 - from), v_set8(0x30), s % 2 ? high4(q) : low4(q));
+        read32(h, (size_t)(64 * s + 32 * k), q);
+        for (int i = 0; i < 8; i++) {
+            w[8 * k + i] = v_pick(move(high[i], 4 - 2 * k), v_set8(0x30), low4(q[i]));
+            w[16 + 8 * k + i] = v_pick(move(high[i], -2 * k), v_set8(0x30), high4(q[i]));
         }
     }
 }
 LR_INLINE void Q6_K_scales(const head *h, int s, int k, scales *o)
 {
-    int b = 2 * s + k;
+    int b = 4 * s + k;
     o->s = h->d;
     o->c0 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2)));
     o->c1 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2) + 1));
 }
 
 /* ---------------------------------------------------------------- Q2_K, Q3_K */
-#define Q2_K_STEP 2
-#define Q2_K_STEPS 4
+#define Q2_K_STEP 4
+#define Q2_K_STEPS 2
 #define Q2_K_BYTES 84
 #define Q2_K_ZERO -1
 #define Q2_K_WIDE 0
 LR_INLINE void Q2_K_head(head *h)
 {
-    read_words(h, 0, h->t);
+    read16(h, 0, h->t);
     vi w = read_word(h, 80);
     h->d = v_f16(w);
     h->m = v_f16(v_shr32(w, 16));
 }
-LR_INLINE void Q2_K_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void Q2_K_words(const head *h, int s, vi w[32])
 {
-    for (int p = 0; p < 2; p++) {
-        vi q = read16(h, j, (size_t)(16 + 32 * (s / 2) + 16 * p));
-        v[p] = v_and(v_shr32(q, 4 * (s % 2)), v_set8(3));
-        v[2 + p] = v_and(v_shr32(q, 4 * (s % 2) + 2), v_set8(3));
-    }
+    vi q[8];
+    read32(h, (size_t)(16 + 32 * s), q);
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 8; i++) w[8 * k + i] = v_and(v_shr32(q[i], 2 * k), v_set8(3));
 }
 LR_INLINE void Q2_K_scales(const head *h, int s, int k, scales *o)
 {
-    int b = 2 * s + k;
+    int b = 4 * s + k;
     vi w = v_shr32(h->t[b / 2], 16 * (b % 2));
     o->s = h->d;
     o->m = h->m;
@@ -336,32 +352,34 @@ LR_INLINE void Q2_K_scales(const head *h, int s, int k, scales *o)
     o->n = v_or(v_and(v_shr32(w, 4), v_set32(15)), v_and(v_shl32(w, 4), v_set32(0xf0000)));
 }
 
-#define Q3_K_STEP 2
-#define Q3_K_STEPS 4
+#define Q3_K_STEP 4
+#define Q3_K_STEPS 2
 #define Q3_K_BYTES 110
 #define Q3_K_ZERO 2
 #define Q3_K_WIDE 0
 LR_INLINE void Q3_K_head(head *h)
 {
-    vi w[4], three = v_set8(0x30); /* 4 + 12 bytes: the last quants, then s6[12] */
-    read_words(h, 92, w);
+    vi w[4], three = v_set8(0x30);
+    read32(h, 0, h->high);
+    /* 4 + 12 bytes: the last quants, then s6[12] */
+    read16(h, 92, w);
     h->t[0] = v_pick(v_shl32(w[3], 4), three, low4(w[1]));
     h->t[1] = v_pick(v_shl32(w[3], 2), three, low4(w[2]));
     h->t[2] = v_pick(w[3], three, high4(w[1]));
     h->t[3] = v_pick(v_shr32(w[3], 2), three, high4(w[2]));
     h->d = v_f16(v_shr32(read_word(h, 106), 16));
 }
-LR_INLINE void Q3_K_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void Q3_K_words(const head *h, int s, vi w[32])
 {
-    for (int p = 0; p < 2; p++) {
-        vi q = read16(h, j, (size_t)(32 + 32 * (s / 2) + 16 * p)), high = read16(h, j, (size_t)(16 * p));
-        v[p] = v_pick(move(high, 2 - 2 * s), v_set8(4), v_and(v_shr32(q, 4 * (s % 2)), v_set8(3)));
-        v[2 + p] = v_pick(move(high, 1 - 2 * s), v_set8(4), v_and(v_shr32(q, 4 * (s % 2) + 2), v_set8(3)));
-    }
+    vi q[8];
+    read32(h, (size_t)(32 + 32 * s), q);
+    for (int k = 0; k < 4; k++)
+        for (int i = 0; i < 8; i++) /* bit 4 s + k of `high` to bit 2 */
+            w[8 * k + i] = v_pick(move(h->high[i], 2 - 4 * s - k), v_set8(4), v_and(v_shr32(q[i], 2 * k), v_set8(3)));
 }
 LR_INLINE void Q3_K_scales(const head *h, int s, int k, scales *o)
 {
-    int b = 2 * s + k;
+    int b = 4 * s + k;
     vi w = h->t[b / 2];
     o->s = h->d;
     o->c0 = v_cvt(v_sub32(byte_of(w, 2 * (b % 2)), v_set32(32)));
@@ -378,23 +396,28 @@ LR_INLINE void IQ2_XXS_head(head *h)
 {
     h->d = v_f16(read_word(h, 0));
 }
-LR_INLINE void IQ2_XXS_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void IQ2_XXS_words(const head *h, int s, vi w[8])
 {
-    uint32_t grid[2][2 * VL], sign[2][2 * VL];
-    for (int i = 0; i < VL; i++) {
-        const uint8_t *p = row_of(h, j, (size_t)(2 + 8 * s)) + 4 * (size_t)i * h->r.stride;
-        uint32_t index, word;
-        memcpy(&index, p, 4);
-        memcpy(&word, p + 4, 4);
-        for (int k = 0; k < 4; k++) {
-            grid[k / 2][2 * i + k % 2] = index >> 8 * k & 255;
-            sign[k / 2][2 * i + k % 2] = word >> 7 * k & 127;
+    vi v[2][4];
+    for (int j = 0; j < 4; j++) {
+        uint32_t grid[2][2 * VL], sign[2][2 * VL];
+        for (int i = 0; i < VL; i++) {
+            const uint8_t *p = h->r.p + (size_t)(4 * i + j) * h->r.stride + 2 + 8 * s;
+            uint32_t index, word;
+            memcpy(&index, p, 4);
+            memcpy(&word, p + 4, 4);
+            for (int k = 0; k < 4; k++) {
+                grid[k / 2][2 * i + k % 2] = index >> 8 * k & 255;
+                sign[k / 2][2 * i + k % 2] = word >> 7 * k & 127;
+            }
+        }
+        for (int p = 0; p < 2; p++) {
+            vi g = v_pairs64(lr_mm_iq2_grid, grid[p]), minus = v_pairs64(lr_mm_iq2_sign, sign[p]);
+            v[p][j] = v_add8(v_sub8(v_xor(g, minus), minus), v_set8(64));
         }
     }
-    for (int p = 0; p < 2; p++) {
-        vi g = v_pairs64(lr_mm_iq2_grid, grid[p]), minus = v_pairs64(lr_mm_iq2_sign, sign[p]);
-        v[p] = v_add8(v_sub8(v_xor(g, minus), minus), v_set8(64));
-    }
+    transpose(v[0], w);
+    transpose(v[1], w + 4);
 }
 LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
 {
@@ -412,12 +435,15 @@ LR_INLINE void IQ4_NL_head(head *h)
 {
     h->d = v_f16(read_word(h, 0));
 }
-LR_INLINE void IQ4_NL_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void IQ4_NL_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 2);
-    v[0] = values_of(lr_iq4_values, low4(q));
-    v[1] = values_of(lr_iq4_values, high4(q));
+    read16(h, 2, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = values_of(lr_iq4_values, low4(q[i]));
+        w[4 + i] = values_of(lr_iq4_values, high4(q[i]));
+    }
 }
 LR_INLINE void IQ4_NL_scales(const head *h, int s, int k, scales *o)
 {
@@ -437,12 +463,13 @@ LR_INLINE void IQ4_XS_head(head *h)
     h->t[1] = v_shr32(w, 16);
     h->t[0] = read_word(h, 4);
 }
-LR_INLINE void IQ4_XS_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void IQ4_XS_words(const head *h, int s, vi w[16])
 {
-    for (int k = 0; k < 2; k++) {
-        vi q = read16(h, j, (size_t)(8 + 32 * s + 16 * k));
-        v[2 * k] = values_of(lr_iq4_values, low4(q));
-        v[2 * k + 1] = values_of(lr_iq4_values, high4(q));
+    vi q[8];
+    read32(h, (size_t)(8 + 32 * s), q);
+    for (int i = 0; i < 8; i++) { /* 16 bytes hold a block */
+        w[i / 4 * 8 + i % 4] = values_of(lr_iq4_values, low4(q[i]));
+        w[i / 4 * 8 + 4 + i % 4] = values_of(lr_iq4_values, high4(q[i]));
     }
 }
 LR_INLINE void IQ4_XS_scales(const head *h, int s, int k, scales *o)
@@ -453,6 +480,14 @@ LR_INLINE void IQ4_XS_scales(const head *h, int s, int k, scales *o)
 }
 
 /* ---------------------------------------------------------------- MXFP4, MXFP4_PAIRS, NVFP4 */
+/* Bytes of a and b in turn, of the lower (half 0) or upper two of each word. */
+LR_INLINE vi v_weave(vi a, vi b, int half)
+{
+    static const uint8_t order[2][16] = {{0, 0, 1, 1, 4, 4, 5, 5, 8, 8, 9, 9, 12, 12, 13, 13},
+                                         {2, 2, 3, 3, 6, 6, 7, 7, 10, 10, 11, 11, 14, 14, 15, 15}};
+    vi odd = v_set32((int)0xff00ff00), at = v_all16(order[half]);
+    return v_pick(v_table(b, at), odd, v_and(v_table(a, at), v_xor(odd, v_set8(-1))));
+}
 /* E2M1 times two, plus 16: a zero point of 2^4. */
 LR_INLINE vi fp4_values(vi index)
 {
@@ -476,12 +511,15 @@ LR_INLINE void MXFP4_head(head *h)
 {
     h->d = e8m0_half(read_word(h, 0));
 }
-LR_INLINE void MXFP4_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void MXFP4_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 1);
-    v[0] = fp4_values(low4(q));
-    v[1] = fp4_values(high4(q));
+    read16(h, 1, q);
+    for (int i = 0; i < 4; i++) {
+        w[i] = fp4_values(low4(q[i]));
+        w[4 + i] = fp4_values(high4(q[i]));
+    }
 }
 LR_INLINE void MXFP4_scales(const head *h, int s, int k, scales *o)
 {
@@ -500,12 +538,16 @@ LR_INLINE void MXFP4_PAIRS_head(head *h)
     for (int r = 0; r < VR; r++) e[4 * r] = h->r.aux[(size_t)r * h->r.aux_stride];
     h->d = e8m0_half(v_rows4(e, 4));
 }
-LR_INLINE void MXFP4_PAIRS_bytes(const head *h, int s, int j, vi v[2])
+LR_INLINE void MXFP4_PAIRS_words(const head *h, int s, vi w[8])
 {
+    vi q[4];
     (void)s;
-    vi q = read16(h, j, 0), lo = fp4_values(low4(q)), hi = fp4_values(high4(q));
-    v[0] = v_zip8_lo(lo, hi);
-    v[1] = v_zip8_hi(lo, hi);
+    read16(h, 0, q);
+    for (int i = 0; i < 4; i++) { /* a byte holds two neighbours: 8 columns per word */
+        vi lo = fp4_values(low4(q[i])), hi = fp4_values(high4(q[i]));
+        w[2 * i] = v_weave(lo, hi, 0);
+        w[2 * i + 1] = v_weave(lo, hi, 1);
+    }
 }
 LR_INLINE void MXFP4_PAIRS_scales(const head *h, int s, int k, scales *o)
 {
@@ -522,13 +564,14 @@ LR_INLINE void NVFP4_head(head *h)
 {
     h->t[0] = read_word(h, 0);
 }
-LR_INLINE void NVFP4_bytes(const head *h, int s, int j, vi v[4])
+LR_INLINE void NVFP4_words(const head *h, int s, vi w[16])
 {
+    vi q[8];
     (void)s;
-    for (int k = 0; k < 2; k++) {
-        vi q = read16(h, j, (size_t)(4 + 16 * k)), lo = fp4_values(low4(q)), hi = fp4_values(high4(q));
-        v[2 * k] = v_zip64_lo(lo, hi);
-        v[2 * k + 1] = v_zip64_hi(lo, hi);
+    read32(h, 4, q);
+    for (int i = 0; i < 8; i++) { /* 8 bytes hold 16 columns */
+        w[i / 2 * 4 + i % 2] = fp4_values(low4(q[i]));
+        w[i / 2 * 4 + 2 + i % 2] = fp4_values(high4(q[i]));
     }
 }
 /* Half of an E4M3 byte without sign: its bits are those of a float 2^120 too small; 0x7f is 0. */

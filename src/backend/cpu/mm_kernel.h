@@ -14,6 +14,9 @@
 #ifndef LR_MM_KERNEL_H
 #define LR_MM_KERNEL_H
 
+#ifndef AHEAD
+#define AHEAD 4096 /* bytes past the next VR rows at which memory is asked for: about a hundred nanoseconds' worth */
+#endif
 enum { K_BLOCKS = 16, PANEL_VECS = 13, TILE_ROWS = TILE_V * VR };
 #define PANEL_BYTES ((size_t)K_BLOCKS * TILE_V * PANEL_VECS * sizeof(vi))
 
@@ -163,14 +166,6 @@ static void finish(const float *sum, uint32_t skip, uint32_t n, float *y, const 
         if (bias) v += bias[i];
         y[i] = add ? y[i] + v : v;
     }
-}
-
-/* The four vectors' lanes added up: element 4 i + j = sum of the elements of lane i of v[j]. */
-LR_INLINE vi sum_lanes(const vi v[4])
-{
-    vi a = v_add32(v_zip32_lo(v[0], v[1]), v_zip32_hi(v[0], v[1]));
-    vi b = v_add32(v_zip32_lo(v[2], v[3]), v_zip32_hi(v[2], v[3]));
-    return v_add32(v_zip64_lo(a, b), v_zip64_hi(a, b));
 }
 
 typedef void vector_fn(rows r, uint32_t nb, const uint8_t *x, const lr_i8_row *at, float *out);

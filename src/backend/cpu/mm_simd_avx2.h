@@ -26,12 +26,6 @@ typedef __m256 vf;
 LR_INLINE __m128i v_load128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 LR_INLINE vi v_join(__m128i lo, __m128i hi) { return _mm256_inserti128_si256(_mm256_castsi128_si256(lo), hi, 1); }
 LR_INLINE vi v_rows16(const uint8_t *p, size_t s) { return v_join(v_load128(p), v_load128(p + 4 * s)); }
-LR_INLINE vi v_rows8(const uint8_t *p, size_t s)
-{
-    long long a, b;
-    memcpy(&a, p, 8), memcpy(&b, p + 4 * s, 8);
-    return v_join(_mm_set1_epi64x(a), _mm_set1_epi64x(b));
-}
 LR_INLINE __m128i v_four32(const uint8_t *p, size_t s)
 {
     int a, b, c, d;
@@ -65,7 +59,6 @@ LR_INLINE vi v_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return _mm256_sub_epi8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
 LR_INLINE vi v_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
-LR_INLINE vi v_test8(vi a, vi b) { return _mm256_cmpeq_epi8(_mm256_and_si256(a, b), b); } /* b: single bits */
 LR_INLINE vi v_eq32(vi a, vi b) { return _mm256_cmpeq_epi32(a, b); }
 typedef uint32_t vu32 __attribute__((vector_size(32)));
 typedef int32_t vs32 __attribute__((vector_size(32)));
@@ -73,8 +66,6 @@ LR_INLINE vi v_shr32(vi a, int n) { return (vi)((vu32)a >> n); }
 LR_INLINE vi v_shl32(vi a, int n) { return (vi)((vu32)a << n); }
 LR_INLINE vi v_sar32(vi a, int n) { return (vi)((vs32)a >> n); }
 LR_INLINE vi v_table(vi table, vi index) { return _mm256_shuffle_epi8(table, index); }
-LR_INLINE vi v_zip8_lo(vi a, vi b) { return _mm256_unpacklo_epi8(a, b); }
-LR_INLINE vi v_zip8_hi(vi a, vi b) { return _mm256_unpackhi_epi8(a, b); }
 LR_INLINE vi v_zip32_lo(vi a, vi b) { return _mm256_unpacklo_epi32(a, b); }
 LR_INLINE vi v_zip32_hi(vi a, vi b) { return _mm256_unpackhi_epi32(a, b); }
 LR_INLINE vi v_zip64_lo(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }

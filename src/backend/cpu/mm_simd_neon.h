@@ -22,7 +22,6 @@ LR_INLINE vi v_of_u(uint32x4_t a) { return vreinterpretq_u8_u32(a); }
 LR_INLINE vi v_of_s(int32x4_t a) { return vreinterpretq_u8_s32(a); }
 
 LR_INLINE vi v_rows16(const uint8_t *p, size_t s) { return (void)s, vld1q_u8(p); }
-LR_INLINE vi v_rows8(const uint8_t *p, size_t s) { return (void)s, vcombine_u8(vld1_u8(p), vld1_u8(p)); }
 LR_INLINE vi v_rows4(const uint8_t *p, size_t s)
 {
     uint32_t a[4];
@@ -55,14 +54,11 @@ LR_INLINE vi v_add8(vi a, vi b) { return vaddq_u8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return vsubq_u8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return v_of_u(vaddq_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_sub32(vi a, vi b) { return v_of_u(vsubq_u32(v_u(a), v_u(b))); }
-LR_INLINE vi v_test8(vi a, vi b) { return vtstq_u8(a, b); }
 LR_INLINE vi v_eq32(vi a, vi b) { return v_of_u(vceqq_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_shr32(vi a, int n) { return v_of_u(v_u(a) >> n); }
 LR_INLINE vi v_shl32(vi a, int n) { return v_of_u(v_u(a) << n); }
 LR_INLINE vi v_sar32(vi a, int n) { return v_of_s(v_s(a) >> n); }
 LR_INLINE vi v_table(vi table, vi index) { return vqtbl1q_u8(table, index); }
-LR_INLINE vi v_zip8_lo(vi a, vi b) { return vzip1q_u8(a, b); }
-LR_INLINE vi v_zip8_hi(vi a, vi b) { return vzip2q_u8(a, b); }
 LR_INLINE vi v_zip32_lo(vi a, vi b) { return v_of_u(vzip1q_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_zip32_hi(vi a, vi b) { return v_of_u(vzip2q_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_zip64_lo(vi a, vi b)
