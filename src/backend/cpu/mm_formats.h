@@ -491,15 +491,15 @@ LR_INLINE vi v_weave(vi a, vi b, int half)
 /* E2M1 times two, plus 16: a zero point of 2^4. */
 LR_INLINE vi fp4_values(vi index)
 {
-    return v_add8(values_of(lr_fp4_values, index), v_set8(16));
+    static const int8_t values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
+    return values_of(values, index);
 }
 /* 2^(e - 128) of the low byte. (e - 1) << 23 is its float, but for 0 and 1, which are subnormal. */
 LR_INLINE vf e8m0_half(vi w)
 {
-    vi e = v_and(w, v_set32(255)), tiny0 = v_eq32(e, v_set32(0)), tiny1 = v_eq32(e, v_set32(1));
-    vi normal = v_and(v_shl32(v_sub32(e, v_set32(1)), 23), v_set32(0x7fffffff));
-    normal = v_xor(normal, v_and(tiny0, normal)); /* e = 0: clear what the borrow left */
-    return v_as_f(v_or(normal, v_or(v_and(tiny0, v_set32(0x00200000)), v_and(tiny1, v_set32(0x00400000)))));
+    vi e = v_and(w, v_set32(255)), normal = v_sub32(v_shl32(e, 23), v_set32(0x00800000));
+    vi tiny = v_add32(v_shl32(v_and(e, v_set32(1)), 21), v_set32(0x00200000));
+    return v_as_f(v_max32(normal, tiny));
 }
 
 #define MXFP4_STEP 1

@@ -3,10 +3,9 @@
  * Owns: the tile of the matrix kernel, the loop over rows and tokens, packing of activations.
  * Refuses to own: decoding (mm_formats.h), the two loops that contain a decode (mm_body.h).
  *
- * One token (mm_body.h, `vector`): VR rows stream by in place; bytes are multiplied where they lie, and the partial
- * sums turned so that element r belongs to row r.
- * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache, turned so
- * that element r of a vector holds 4 columns of row r; each group of tokens then runs over the panel with 4 of its
+ * Up to FEW tokens (mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of a vector
+ * holds 4 columns of row r, and multiplied at once.
+ * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache; each group of tokens then runs over the panel with 4 of its
  * columns in every element. Partial sums (float) wait in `part` [token][row of tile] for the next panel.
  *
  * Panel: per block, per row vector, PANEL_VECS vectors: 8 of bytes, then the scale, then by kind
@@ -115,13 +114,15 @@ typedef void tiles_fn(const vi *panel, uint32_t b0, uint32_t nb, const void *con
     case n:                                                                                                  \
         tile(kind, zero, wide, n, panel, b0, nb, x + t, x + next, at, p);                                    \
         break;
-/* All tokens over one panel, TILE_T at a time. The next group's activations are asked for on the way. */
+/* All tokens over one panel, in groups of equal size, at most TILE_T: 8 as 4 and 4, for 2 alone would wait for their own
+ * sums. The next group's activations are asked for on the way. */
 #define TILES(name, kind, zero, wide, most)                                                                  \
     static void name(const vi *panel, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok, \
                      const lr_i8_row *at, float *part)                                                       \
     {                                                                                                        \
         for (uint32_t t = 0, n; t < n_tok; t += n) {                                                         \
-            n = LR_MIN(n_tok - t, (uint32_t)(most));                                                         \
+            uint32_t groups = (n_tok - t + (most) - 1) / (most);                                             \
+            n = (n_tok - t + groups - 1) / groups;                                                           \
             if (n > (most)) __builtin_unreachable();                                                         \
             uint32_t next = t + 2 * n <= n_tok ? t + n : t;                                                  \
             float *p = part + (size_t)t * TILE_ROWS;                                                         \
@@ -168,8 +169,20 @@ static void finish(const float *sum, uint32_t skip, uint32_t n, float *y, const 
     }
 }
 
-typedef void vector_fn(rows r, uint32_t nb, const uint8_t *x, const lr_i8_row *at, float *out);
-typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v);
+/* Keeps the compiler from gathering all requests for memory at one place, where they would block the loads behind. */
+#define IN_ORDER __asm__ volatile("" ::: "memory")
+
+enum { SEGMENT = 32 }; /* blocks */
+/* Where the segment two after that of block b begins, of `bytes` per row: in these rows or the next. */
+LR_INLINE const uint8_t *segment_after(rows r, uint32_t b, uint32_t nb, const uint8_t *next_rows, size_t bytes)
+{
+    uint32_t to = b + 2 * SEGMENT, end = LR_ALIGN_UP(nb, (uint32_t)SEGMENT);
+    return to < end ? r.p + 2 * bytes : next_rows + (to - end) / SEGMENT * bytes;
+}
+
+enum { FEW = 8 }; /* up to this many tokens the vector kernel is faster than the panel */
+typedef void vector_fn(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR]);
+typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v, size_t next);
 
 /* VR rows of the matrix from r on. Fewer than VR rows in all: stride 0, the same row in every place. */
 static rows rows_at(const lr_mat *w, uint32_t r)
@@ -191,15 +204,18 @@ static group group_at(const lr_mat *w, uint32_t r, uint32_t end)
     return (group){first, skip, LR_MIN(skip + (end - r), (uint32_t)VR)};
 }
 
-static void mm_one(const lr_mat *w, vector_fn *vector, const uint8_t *x, uint32_t r0, uint32_t r1, float *y,
-                   const float *bias, bool add)
+static void mm_few(const lr_mat *w, vector_fn *vector, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
+                   float *const *y, const float *bias, bool add)
 {
     lr_i8_row at = lr_i8_layout(w->cols);
-    float sum[VR];
+    float sum[FEW][VR];
+    const void *all[FEW]; /* kernels come for 1, 2, 4 and 8 tokens: the last fills up */
+    for (uint32_t t = 0; t < FEW; t++) all[t] = x[LR_MIN(t, n_tok - 1)];
     for (uint32_t r = r0; r < r1;) {
         group g = group_at(w, r, r1);
-        vector(rows_at(w, g.first), w->cols / 32, x, &at, sum);
-        finish(sum, g.skip, g.n, y + g.first, bias ? bias + g.first : NULL, add);
+        vector(rows_at(w, g.first), w->cols / 32, all, &at, sum);
+        for (uint32_t t = 0; t < n_tok; t++)
+            finish(sum[t], g.skip, g.n, y[t] + g.first, bias ? bias + g.first : NULL, add);
         r = g.first + g.n;
     }
 }
@@ -224,7 +240,8 @@ static void mm_many(const lr_mat *w, panel_fn *unpack, tiles_fn *tiles, int pv, 
         memset(part, 0, (size_t)n_tok * TILE_ROWS * sizeof *part);
         for (uint32_t b = 0; b < nb; b += K_BLOCKS) {
             uint32_t n = LR_MIN(nb - b, (uint32_t)K_BLOCKS);
-            for (int v = 0; v < TILE_V; v++) unpack(rows_at(w, g[v].first), b, n, panel + v * pv, TILE_V * pv);
+            for (int v = 0; v < TILE_V; v++)
+                unpack(rows_at(w, g[v].first), b, n, panel + v * pv, TILE_V * pv, TILE_ROWS * w->row_stride);
             tiles(panel, b, n, x, n_tok, &at, part);
         }
         for (uint32_t t = 0; t < n_tok; t++)

@@ -59,6 +59,7 @@ LR_INLINE vi v_add8(vi a, vi b) { return _mm256_add_epi8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return _mm256_sub_epi8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return _mm256_add_epi32(a, b); }
 LR_INLINE vi v_sub32(vi a, vi b) { return _mm256_sub_epi32(a, b); }
+LR_INLINE vi v_max32(vi a, vi b) { return _mm256_max_epi32(a, b); }
 LR_INLINE vi v_eq32(vi a, vi b) { return _mm256_cmpeq_epi32(a, b); }
 typedef uint32_t vu32 __attribute__((vector_size(32)));
 typedef int32_t vs32 __attribute__((vector_size(32)));

@@ -96,6 +96,7 @@ LR_INLINE vi v_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return _mm512_sub_epi8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
 LR_INLINE vi v_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+LR_INLINE vi v_max32(vi a, vi b) { return _mm512_max_epi32(a, b); }
 LR_INLINE vi v_eq32(vi a, vi b) { return _mm512_movm_epi32(_mm512_cmpeq_epi32_mask(a, b)); }
 /* Plain operators: an immediate where n is known, which the intrinsics insist on even without optimisation. */
 typedef uint32_t vu32 __attribute__((vector_size(64)));

@@ -54,6 +54,7 @@ LR_INLINE vi v_add8(vi a, vi b) { return vaddq_u8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return vsubq_u8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return v_of_u(vaddq_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_sub32(vi a, vi b) { return v_of_u(vsubq_u32(v_u(a), v_u(b))); }
+LR_INLINE vi v_max32(vi a, vi b) { return v_of_s(vmaxq_s32(v_s(a), v_s(b))); }
 LR_INLINE vi v_eq32(vi a, vi b) { return v_of_u(vceqq_u32(v_u(a), v_u(b))); }
 LR_INLINE vi v_shr32(vi a, int n) { return v_of_u(v_u(a) >> n); }
 LR_INLINE vi v_shl32(vi a, int n) { return v_of_u(v_u(a) << n); }

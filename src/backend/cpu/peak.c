@@ -45,7 +45,9 @@ double lr_cpu_peak(larder_act kind)
     volatile float keep = 1;
     double rate = 0, ops = 0;
     if (!fn) return 0;
-    if (kind == LARDER_ACT_BF16 && best() == &lr_peak_avx512 && !(lr_cpu_features() & LR_CPU_AVX512BF16)) return 0;
+#if defined(__x86_64__)
+    if (kind == LARDER_ACT_BF16 && p == &lr_peak_avx512 && !(lr_cpu_features() & LR_CPU_AVX512BF16)) return 0;
+#endif
     for (int i = 0; i < 9; i++) { /* the best of several short runs: nothing can make it look faster than it is */
         uint64_t t0 = lr_now_ns();
         keep = fn(1 << 18, keep * 1e-9f + 1, &ops);
