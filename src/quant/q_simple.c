@@ -45,6 +45,8 @@ static void pack_high(const uint8_t *q, uint8_t *dst)
 }
 
 /* ---------------------------------------------------------------- Q8_0 */
+enum { Q8_STEPS = 6 };
+
 static void decode_q8_0(const uint8_t *src, const uint8_t *aux, float *dst, uint64_t n_block)
 {
     (void)aux;
@@ -54,13 +56,31 @@ static void decode_q8_0(const uint8_t *src, const uint8_t *aux, float *dst, uint
     }
 }
 
+static float error_q8_0(const float *src, float d)
+{
+    float inverse = d > 0 ? 1 / d : 0, sum = 0;
+    for (int i = 0; i < BLOCK; i++) {
+        float e = src[i] - d * nearest(src[i] * inverse, -127, 127);
+        sum += e * e;
+    }
+    return sum;
+}
+
+/* The scale that makes the largest weight 127 is not always the best of the 16-bit numbers around it. */
 static void encode_q8_0(const float *src, uint8_t *dst, uint64_t n_block, const float *importance)
 {
     (void)importance; /* 255 levels leave nothing to weigh */
     for (; n_block--; src += BLOCK, dst += 34) {
-        float top = 0;
+        float top = 0, best = INFINITY, d = 0;
         for (int i = 0; i < BLOCK; i++) top = fabsf(src[i]) > top ? fabsf(src[i]) : top;
-        float d = store_f16(dst, top / 127);
+        for (int step = -Q8_STEPS; step <= Q8_STEPS; step++) {
+            float at = lr_f16_to_f32(lr_f32_to_f16(top / 127 * (1 + (float)step * 0x1p-11f)));
+            float e = error_q8_0(src, at);
+            if (!(e < best)) continue;
+            best = e;
+            d = at;
+        }
+        d = store_f16(dst, d);
         float inverse = d > 0 ? 1 / d : 0;
         for (int i = 0; i < BLOCK; i++) dst[2 + i] = (uint8_t)(int8_t)nearest(src[i] * inverse, -127, 127);
     }
