@@ -48,8 +48,12 @@ int verb_logits(int argc, char **argv)
         return EXIT_USAGE;
     }
     larder_error err = {0};
+    static char unit[] = "tok";
+    cli_catch_interrupt(false); /* a half-written file must go first */
     status = cli_model_open("logits", &m, argv[first]);
-    if (!status && larder_logits_file(m.model, &m.engine, ids, n, out, &err)) status = cli_fail("logits", &err);
+    if (!status && larder_logits_file(m.model, &m.engine, ids, n, out, cli_progress, unit, &err))
+        status = cli_fail("logits", &err);
+    cli_progress_end();
     free(ids);
     cli_model_close(&m);
     return status;

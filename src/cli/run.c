@@ -165,7 +165,7 @@ int verb_run(int argc, char **argv)
     cli_catch_interrupt(true);
     if (!file && argc - first == 1 && isatty(STDIN_FILENO)) cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
     char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1) : cli_read_all("run", file ? file : "-", 256u << 20, &n);
-    if (!text) return EXIT_FAILED;
+    if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
     if (argc - first > 1) n = strlen(text);
     status = cli_model_open("run", &m, argv[first]);
     if (!status && prompt_ids(&m, text, n, system, raw, &ids, &n_ids, &err)) status = cli_fail("run", &err);

@@ -165,7 +165,7 @@ char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
     bool bad = ferror(f) || got > max || !p;
     if (f != stdin) fclose(f);
     if (bad) {
-        fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
+        if (!interrupted) fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
         free(p);
         return NULL;
     }

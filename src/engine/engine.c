@@ -71,7 +71,8 @@ static larder_status check_ids(const larder_engine *e, const int32_t *ids, size_
     return LARDER_OK;
 }
 
-larder_status larder_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, larder_error *err)
+larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, lr_tick_fn *tick, void *user,
+                        larder_error *err)
 {
     LR_TRY(check_ids(e, ids, n_ids, err));
     uint32_t n = (uint32_t)n_ids, n_block = (n + LR_KV_BLOCK - 1) / LR_KV_BLOCK, taken = 0;
@@ -90,12 +91,26 @@ larder_status larder_logits(larder_engine *e, const int32_t *ids, size_t n_ids, 
         LR_GO(e->backend->step(e->exec, &b, &logits, err));
         memcpy(out + (size_t)at * n_vocab, logits, (size_t)chunk * n_vocab * sizeof *out);
         at += chunk;
+        if (tick && !tick(user, at, n)) LR_GO(lr_fail(err, LARDER_CANCELLED, "stopped"));
     }
     if (lr_file_damaged(&e->model->file)) st = lr_fail(err, LARDER_IO, "the model file changed while it was in use");
 fail:
     while (taken > 0) lr_kv_drop(&e->kv, blocks[--taken]);
     lr_free(blocks);
     return st;
+}
+
+larder_status larder_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, larder_error *err)
+{
+    return lr_logits(e, ids, n_ids, out, NULL, NULL, err);
+}
+
+void larder_engine_get_stats(const larder_engine *e, larder_engine_stats *out)
+{
+    *out = (larder_engine_stats){.n_running = e->n_running, .n_block = e->kv.n, .n_block_cached = e->kv.n_cached,
+                                 .block_tokens = LR_KV_BLOCK};
+    for (const larder_request *r = e->waiting; r; r = r->next) out->n_waiting++;
+    out->n_block_used = e->kv.n - lr_kv_room(&e->kv);
 }
 
 /* ---------------------------------------------------------------- requests */
@@ -144,6 +159,9 @@ static larder_status fill_request(larder_request *r, larder_engine *e, const lar
     if (o->sampling.dry_multiplier > 0) LR_TRY(mark_breaks(r, e, err));
     LR_TRY(lr_stream_init(&r->stream, o->stop, o->n_stop, err));
     r->ignore_eos = o->ignore_eos;
+    if (o->n_top > LR_MAX_TOP) return lr_fail(err, LARDER_USAGE, "top log probabilities of %u tokens; at most %d", o->n_top, LR_MAX_TOP);
+    if (o->logprobs && !(r->raw = lr_alloc(e->program.n_vocab * sizeof *r->raw))) return LR_NOMEM(err, "log probabilities");
+    r->n_top = LR_MIN(o->n_top, e->program.n_vocab);
     r->on_event = o->on_event;
     r->user = o->user;
     r->timing.n_prompt = r->n_prompt;
@@ -187,6 +205,7 @@ void larder_request_free(larder_request *r)
     lr_sampler_close(&r->sampler);
     lr_stream_close(&r->stream);
     lr_free(r->breaks);
+    lr_free(r->raw);
     lr_free(r->ids);
     lr_free(r->blocks);
     lr_free(r);

@@ -27,6 +27,8 @@ larder_status lr_model_need_text(const larder_model *m, larder_error *err);
 
 typedef enum lr_state { LR_STATE_WAITING, LR_STATE_RUNNING, LR_STATE_DONE } lr_state;
 
+#define LR_MAX_TOP 20
+
 struct larder_request {
     larder_engine *engine;
     larder_request *next; /* in the engine's waiting list */
@@ -46,6 +48,10 @@ struct larder_request {
     larder_event_fn *on_event;
     void *user;
     larder_timing timing;
+    double log_sum; /* of exp(raw) */
+    float *raw; /* [n_vocab]: the logits as the model gave them; NULL if nobody asked */
+    uint32_t n_top;
+    larder_logprob top[LR_MAX_TOP];
     uint64_t t_start, t_first, t_last; /* ns: admitted, first token, newest token */
 };
 
@@ -70,8 +76,18 @@ struct larder_engine {
     uint32_t *out;
 };
 
+/* engine.c: larder_logits that says how far it is after each step, and ends with LARDER_CANCELLED when told false. */
+typedef bool lr_tick_fn(void *user, uint32_t n_done, uint32_t n_total);
+larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, lr_tick_fn *tick, void *user,
+                        larder_error *err);
+
 /* step.c: takes a running request out of the batch and gives its blocks back. */
 void lr_request_retire(larder_request *r);
+
+/* logprob.c: keeps the logits [n_vocab] that were just computed, and the likeliest of them; then any token's logarithm
+ * of its probability. */
+void lr_logprob_keep(larder_request *r, const float *logits, uint32_t n_vocab);
+float lr_logprob_of(const larder_request *r, int32_t token);
 
 /* plan.c: fills *plan and *limits for these options, choosing what was left 0. */
 larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits, larder_plan *plan,

@@ -137,9 +137,24 @@ larder_status larder_inspect(const char *path, size_t max_array, char **json, la
     return *json ? LARDER_OK : LR_NOMEM(err, "the description");
 }
 
-larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
-                                 const char *path, larder_error *err)
+typedef struct logits_progress {
+    larder_progress_fn *fn;
+    void *user;
+    uint64_t began;
+} logits_progress;
+
+static bool tell(void *user, uint32_t n_done, uint32_t n_total)
 {
+    const logits_progress *p = user;
+    double s = (double)(lr_now_ns() - p->began) * 1e-9, rate = s > 0 ? n_done / s : 0;
+    larder_progress now = {"logits", n_done, n_total, rate, rate > 0 ? (n_total - n_done) / rate : -1};
+    return !p->fn || p->fn(p->user, &now);
+}
+
+larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
+                                 const char *path, larder_progress_fn *progress, void *user, larder_error *err)
+{
+    logits_progress p = {progress, user, lr_now_ns()};
     larder_engine_options o = *options;
     larder_engine *e = NULL;
     size_t n_vocab = model->info.n_vocab, n_bytes = 0;
@@ -152,7 +167,7 @@ larder_status larder_logits_file(larder_model *model, const larder_engine_option
     n_bytes = n_ids * n_vocab * sizeof *logits; /* both below 2^32: cannot wrap a size_t */
     logits = lr_pages_alloc(n_bytes);
     if (!logits) LR_GO(LR_NOMEM(err, "the logits"));
-    LR_GO(larder_logits(e, ids, n_ids, logits, err));
+    LR_GO(lr_logits(e, ids, n_ids, logits, tell, &p, err));
     lr_tensor t = {.name = LR_STR("logits"), .fmt = LR_FMT_F32, .n_dims = 2, .ne = {n_vocab, n_ids, 1, 1},
                    .data = (const uint8_t *)logits, .n_bytes = n_bytes, .row_stride = n_vocab * sizeof *logits};
     LR_GO(lr_safetensors_write(path, &t, 1, err));

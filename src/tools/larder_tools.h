@@ -101,7 +101,7 @@ larder_status larder_text_template(const larder_text *text, const char *json, in
 
 /* Logits of every position to a safetensors file: "logits" [n_ids, n_vocab] float32. */
 larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
-                                 const char *path, larder_error *err);
+                                 const char *path, larder_progress_fn *progress, void *user, larder_error *err);
 
 /* ---------------------------------------------------------------- this machine (probe.c)
  * Measured once and kept in the cache folder, until the hardware, its limits or larder's version change. */
