@@ -178,13 +178,23 @@ typedef enum larder_finish {
     LARDER_FINISH_ERROR,
 } larder_finish;
 
+/* How likely the model thought a token, before bias, penalties and samplers: natural logarithm. */
+typedef struct larder_logprob {
+    int32_t token;
+    float logprob;
+} larder_logprob;
+
 typedef struct larder_event {
     enum { LARDER_EVENT_PREFILL, LARDER_EVENT_TOKEN, LARDER_EVENT_DONE } kind;
     uint32_t n_done, n_total; /* PREFILL: prompt tokens processed, of how many */
     int32_t token;            /* TOKEN: its id */
     const char *text;         /* TOKEN, DONE: whole UTF-8 characters that became certain, n_text bytes, maybe none */
     size_t n_text;
+    const larder_logprob *top; /* TOKEN, if asked for: the n_top likeliest, likeliest first; then `logprob` is the token's */
+    uint32_t n_top;
+    float logprob;
     larder_finish finish; /* DONE */
+    const char *stop;     /* DONE with LARDER_FINISH_STOP: the stop string that was met */
     const char *error;    /* DONE with LARDER_FINISH_ERROR */
 } larder_event;
 
@@ -201,6 +211,8 @@ typedef struct larder_request_options {
     const char *const *stop; /* n_stop strings, copied */
     uint32_t n_stop;
     bool ignore_eos;
+    bool logprobs;  /* TOKEN events carry log probabilities, */
+    uint32_t n_top; /* and those of this many of the likeliest tokens, at most 20 */
     larder_event_fn *on_event;
     void *user;
 } larder_request_options;
@@ -222,6 +234,14 @@ typedef struct larder_timing {
     double decode_bytes;                      /* weight and KV bytes that decoding had to read, in all */
 } larder_timing;
 void larder_request_get_timing(const larder_request *request, larder_timing *out);
+
+typedef struct larder_engine_stats {
+    uint32_t n_running, n_waiting;
+    uint32_t n_block, n_block_used; /* of the KV cache: all, and those that running requests hold */
+    uint32_t n_block_cached;        /* held for prefixes that may come again; given up when room is needed */
+    uint32_t block_tokens;          /* positions in one */
+} larder_engine_stats;
+void larder_engine_get_stats(const larder_engine *engine, larder_engine_stats *out);
 
 /* Logits of every position of one prompt, in one call: out [n_ids, n_vocab] float32, the caller's. For checking. */
 larder_status larder_logits(larder_engine *engine, const int32_t *ids, size_t n_ids, float *out, larder_error *err);

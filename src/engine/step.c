@@ -30,6 +30,7 @@ void lr_request_retire(larder_request *r)
 static void finish(larder_request *r, larder_finish why, const char *error)
 {
     larder_event done = {.kind = LARDER_EVENT_DONE, .finish = why, .error = error, .text = ""};
+    if (why == LARDER_FINISH_STOP) done.stop = r->stream.stop[r->stream.met];
     if (why != LARDER_FINISH_STOP) {
         lr_stream_begin(&r->stream);
         lr_stream_take(&r->stream, true, &done.text, &done.n_text);
@@ -113,6 +114,11 @@ static void accept(larder_engine *e, larder_request *r, int32_t token)
 {
     larder_event event = {.kind = LARDER_EVENT_TOKEN, .token = token, .text = ""};
     const lr_tokenizer *tok = e->model->has_text ? e->model->text.tok : NULL;
+    if (r->raw) {
+        event.logprob = lr_logprob_of(r, token);
+        event.top = r->top;
+        event.n_top = r->n_top;
+    }
     r->ids[r->n_ids++] = token;
     r->t_last = lr_now_ns();
     if (!r->t_first) r->t_first = r->t_last;
@@ -146,6 +152,7 @@ static void settle(larder_engine *e, larder_request *r, float *logits, double by
     }
     if (!r->wants_logits) return;
     lr_no_alloc(true);
+    if (r->raw) lr_logprob_keep(r, logits, e->program.n_vocab);
     int32_t token = lr_sample(&r->sampler, &e->work, logits, r->ids, r->n_ids);
     lr_no_alloc(false);
     if (isnan(logits[token])) finish(r, LARDER_FINISH_ERROR, "the model computed NaN: its weights are damaged");

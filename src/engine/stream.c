@@ -85,7 +85,7 @@ static size_t make_whole(lr_buf *b, bool end)
 
 /* The stop string that is complete first (the longer one if two are at once), so that how the text was cut into tokens
  * does not matter; and the length of the longest end of the text that begins one. */
-static bool find_stop(const lr_stream *s, size_t *at, size_t *open)
+static bool find_stop(lr_stream *s, size_t *at, size_t *open)
 {
     const char *p = s->held.p;
     size_t n = s->held.n, first_end = SIZE_MAX;
@@ -94,7 +94,10 @@ static bool find_stop(const lr_stream *s, size_t *at, size_t *open)
         size_t len = strlen(s->stop[k]);
         for (size_t end = len; end <= n && end <= first_end; end++) {
             if (memcmp(p + end - len, s->stop[k], len)) continue;
-            if (end < first_end || end - len < *at) *at = end - len;
+            if (end < first_end || end - len < *at) {
+                *at = end - len;
+                s->met = k;
+            }
             first_end = end;
         }
         for (size_t m = LR_MIN(len - 1, n); m > *open; m--)
