@@ -152,6 +152,20 @@ endef
 
 $(BUILD)/obj/%.c.o: %.c
 	$(compile)
+# The catalogue is part of the program: each data/*.csv becomes an array.
+EMBEDDED := machines models software workloads
+EMBEDDED := $(foreach t,$(EMBEDDED),$(wildcard data/$t.csv))
+$(BUILD)/gen/data.c: $(EMBEDDED)
+	@mkdir -p $(@D)
+	@{ echo '#include <stddef.h>'; for f in $(EMBEDDED); do t=$$(basename $$f .csv); \
+	    echo "extern const char lr_data_$$t[]; extern const size_t lr_data_$${t}_n; const char lr_data_$$t[] = {"; \
+	    od -An -v -td1 $$f | sed 's/\(-*[0-9][0-9]*\)/\1,/g'; \
+	    echo "0}; const size_t lr_data_$${t}_n = sizeof lr_data_$$t - 1;"; done; } >$@
+$(BUILD)/obj/gen/data.c.o: $(BUILD)/gen/data.c
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 -fPIC -c $< -o $@
+$(BUILD)/lib-plan.a: $(BUILD)/obj/gen/data.c.o
+LIBRARY_OBJECTS += $(BUILD)/obj/gen/data.c.o
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $<"

@@ -1,0 +1,153 @@
+/* name.c - see name.h. */
+#include "name.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+static bool is_core_count(const char *s, int *n_digits, size_t *len)
+{
+    /* "32-core gpu", "48 gpu core", "32 core gpu": a count of GPU cores. "10 core" alone counts the processor's. */
+    int d = 0;
+    while (isdigit((unsigned char)s[d])) d++;
+    if (d < 1 || d > 2) return false;
+    static const char *const tails[] = {"-core gpu", " core gpu", " gpu core", "-gpu-core", " gpu cores", "c gpu"};
+    for (size_t i = 0; i < LR_LEN(tails); i++) {
+        size_t n = strlen(tails[i]);
+        if (strncmp(s + d, tails[i], n) == 0) {
+            *n_digits = d;
+            *len = (size_t)d + n;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_word(lr_name *o, char **to, const char *p, size_t n)
+{
+    if (o->n == LR_NAME_WORDS || *to + n + 1 > o->text + sizeof o->text) return;
+    memcpy(*to, p, n);
+    (*to)[n] = 0;
+    o->word[o->n++] = *to;
+    *to += n + 1;
+}
+
+/* One run of letters, digits, dots and pluses: cut where three or more digits meet letters. */
+static void add_run(lr_name *o, char **to, const char *p, size_t n)
+{
+    static const char *const brands[] = {"rtx", "gtx", "rx"};
+    while (n && (p[n - 1] == '.' || p[n - 1] == '+')) n--;
+    while (n && p[0] == '.') p++, n--;
+    if (!n) return;
+    for (size_t i = 0; i < LR_LEN(brands); i++) {
+        size_t b = strlen(brands[i]);
+        if (n > b && !memcmp(p, brands[i], b) && isdigit((unsigned char)p[b])) {
+            add_word(o, to, p, b);
+            p += b;
+            n -= b;
+        }
+    }
+    size_t d = 0;
+    while (d < n && isdigit((unsigned char)p[d])) d++;
+    if (d >= 3 && d < n && isalpha((unsigned char)p[d])) {
+        add_word(o, to, p, d);
+        p += d;
+        n -= d;
+    }
+    add_word(o, to, p, n);
+}
+
+void lr_name_cut(const char *s, lr_name *out)
+{
+    char low[256];
+    size_t n = 0;
+    for (; s[n] && n < sizeof low - 1; n++) low[n] = (char)tolower((unsigned char)s[n]);
+    low[n] = 0;
+    *out = (lr_name){.n = 0};
+    char *to = out->text;
+    for (size_t i = 0; i < n;) {
+        int digits;
+        size_t len;
+        if (!isalnum((unsigned char)low[i])) {
+            i++;
+            continue;
+        }
+        if ((!i || !isalnum((unsigned char)low[i - 1])) && is_core_count(low + i, &digits, &len)) {
+            char word[8];
+            (void)snprintf(word, sizeof word, "%.*sc", digits, low + i);
+            add_word(out, &to, word, strlen(word));
+            i += len;
+            continue;
+        }
+        size_t from = i;
+        while (i < n && (isalnum((unsigned char)low[i]) || low[i] == '.' || low[i] == '+')) i++;
+        add_run(out, &to, low + from, i - from);
+    }
+}
+
+static bool has(const lr_name *n, const char *word)
+{
+    for (int i = 0; i < n->n; i++)
+        if (!strcmp(n->word[i], word)) return true;
+    return false;
+}
+
+/* Words that make it another product if they are not part of the alias. */
+static bool changes(const char *w)
+{
+    static const char *const list[] = {"ti",  "super", "xt",   "xtx",    "gre",   "laptop", "mobile", "ultra", "pro",
+                                       "max", "sff",   "nvl",  "d",      "q",     "quadro", "mini",   "coder", "vl",
+                                       "distill", "code", "nano", "flash", "air", "next", "x", "cpu", "lite"};
+    for (size_t i = 0; i < LR_LEN(list); i++)
+        if (!strcmp(w, list[i])) return true;
+    return false;
+}
+
+static int fits_one(const lr_name *name, const lr_name *alias)
+{
+    int score = 10;
+    if (!alias->n) return 0;
+    for (int i = 0; i < alias->n; i++) {
+        if (!has(name, alias->word[i])) return 0;
+        score += 10 + (int)strlen(alias->word[i]);
+    }
+    for (int i = 0; i < name->n; i++)
+        if (changes(name->word[i]) && !has(alias, name->word[i])) score -= 40;
+    return score + 1000;
+}
+
+int lr_name_fits(const lr_name *name, const char *aliases)
+{
+    int best = 0;
+    while (*aliases) {
+        char one[128];
+        size_t n = strcspn(aliases, "|");
+        lr_name alias;
+        (void)snprintf(one, sizeof one, "%.*s", (int)LR_MIN(n, sizeof one - 1), aliases);
+        lr_name_cut(one, &alias);
+        int score = fits_one(name, &alias);
+        if (score > best) best = score;
+        aliases += n + (aliases[n] == '|');
+    }
+    return best;
+}
+
+int lr_name_distance(const char *a, const char *b)
+{
+    int row[96];
+    size_t n = strlen(b);
+    if (n > 94) return 999;
+    for (size_t j = 0; j <= n; j++) row[j] = (int)j;
+    for (int i = 1; *a; a++, i++) {
+        int diagonal = row[0];
+        row[0] = i;
+        for (size_t j = 1; j <= n; j++) {
+            bool same = tolower((unsigned char)*a) == tolower((unsigned char)b[j - 1]);
+            int best = diagonal + !same;
+            if (row[j] + 1 < best) best = row[j] + 1;
+            if (row[j - 1] + 1 < best) best = row[j - 1] + 1;
+            diagonal = row[j];
+            row[j] = best;
+        }
+    }
+    return row[n];
+}
