@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # lib.sh - what the tests of the program share: run it, look at its status, its output, its one line of complaint.
 # Sourced by tests/cli/*.test, which run in the repository's root with LARDER_BIN set.
 set -u

@@ -75,7 +75,8 @@ static void check_bars(const golden_case *c, larder_model *m, const char *what)
 static void check_greedy(const golden_case *c, larder_model *m)
 {
     uint64_t n_ids, n;
-    const int32_t *ids = safet_i32(&c->golden, "b.ids", NULL, &n_ids), *want = safet_i32(&c->golden, "b.greedy", NULL, &n);
+    const int32_t *ids = safet_i32(&c->golden, "b.ids", NULL, &n_ids),
+                  *want = safet_i32(&c->golden, "b.greedy", NULL, &n);
     const float *margin = safet_f32(&c->golden, "b.greedy_margin", NULL, NULL);
     CHECK(ids && want && margin);
     larder_engine_options o = exact_options(128);
@@ -183,8 +184,8 @@ static void check_converted(const char *folder)
     safet_close(&c.golden);
 }
 
-#define CASE_GREEDY(name, greedy)                                        \
-    TEST(name##_folder) { check_folder("golden/" #name, greedy); }       \
+#define CASE_GREEDY(name, greedy) \
+    TEST(name##_folder) { check_folder("golden/" #name, greedy); } \
     TEST(name##_converted) { check_converted("golden/" #name); }
 #define CASE(name) CASE_GREEDY(name, true)
 CASE(llama)

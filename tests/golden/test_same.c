@@ -50,7 +50,8 @@ static const int32_t *any_prompt(const larder_model *m)
 
 static void check_answer(const answer *got, const answer *want, const char *what)
 {
-    if (got->n != want->n || memcmp(got->ids, want->ids, got->n * sizeof *got->ids)) TEST_FAIL("%s: other tokens", what);
+    if (got->n != want->n || memcmp(got->ids, want->ids, got->n * sizeof *got->ids))
+        TEST_FAIL("%s: other tokens", what);
     CHECK_EQ_INT(got->finish, want->finish);
     CHECK_EQ_U64(got->n_text, want->n_text);
     CHECK(!memcmp(got->text, want->text, got->n_text));
