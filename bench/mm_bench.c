@@ -105,8 +105,8 @@ static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds
     j->mats = must(malloc(all * sizeof *j->mats));
     j->n_mat = (uint32_t)n_mat;
     for (size_t m = 0; m < all; m++)
-        j->mats[m] = (lr_mat){fmt, rows, cols, j->mem + m * per, stride,
-                              fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL, cols / 32};
+        j->mats[m] = (lr_mat){
+            fmt, rows, cols, j->mem + m * per, stride, fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL, cols / 32};
     j->kind = j->k->act_kind(fmt, LARDER_ACT_AUTO, cols);
     float *x = must(malloc(cols * sizeof *x));
     uint8_t *acts = must(lr_pages_alloc(j->n_tok * j->k->act_bytes(j->kind, cols)));
@@ -134,8 +134,7 @@ static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds
     double s = typical(speed, rounds), r = typical(read, rounds), o = typical(ops, rounds), p = typical(top, rounds);
     printf(csv ? "%s,%d,%u,%u,%u,%.1f,%.1f,%.1f,%.0f,%.0f,%.1f\n"
                : "%-12s %2d thr %4u tok %6u x %-6u %6.1f of %5.1f GB/s %5.1f%%   %6.0f of %5.0f GOP/s %5.1f%%\n",
-           f->name, n_thread, j->n_tok, rows, cols, s, r, 100 * s / r, o, p,
-           100 * o / p);
+           f->name, n_thread, j->n_tok, rows, cols, s, r, 100 * s / r, o, p, 100 * o / p);
     fflush(stdout);
     lr_pages_free(acts, j->n_tok * j->k->act_bytes(j->kind, cols));
     free(x);
@@ -186,7 +185,8 @@ int main(int argc, char **argv)
     j.n_mem = mib << 20;
     uint8_t *mem = must(lr_pages_alloc(j.n_mem));
     uint64_t s = 1;
-    for (size_t i = 0; i < j.n_mem; i += 8) { /* bytes 0x30 to 0x3f: scales of every format are then ordinary numbers */
+    for (size_t i = 0; i < j.n_mem;
+         i += 8) { /* bytes 0x30 to 0x3f: scales of every format are then ordinary numbers */
         s = s * 6364136223846793005u + 1442695040888963407u;
         uint64_t v = ((s ^ s >> 29) & 0x0f0f0f0f0f0f0f0fu) + 0x3030303030303030u;
         memcpy(mem + i, &v, 8);

@@ -16,16 +16,13 @@ static const struct {
     uint32_t fmt;
     int at[3];
 } f16_at[] = {
-    {LR_FMT_Q4_0, {0, -1}},      {LR_FMT_Q4_1, {0, 2, -1}},  {LR_FMT_Q5_0, {0, -1}},    {LR_FMT_Q5_1, {0, 2, -1}},
-    {LR_FMT_Q8_0, {0, -1}},      {LR_FMT_Q2_K, {80, 82, -1}}, {LR_FMT_Q3_K, {108, -1}}, {LR_FMT_Q4_K, {0, 2, -1}},
-    {LR_FMT_Q5_K, {0, 2, -1}},   {LR_FMT_Q6_K, {208, -1}},   {LR_FMT_IQ2_XXS, {0, -1}}, {LR_FMT_IQ4_NL, {0, -1}},
+    {LR_FMT_Q4_0, {0, -1}},    {LR_FMT_Q4_1, {0, 2, -1}},   {LR_FMT_Q5_0, {0, -1}},    {LR_FMT_Q5_1, {0, 2, -1}},
+    {LR_FMT_Q8_0, {0, -1}},    {LR_FMT_Q2_K, {80, 82, -1}}, {LR_FMT_Q3_K, {108, -1}},  {LR_FMT_Q4_K, {0, 2, -1}},
+    {LR_FMT_Q5_K, {0, 2, -1}}, {LR_FMT_Q6_K, {208, -1}},    {LR_FMT_IQ2_XXS, {0, -1}}, {LR_FMT_IQ4_NL, {0, -1}},
     {LR_FMT_IQ4_XS, {0, -1}},
 };
 
-static void put16(uint8_t *p, uint16_t v)
-{
-    memcpy(p, &v, 2);
-}
+static void put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
 
 /* Now and then one of the two subnormal ones. */
 static uint8_t random_e8m0(size_t i)
@@ -83,7 +80,8 @@ static void free_matrix(matrix *m)
 static float *random_acts(uint32_t n)
 {
     float *x = malloc(n * sizeof *x);
-    for (uint32_t i = 0; i < n; i++) x[i] = test_uniform(-2, 2) * (i / 32 % 6 == 5 ? 0 : 1) * (i % 61 == 7 ? 20.0f : 1.0f);
+    for (uint32_t i = 0; i < n; i++)
+        x[i] = test_uniform(-2, 2) * (i / 32 % 6 == 5 ? 0 : 1) * (i % 61 == 7 ? 20.0f : 1.0f);
     return x;
 }
 
@@ -102,14 +100,8 @@ static void *packed(const lr_mm_set *s, lr_actk kind, const float *x, uint32_t n
     return p;
 }
 
-static bool usable(const lr_mm_set *s)
-{
-    return !(s->features & ~lr_cpu_features());
-}
-static bool bf16_usable(const lr_mm_set *s)
-{
-    return s->bf16 && usable(s);
-}
+static bool usable(const lr_mm_set *s) { return !(s->features & ~lr_cpu_features()); }
+static bool bf16_usable(const lr_mm_set *s) { return s->bf16 && usable(s); }
 static void need_bf16(void)
 {
     for (uint32_t s = 0; s < lr_mm_n_sets; s++)
@@ -130,7 +122,8 @@ static float *product(const run *u, const lr_mat *w, float *const *x, const floa
     uint32_t width = w->rows + 2;
     float *y = malloc(u->n_tok * width * sizeof *y), *rows[MAX_TOK];
     void *acts[MAX_TOK];
-    size_t scratch = 64 + 4 * (size_t)u->set->tile_rows * u->n_tok + u->set->tile_bytes + 8 * (4 * (size_t)w->cols + 64);
+    size_t scratch = 64 + 4 * (size_t)u->set->tile_rows * u->n_tok + u->set->tile_bytes +
+                     8 * (4 * (size_t)w->cols + 64);
     uint8_t *mem = aligned_alloc(64, LR_ALIGN_UP(scratch, 64));
     for (uint32_t t = 0; t < u->n_tok; t++) {
         acts[t] = packed(u->set, u->kind, x[t], w->cols);
@@ -142,7 +135,8 @@ static float *product(const run *u, const lr_mat *w, float *const *x, const floa
             memcpy(y + t * width + i, inside ? (void *)&start : (void *)&c, 4);
         }
     }
-    u->set->mm(w, u->kind, (const void *const *)acts, u->n_tok, u->r0, u->r1, rows, u->bias ? bias : NULL, u->add, mem);
+    u->set->mm(w, u->kind, (const void *const *)acts, u->n_tok, u->r0, u->r1, rows, u->bias ? bias : NULL, u->add,
+               mem);
     for (uint32_t t = 0; t < u->n_tok; t++) free(acts[t]);
     free(mem);
     return y;
@@ -162,8 +156,8 @@ static void compare(const run *u, const lr_mat *w, float *const *x, const float 
     float *got = product(u, w, x, bias), *want = product(&ref, w, x, bias);
     for (uint32_t i = 0; i < u->n_tok * (w->rows + 2); i++)
         if (bits_of(got[i]) != bits_of(want[i]))
-            TEST_FAIL("%s %s kind %d: rows %u cols %u tokens %u [%u, %u)%s%s: token %u row %d is %.9g, not %.9g", u->set->name,
-                      lr_fmt_get(w->fmt)->name, (int)u->kind, w->rows, w->cols, u->n_tok, u->r0, u->r1,
+            TEST_FAIL("%s %s kind %d: rows %u cols %u tokens %u [%u, %u)%s%s: token %u row %d is %.9g, not %.9g",
+                      u->set->name, lr_fmt_get(w->fmt)->name, (int)u->kind, w->rows, w->cols, u->n_tok, u->r0, u->r1,
                       u->bias ? " bias" : "", u->add ? " add" : "", i / (w->rows + 2), (int)(i % (w->rows + 2)) - 1,
                       (double)got[i], (double)want[i]);
     free(got);
@@ -196,7 +190,8 @@ static void tables(void)
 
 TEST_TIME(every_format_every_set, 300)
 {
-    static const uint32_t cols[] = {32, 64, 96, 160, 256, 512, 768, 2048, 2080, 2144}, rows[] = {1, 15, 16, 17, 33, 100};
+    static const uint32_t cols[] = {32, 64, 96, 160, 256, 512, 768, 2048, 2080, 2144},
+                          rows[] = {1, 15, 16, 17, 33, 100};
     tables();
     for (size_t f = 0; f < LR_LEN(formats); f++)
         for (size_t c = 0; c < LR_LEN(cols); c++) {
@@ -230,7 +225,8 @@ TEST_TIME(parts_of_the_rows, 300)
 /* Formats of single numbers take any number of columns. */
 TEST_TIME(awkward_columns_of_floats, 300)
 {
-    static const uint32_t fmts[] = {LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16}, cols[] = {1, 7, 15, 17, 31, 33, 47, 1025, 2050};
+    static const uint32_t fmts[] = {LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16},
+                          cols[] = {1, 7, 15, 17, 31, 33, 47, 1025, 2050};
     for (size_t f = 0; f < LR_LEN(fmts); f++)
         for (size_t c = 0; c < LR_LEN(cols); c++)
             for (uint32_t n = 1; n <= 14; n += n == 1 ? 1 : 4) every_set(fmts[f], 21, cols[c], n, 0, 21);
@@ -297,7 +293,8 @@ TEST(bf16_same_in_every_tile)
         for (int t = 0; t < TOK; t++) {
             run one = {lr_mm_sets[s], LR_ACTK_BF16, 1, t % 2 ? 16 : 0, ROWS, false, false};
             float *z = product(&one, &m.w, x + t, NULL);
-            for (uint32_t r = one.r0; r < ROWS; r++) CHECK_EQ_INT(bits_of(z[r + 1]), bits_of(y[t * (ROWS + 2) + (int)r + 1]));
+            for (uint32_t r = one.r0; r < ROWS; r++)
+                CHECK_EQ_INT(bits_of(z[r + 1]), bits_of(y[t * (ROWS + 2) + (int)r + 1]));
             free(z);
         }
         for (int t = 0; t < TOK; t++) free(x[t]);

@@ -12,22 +12,22 @@
 #define LR_INLINE static inline __attribute__((always_inline))
 
 /* X(format, kind of scales): what the int8 kernels hold. A format missing here runs in float32. */
-#define LR_MM_FORMATS(X)                                                                                     \
-    X(Q4_0, PLAIN)                                                                                           \
-    X(Q4_1, MIN)                                                                                             \
-    X(Q5_0, PLAIN)                                                                                           \
-    X(Q5_1, MIN)                                                                                             \
-    X(Q8_0, PLAIN)                                                                                           \
-    X(Q2_K, SUBMIN)                                                                                          \
-    X(Q3_K, SUB)                                                                                             \
-    X(Q4_K, MIN)                                                                                             \
-    X(Q5_K, MIN)                                                                                             \
-    X(Q6_K, SUB)                                                                                             \
-    X(IQ2_XXS, PLAIN)                                                                                        \
-    X(IQ4_NL, PLAIN)                                                                                         \
-    X(IQ4_XS, PLAIN)                                                                                         \
-    X(MXFP4, PLAIN)                                                                                          \
-    X(MXFP4_PAIRS, PLAIN)                                                                                    \
+#define LR_MM_FORMATS(X) \
+    X(Q4_0, PLAIN) \
+    X(Q4_1, MIN) \
+    X(Q5_0, PLAIN) \
+    X(Q5_1, MIN) \
+    X(Q8_0, PLAIN) \
+    X(Q2_K, SUBMIN) \
+    X(Q3_K, SUB) \
+    X(Q4_K, MIN) \
+    X(Q5_K, MIN) \
+    X(Q6_K, SUB) \
+    X(IQ2_XXS, PLAIN) \
+    X(IQ4_NL, PLAIN) \
+    X(IQ4_XS, PLAIN) \
+    X(MXFP4, PLAIN) \
+    X(MXFP4_PAIRS, PLAIN) \
     X(NVFP4, SUB)
 
 /* PLAIN: a scale per 32. MIN: and an offset per 32. SUB: a factor per 16. SUBMIN: and an integer offset per 16. */

@@ -4,10 +4,7 @@
 
 #define HAVE_BF16_DOT
 /* Element i: acc + products of columns 2 i and 2 i + 1. */
-LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
-{
-    return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b);
-}
+LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
 #include "mm_isa.h"
 
 #define NEEDS (LR_CPU_AVX512 | LR_CPU_AVX512VNNI)

@@ -12,7 +12,7 @@ enum {
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
 /* Step s of a head: words with the bytes as the product wants them. */
-LR_INLINE void OF(step)(const head *h, int s, vi w[8 * OF(STEP)])
+LR_INLINE void OF(step)(head *h, int s, vi w[8 * OF(STEP)])
 {
     OF(words)(h, s, w);
     if (OF(WIDE) && WIDE_FLIP)
@@ -29,7 +29,7 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
     vf acc[FEW];
     for (int t = 0; t < nt; t++) acc[t] = v_zerof();
     for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
-        head h = {.r = r};
+        head h = {.r = r, .b = b};
         if (OF(BIG) && b % SEGMENT == 0) ahead = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
         OF(head)(&h);
 #pragma GCC unroll 8
@@ -85,10 +85,12 @@ static void OF(vector4)(rows r, uint32_t nb, const void *const *x, const lr_i8_r
 {
     OF(vector)(4, r, nb, x, at, out);
 }
+#if FEW > 4
 static void OF(vector8)(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
     OF(vector)(8, r, nb, x, at, out);
 }
+#endif
 
 /* Blocks b0 to b0 + nb of VR rows into a panel; b0 starts a head, blocks lie stride_v vectors apart. Asks, in memory
  * order, for as many bytes of the rows of the next tile, which start `next` bytes on. */
@@ -99,7 +101,7 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
     r.p += (size_t)(b0 / OF(BLOCKS)) * OF(BYTES);
     r.aux += b0;
     for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
-        head h = {.r = r};
+        head h = {.r = r, .b = b0 + b};
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++, b += STEP) {
@@ -135,8 +137,12 @@ static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32
     if (n_tok == 1) mm_few(w, OF(vector1), x, 1, r0, r1, y, bias, add);
     else if (n_tok == 2) mm_few(w, OF(vector2), x, 2, r0, r1, y, bias, add);
     else if (n_tok <= 4) mm_few(w, OF(vector4), x, n_tok, r0, r1, y, bias, add);
+#if FEW > 4
     else if (n_tok <= FEW) mm_few(w, OF(vector8), x, n_tok, r0, r1, y, bias, add);
-    else mm_many(w, OF(panel), tiles_of(KIND, OF(ZERO), OF(WIDE)), panel_vecs(KIND), x, n_tok, r0, r1, y, bias, add, scratch);
+#endif
+    else
+        mm_many(w, OF(panel), tiles_of(KIND, OF(ZERO), OF(WIDE)), panel_vecs(KIND), x, n_tok, r0, r1, y, bias, add,
+                scratch);
 }
 
 #undef F

@@ -55,8 +55,8 @@ LR_INLINE void float_step(int kind, int nr, int nt, vf acc[FLOAT_R][FLOAT_T][VG]
 }
 
 /* lanes[r][t] += columns [c0, c0 + n) of nr rows and nt tokens. */
-LR_INLINE void float_tile(int kind, int nr, int nt, const uint8_t *w, size_t stride, const void *const *x, uint32_t c0,
-                          uint32_t n, vf *lanes)
+LR_INLINE void float_tile(int kind, int nr, int nt, const uint8_t *w, size_t stride, const void *const *x,
+                          uint32_t c0, uint32_t n, vf *lanes)
 {
     uint32_t step = step_of(kind), ww = width_of(kind), xw = act_width(kind), c = c0;
     vf acc[FLOAT_R][FLOAT_T][VG];
@@ -71,7 +71,8 @@ LR_INLINE void float_tile(int kind, int nr, int nt, const uint8_t *w, size_t str
                    w + (size_t)nr * (stride + (size_t)(c - c0) * ww));
     if (c < c0 + n) { /* the rest, with zeros after it, as the packed activations have them */
         uint8_t pad[FLOAT_R][64] = {{0}};
-        for (int r = 0; r < nr; r++) memcpy(pad[r], w + (size_t)r * stride + (size_t)c * ww, (size_t)(c0 + n - c) * ww);
+        for (int r = 0; r < nr; r++)
+            memcpy(pad[r], w + (size_t)r * stride + (size_t)c * ww, (size_t)(c0 + n - c) * ww);
         float_step(kind, nr, nt, acc, pad[0], 64, x, (size_t)c * xw, NULL);
     }
 #pragma GCC unroll 8
@@ -105,8 +106,8 @@ LR_INLINE void float_group(int kind, int nt, const uint8_t *w, size_t stride, ui
 }
 
 /* Rows [r0, r1), at most ROW_BLOCK, all tokens. */
-LR_INLINE void float_rows(int kind, const uint8_t *w, size_t stride, uint32_t cols, const void *const *x, uint32_t n_tok,
-                          uint32_t r0, uint32_t r1, float *const *y, const float *bias, bool add)
+LR_INLINE void float_rows(int kind, const uint8_t *w, size_t stride, uint32_t cols, const void *const *x,
+                          uint32_t n_tok, uint32_t r0, uint32_t r1, float *const *y, const float *bias, bool add)
 {
     uint32_t chunk = n_tok <= FLOAT_T ? cols : 4096 / act_width(kind);
     chunk = LR_ALIGN_UP(chunk, 32u);
@@ -117,14 +118,14 @@ LR_INLINE void float_rows(int kind, const uint8_t *w, size_t stride, uint32_t co
     for (; t < n_tok; t++) float_group(kind, 1, w, stride, cols, x + t, r0, r1, chunk, y + t, bias, add);
 }
 
-#define FLOAT_MM(name, kind)                                                                                 \
-    static void name(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,        \
-                     float *const *y, const float *bias, bool add)                                           \
-    {                                                                                                        \
-        for (uint32_t r = r0, end; r < r1; r = end) {                                                        \
-            end = LR_MIN(r1, r + ROW_BLOCK);                                                                 \
+#define FLOAT_MM(name, kind) \
+    static void name(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1, \
+                     float *const *y, const float *bias, bool add) \
+    { \
+        for (uint32_t r = r0, end; r < r1; r = end) { \
+            end = LR_MIN(r1, r + ROW_BLOCK); \
             float_rows(kind, w->data + r * w->row_stride, w->row_stride, w->cols, x, n_tok, r, end, y, bias, add); \
-        }                                                                                                    \
+        } \
     }
 FLOAT_MM(mm_f32, W_F32)
 FLOAT_MM(mm_f16, W_F16)
@@ -134,8 +135,8 @@ FLOAT_MM(mm_bf16_dot, W_BF16_DOT)
 #endif
 
 /* Any other format, a few rows at a time as float32. */
-static void mm_decoded(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1, float *const *y,
-                       const float *bias, bool add, void *scratch)
+static void mm_decoded(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
+                       float *const *y, const float *bias, bool add, void *scratch)
 {
     size_t stride = LR_ALIGN_UP(4 * (size_t)w->cols, 64);
     uint8_t *rows_f32 = scratch;

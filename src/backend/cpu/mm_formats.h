@@ -21,6 +21,7 @@ typedef struct rows {
 
 typedef struct head {
     rows r;
+    uint32_t b; /* its first block, counted in the row */
     vf d, m;    /* of all the head */
     vi t[4];    /* words of scales: element r for row r */
     vi high[8]; /* words of a plane of upper bits */
@@ -58,35 +59,14 @@ LR_INLINE void read32(const head *h, size_t at, vi out[8])
 #endif
 }
 /* 4 bytes of each row. */
-LR_INLINE vi read_word(const head *h, size_t at)
-{
-    return v_rows4(h->r.p + at, h->r.stride);
-}
-LR_INLINE vi low4(vi v)
-{
-    return v_and(v, v_set8(15));
-}
-LR_INLINE vi high4(vi v)
-{
-    return v_and(v_shr32(v, 4), v_set8(15));
-}
+LR_INLINE vi read_word(const head *h, size_t at) { return v_rows4(h->r.p + at, h->r.stride); }
+LR_INLINE vi low4(vi v) { return v_and(v, v_set8(15)); }
+LR_INLINE vi high4(vi v) { return v_and(v_shr32(v, 4), v_set8(15)); }
 /* All bits `left` places up, or down. */
-LR_INLINE vi move(vi v, int left)
-{
-    return left >= 0 ? v_shl32(v, left & 31) : v_shr32(v, -left & 31);
-}
-LR_INLINE vi byte_of(vi word, int k)
-{
-    return v_and(v_shr32(word, 8 * k), v_set32(255));
-}
-LR_INLINE vi signed_byte_of(vi word, int k)
-{
-    return v_sar32(v_shl32(word, 24 - 8 * k), 24);
-}
-LR_INLINE vi values_of(const int8_t *table, vi index)
-{
-    return v_table(v_all16(table), index);
-}
+LR_INLINE vi move(vi v, int left) { return left >= 0 ? v_shl32(v, left & 31) : v_shr32(v, -left & 31); }
+LR_INLINE vi byte_of(vi word, int k) { return v_and(v_shr32(word, 8 * k), v_set32(255)); }
+LR_INLINE vi signed_byte_of(vi word, int k) { return v_sar32(v_shl32(word, 24 - 8 * k), 24); }
+LR_INLINE vi values_of(const int8_t *table, vi index) { return v_table(v_all16(table), index); }
 
 /* ---------------------------------------------------------------- Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 */
 #define Q4_0_STEP 1
@@ -94,10 +74,7 @@ LR_INLINE vi values_of(const int8_t *table, vi index)
 #define Q4_0_BYTES 18
 #define Q4_0_ZERO 3
 #define Q4_0_WIDE 0
-LR_INLINE void Q4_0_head(head *h)
-{
-    h->d = v_f16(read_word(h, 0));
-}
+LR_INLINE void Q4_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void Q4_0_words(const head *h, int s, vi w[8])
 {
     vi q[4];
@@ -157,10 +134,7 @@ LR_INLINE void fifth_bits(vi high, vi w[8])
 #define Q5_0_BYTES 22
 #define Q5_0_ZERO 4
 #define Q5_0_WIDE 0
-LR_INLINE void Q5_0_head(head *h)
-{
-    h->d = v_f16(read_word(h, 0));
-}
+LR_INLINE void Q5_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void Q5_0_words(const head *h, int s, vi w[8])
 {
     vi q[4];
@@ -183,10 +157,7 @@ LR_INLINE void Q5_0_scales(const head *h, int s, int k, scales *o)
 #define Q5_1_BYTES 24
 #define Q5_1_ZERO -1
 #define Q5_1_WIDE 0
-LR_INLINE void Q5_1_head(head *h)
-{
-    Q4_1_head(h);
-}
+LR_INLINE void Q5_1_head(head *h) { Q4_1_head(h); }
 LR_INLINE void Q5_1_words(const head *h, int s, vi w[8])
 {
     vi q[4];
@@ -198,20 +169,14 @@ LR_INLINE void Q5_1_words(const head *h, int s, vi w[8])
     }
     fifth_bits(read_word(h, 4), w);
 }
-LR_INLINE void Q5_1_scales(const head *h, int s, int k, scales *o)
-{
-    Q4_1_scales(h, s, k, o);
-}
+LR_INLINE void Q5_1_scales(const head *h, int s, int k, scales *o) { Q4_1_scales(h, s, k, o); }
 
 #define Q8_0_STEP 1
 #define Q8_0_STEPS 1
 #define Q8_0_BYTES 34
 #define Q8_0_ZERO -1
 #define Q8_0_WIDE 1
-LR_INLINE void Q8_0_head(head *h)
-{
-    h->d = v_f16(read_word(h, 0));
-}
+LR_INLINE void Q8_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void Q8_0_words(const head *h, int s, vi w[8])
 {
     (void)s;
@@ -247,10 +212,7 @@ LR_INLINE void scale_min(const head *h, int j, scales *o)
 #define Q4_K_BYTES 144
 #define Q4_K_ZERO -1
 #define Q4_K_WIDE 0
-LR_INLINE void Q4_K_head(head *h)
-{
-    scale_min_head(h);
-}
+LR_INLINE void Q4_K_head(head *h) { scale_min_head(h); }
 LR_INLINE void Q4_K_words(const head *h, int s, vi w[16])
 {
     vi q[8];
@@ -260,10 +222,7 @@ LR_INLINE void Q4_K_words(const head *h, int s, vi w[16])
         w[8 + i] = high4(q[i]);
     }
 }
-LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o)
-{
-    scale_min(h, 2 * s + k, o);
-}
+LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
 #define Q5_K_STEP 2
 #define Q5_K_STEPS 4
@@ -284,10 +243,7 @@ LR_INLINE void Q5_K_words(const head *h, int s, vi w[16])
         w[8 + i] = v_pick(move(h->high[i], 3 - 2 * s), v_set8(16), high4(q[i]));
     }
 }
-LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o)
-{
-    scale_min(h, 2 * s + k, o);
-}
+LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
 /* ---------------------------------------------------------------- Q6_K */
 #define Q6_K_STEP 4
@@ -387,43 +343,47 @@ LR_INLINE void Q3_K_scales(const head *h, int s, int k, scales *o)
 }
 
 /* ---------------------------------------------------------------- IQ2_XXS, IQ4_NL, IQ4_XS */
-#define IQ2_XXS_STEP 1
-#define IQ2_XXS_STEPS 8
+#define IQ2_XXS_STEP 2
+#define IQ2_XXS_STEPS 4
 #define IQ2_XXS_BYTES 66
 #define IQ2_XXS_ZERO 6
 #define IQ2_XXS_WIDE 0
-LR_INLINE void IQ2_XXS_head(head *h)
+LR_INLINE void IQ2_XXS_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+/* 32 columns: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
+LR_INLINE void iq2_block(vi index, vi word, vi w[8])
 {
-    h->d = v_f16(read_word(h, 0));
-}
-LR_INLINE void IQ2_XXS_words(const head *h, int s, vi w[8])
-{
-    vi v[2][4];
-    for (int j = 0; j < 4; j++) {
-        uint32_t grid[2][2 * VL], sign[2][2 * VL];
-        for (int i = 0; i < VL; i++) {
-            const uint8_t *p = h->r.p + (size_t)(4 * i + j) * h->r.stride + 2 + 8 * s;
-            uint32_t index, word;
-            memcpy(&index, p, 4);
-            memcpy(&word, p + 4, 4);
-            for (int k = 0; k < 4; k++) {
-                grid[k / 2][2 * i + k % 2] = index >> 8 * k & 255;
-                sign[k / 2][2 * i + k % 2] = word >> 7 * k & 127;
-            }
+#ifdef HAVE_IQ2
+    v_iq2(index, word, w);
+#else
+    uint32_t at[VR], signs[VR];
+    uint64_t out[4][VR];
+    v_store(at, index);
+    v_store(signs, word);
+    for (int r = 0; r < VR; r++)
+        for (int l = 0; l < 4; l++) {
+            uint64_t size = lr_mm_iq2_grid[at[r] >> 8 * l & 255], minus = lr_mm_iq2_sign[signs[r] >> 7 * l & 127];
+            /* bytes are at most 43: neither negation nor the 64 carries into the next one */
+            out[l][r] = 0x4040404040404040u + (size & ~minus) - (size & minus);
         }
-        for (int p = 0; p < 2; p++) {
-            vi g = v_pairs64(lr_mm_iq2_grid, grid[p]), minus = v_pairs64(lr_mm_iq2_sign, sign[p]);
-            v[p][j] = v_add8(v_sub8(v_xor(g, minus), minus), v_set8(64));
-        }
+    for (int l = 0; l < 4; l++) {
+        uint32_t half[2][VR];
+        for (int r = 0; r < VR; r++) half[0][r] = (uint32_t)out[l][r], half[1][r] = (uint32_t)(out[l][r] >> 32);
+        w[2 * l] = v_load(half[0]);
+        w[2 * l + 1] = v_load(half[1]);
     }
-    transpose(v[0], w);
-    transpose(v[1], w + 4);
+#endif
+}
+LR_INLINE void IQ2_XXS_words(head *h, int s, vi w[16])
+{
+    read16(h, (size_t)(2 + 16 * s), h->t);
+    iq2_block(h->t[0], h->t[1], w);
+    iq2_block(h->t[2], h->t[3], w + 8);
 }
 LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
 {
-    (void)k;
-    vi w = v_shr32(read_word(h, (size_t)(6 + 8 * s)), 28);
-    o->s = v_mul(v_mul(h->d, v_addf(v_setf(0.5f), v_cvt(w))), v_setf(0.25f));
+    (void)s;
+    vf n = v_cvt(v_shr32(h->t[2 * k + 1], 28));
+    o->s = v_mul(v_mul(h->d, v_addf(v_setf(0.5f), n)), v_setf(0.25f));
 }
 
 #define IQ4_NL_STEP 1
@@ -431,10 +391,7 @@ LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
 #define IQ4_NL_BYTES 18
 #define IQ4_NL_ZERO -1
 #define IQ4_NL_WIDE 1
-LR_INLINE void IQ4_NL_head(head *h)
-{
-    h->d = v_f16(read_word(h, 0));
-}
+LR_INLINE void IQ4_NL_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void IQ4_NL_words(const head *h, int s, vi w[8])
 {
     vi q[4];
@@ -507,10 +464,7 @@ LR_INLINE vf e8m0_half(vi w)
 #define MXFP4_BYTES 17
 #define MXFP4_ZERO 4
 #define MXFP4_WIDE 0
-LR_INLINE void MXFP4_head(head *h)
-{
-    h->d = e8m0_half(read_word(h, 0));
-}
+LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_word(h, 0)); }
 LR_INLINE void MXFP4_words(const head *h, int s, vi w[8])
 {
     vi q[4];
@@ -534,7 +488,12 @@ LR_INLINE void MXFP4_scales(const head *h, int s, int k, scales *o)
 #define MXFP4_PAIRS_WIDE 0
 LR_INLINE void MXFP4_PAIRS_head(head *h)
 {
-    uint8_t e[4 * VR]; /* single bytes: a word might reach past the end of the plane */
+    /* A word of scales that ends in this one: the word that begins here might reach past the end of the plane. */
+    if (h->b >= 3) {
+        h->d = e8m0_half(v_shr32(v_rows4(h->r.aux - 3, h->r.aux_stride), 24));
+        return;
+    }
+    uint8_t e[4 * VR] = {0};
     for (int r = 0; r < VR; r++) e[4 * r] = h->r.aux[(size_t)r * h->r.aux_stride];
     h->d = e8m0_half(v_rows4(e, 4));
 }
@@ -560,10 +519,7 @@ LR_INLINE void MXFP4_PAIRS_scales(const head *h, int s, int k, scales *o)
 #define NVFP4_BYTES 36
 #define NVFP4_ZERO 4
 #define NVFP4_WIDE 0
-LR_INLINE void NVFP4_head(head *h)
-{
-    h->t[0] = read_word(h, 0);
-}
+LR_INLINE void NVFP4_head(head *h) { h->t[0] = read_word(h, 0); }
 LR_INLINE void NVFP4_words(const head *h, int s, vi w[16])
 {
     vi q[8];

@@ -120,7 +120,7 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
 {
     if (kind == LR_ACTK_I8) {
         switch (w->fmt) {
-#define X(name, scales_kind)                                                                                 \
+#define X(name, scales_kind) \
     case LR_FMT_##name: name##_mm(w, x, n_tok, r0, r1, y, bias, add, scratch); break;
             LR_MM_FORMATS(X)
 #undef X
@@ -141,7 +141,7 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
     }
 }
 
-#define LR_MM_SET(name, words, isa, features, bf16)                                                          \
+#define LR_MM_SET(name, words, isa, features, bf16) \
     const lr_mm_set name = {words, isa, features, bf16, mm, pack, TILE_ROWS, PANEL_BYTES}
 
 #endif

@@ -3,8 +3,8 @@
  * Owns: the tile of the matrix kernel, the loop over rows and tokens, packing of activations.
  * Refuses to own: decoding (mm_formats.h), the two loops that contain a decode (mm_body.h).
  *
- * Up to FEW tokens (mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of a vector
- * holds 4 columns of row r, and multiplied at once.
+ * Up to FEW tokens (4 or 8; mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of
+ * a vector holds 4 columns of row r, and multiplied at once.
  * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache; each group of tokens then runs over the panel with 4 of its
  * columns in every element. Partial sums (float) wait in `part` [token][row of tile] for the next panel.
  *
@@ -19,16 +19,10 @@
 enum { K_BLOCKS = 16, PANEL_VECS = 13, TILE_ROWS = TILE_V * VR };
 #define PANEL_BYTES ((size_t)K_BLOCKS * TILE_V * PANEL_VECS * sizeof(vi))
 
-LR_INLINE int panel_vecs(int kind)
-{
-    return kind == PLAIN ? 9 : kind == MIN ? 10 : kind == SUB ? 11 : 13;
-}
+LR_INLINE int panel_vecs(int kind) { return kind == PLAIN ? 9 : kind == MIN ? 10 : kind == SUB ? 11 : 13; }
 
 /* Planes of a packed row at block b. */
-LR_INLINE const uint8_t *plane(const uint8_t *x, size_t at, uint32_t b)
-{
-    return x + at + 4 * (size_t)b;
-}
+LR_INLINE const uint8_t *plane(const uint8_t *x, size_t at, uint32_t b) { return x + at + 4 * (size_t)b; }
 
 /* What block b adds, for VR rows and one token: step 2 and 3 of the arithmetic. f: step 1's result. */
 LR_INLINE vf block_add(int kind, vf acc, vf f, vf s, vf m, vi n, const uint8_t *x, const lr_i8_row *at, uint32_t b)
@@ -97,7 +91,9 @@ LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint3
             for (int v = 0; v < TILE_V; v++) {
                 const vi *p = panel + v * pv;
                 vf s = v_loadf((const float *)(p + 8));
-                vf m = kind == MIN ? v_loadf((const float *)(p + 9)) : kind == SUBMIN ? v_loadf((const float *)(p + 11)) : s;
+                vf m = kind == MIN      ? v_loadf((const float *)(p + 9))
+                       : kind == SUBMIN ? v_loadf((const float *)(p + 11))
+                                        : s;
                 vi n = kind == SUBMIN ? v_load(p + 12) : v_zero();
                 acc[v][t] = block_add(kind, acc[v][t], f[v][t], s, m, n, x[t], at, b);
             }
@@ -110,30 +106,28 @@ LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint3
 typedef void tiles_fn(const vi *panel, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok,
                       const lr_i8_row *at, float *part);
 
-#define TILE_CASE(n, kind, zero, wide)                                                                       \
-    case n:                                                                                                  \
-        tile(kind, zero, wide, n, panel, b0, nb, x + t, x + next, at, p);                                    \
-        break;
+#define TILE_CASE(n, kind, zero, wide) \
+    case n: tile(kind, zero, wide, n, panel, b0, nb, x + t, x + next, at, p); break;
 /* All tokens over one panel, in groups of equal size, at most TILE_T: 8 as 4 and 4, for 2 alone would wait for their own
  * sums. The next group's activations are asked for on the way. */
-#define TILES(name, kind, zero, wide, most)                                                                  \
+#define TILES(name, kind, zero, wide, most) \
     static void name(const vi *panel, uint32_t b0, uint32_t nb, const void *const *x, uint32_t n_tok, \
-                     const lr_i8_row *at, float *part)                                                       \
-    {                                                                                                        \
-        for (uint32_t t = 0, n; t < n_tok; t += n) {                                                         \
-            uint32_t groups = (n_tok - t + (most) - 1) / (most);                                             \
-            n = (n_tok - t + groups - 1) / groups;                                                           \
-            if (n > (most)) __builtin_unreachable();                                                         \
-            uint32_t next = t + 2 * n <= n_tok ? t + n : t;                                                  \
-            float *p = part + (size_t)t * TILE_ROWS;                                                         \
-            switch (n) {                                                                                     \
-                TILE_CASE(1, kind, zero, wide)                                                               \
-                TILE_CASE(2, kind, zero, wide)                                                               \
-                TILE_CASE(3, kind, zero, wide)                                                               \
-                TILE_CASE(4, kind, zero, wide)                                                               \
-                TILE_MORE(kind, zero, wide)                                                                  \
-            }                                                                                                \
-        }                                                                                                    \
+                     const lr_i8_row *at, float *part) \
+    { \
+        for (uint32_t t = 0, n; t < n_tok; t += n) { \
+            uint32_t groups = (n_tok - t + (most)-1) / (most); \
+            n = (n_tok - t + groups - 1) / groups; \
+            if (n > (most)) __builtin_unreachable(); \
+            uint32_t next = t + 2 * n <= n_tok ? t + n : t; \
+            float *p = part + (size_t)t * TILE_ROWS; \
+            switch (n) { \
+                TILE_CASE(1, kind, zero, wide) \
+                TILE_CASE(2, kind, zero, wide) \
+                TILE_CASE(3, kind, zero, wide) \
+                TILE_CASE(4, kind, zero, wide) \
+                TILE_MORE(kind, zero, wide) \
+            } \
+        } \
     }
 #if TILE_T > 4
 #define TILE_MORE(kind, zero, wide) TILE_CASE(5, kind, zero, wide) TILE_CASE(6, kind, zero, wide)
@@ -180,7 +174,6 @@ LR_INLINE const uint8_t *segment_after(rows r, uint32_t b, uint32_t nb, const ui
     return to < end ? r.p + 2 * bytes : next_rows + (to - end) / SEGMENT * bytes;
 }
 
-enum { FEW = 8 }; /* up to this many tokens the vector kernel is faster than the panel */
 typedef void vector_fn(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR]);
 typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v, size_t next);
 

@@ -7,18 +7,9 @@
 
 #include <math.h>
 
-static uint16_t le16(const uint8_t *p)
-{
-    return (uint16_t)(p[0] | p[1] << 8);
-}
-static uint32_t le32(const uint8_t *p)
-{
-    return (uint32_t)le16(p) | (uint32_t)le16(p + 2) << 16;
-}
-static float f16(const uint8_t *p)
-{
-    return lr_f16_to_f32(le16(p));
-}
+static uint16_t le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
+static uint32_t le32(const uint8_t *p) { return (uint32_t)le16(p) | (uint32_t)le16(p + 2) << 16; }
+static float f16(const uint8_t *p) { return lr_f16_to_f32(le16(p)); }
 static float bits(uint32_t u)
 {
     float f;
@@ -106,14 +97,8 @@ static void scale_min_k(const uint8_t *p, uint32_t j, int *s, int *m)
     *m = j < 4 ? p[j + 4] & 63 : p[j + 4] >> 4 | p[j] >> 6 << 4;
 }
 
-static float e8m0_half(uint8_t e)
-{
-    return e < 2 ? bits(0x00200000u << e) : bits((uint32_t)(e - 1) << 23);
-}
-static float ue4m3_half(uint8_t s)
-{
-    return s == 0x7f ? 0 : bits((uint32_t)(s & 0x7f) << 20) * 0x1p119f;
-}
+static float e8m0_half(uint8_t e) { return e < 2 ? bits(0x00200000u << e) : bits((uint32_t)(e - 1) << 23); }
+static float ue4m3_half(uint8_t s) { return s == 0x7f ? 0 : bits((uint32_t)(s & 0x7f) << 20) * 0x1p119f; }
 
 static void read_block(uint32_t fmt, const uint8_t *row, const uint8_t *aux, uint32_t b, block *o)
 {
@@ -234,7 +219,8 @@ static void read_block(uint32_t fmt, const uint8_t *row, const uint8_t *aux, uin
         for (int h = 0; h < 2; h++) {
             uint32_t part = 2 * (b % 2) + (uint32_t)h;
             o->c[h] = ue4m3_half(p[part]);
-            for (int i = 0; i < 16; i++) o->w[16 * h + i] = lr_fp4_values[p[4 + 8 * part + i % 8] >> 4 * (i / 8) & 15];
+            for (int i = 0; i < 16; i++)
+                o->w[16 * h + i] = lr_fp4_values[p[4 + 8 * part + i % 8] >> 4 * (i / 8) & 15];
         }
         break;
     }

@@ -12,6 +12,7 @@
 #define TILE_V 1
 #define TILE_T 4
 #define TILE_T_SUB 4
+#define FEW 4
 #define FLOAT_R 2
 #define FLOAT_T 2
 #ifdef AVX_VNNI
@@ -71,10 +72,6 @@ LR_INLINE vi v_zip32_lo(vi a, vi b) { return _mm256_unpacklo_epi32(a, b); }
 LR_INLINE vi v_zip32_hi(vi a, vi b) { return _mm256_unpackhi_epi32(a, b); }
 LR_INLINE vi v_zip64_lo(vi a, vi b) { return _mm256_unpacklo_epi64(a, b); }
 LR_INLINE vi v_zip64_hi(vi a, vi b) { return _mm256_unpackhi_epi64(a, b); }
-LR_INLINE vi v_pairs64(const uint64_t *t, const uint32_t at[2 * VL])
-{
-    return _mm256_set_epi64x((long long)t[at[3]], (long long)t[at[2]], (long long)t[at[1]], (long long)t[at[0]]);
-}
 
 #ifdef AVX_VNNI
 LR_INLINE vi v_dot(vi acc, vi w, vi x)
@@ -105,10 +102,7 @@ LR_INLINE vf v_f16(vi a)
 }
 
 #define VG 2
-LR_INLINE void g_load_f32(vf g[VG], const float *p)
-{
-    g[0] = _mm256_loadu_ps(p), g[1] = _mm256_loadu_ps(p + 8);
-}
+LR_INLINE void g_load_f32(vf g[VG], const float *p) { g[0] = _mm256_loadu_ps(p), g[1] = _mm256_loadu_ps(p + 8); }
 LR_INLINE void g_load_f16(vf g[VG], const uint8_t *p)
 {
     g[0] = _mm256_cvtph_ps(v_load128(p)), g[1] = _mm256_cvtph_ps(v_load128(p + 16));

@@ -10,10 +10,11 @@
 #define VR 16
 #define VL 4
 /* Tiles: row vectors and tokens of the integer kernel (fewer tokens where 16-wide factors need registers), rows and
- * tokens of the float kernel. */
+ * tokens of the float kernel. FEW: up to so many tokens weights stay in registers instead. */
 #define TILE_V 2
 #define TILE_T 6
 #define TILE_T_SUB 4
+#define FEW 8
 #define FLOAT_R 4
 #define FLOAT_T 6
 #define WIDE_FLIP 1 /* the byte product takes unsigned weights: signed ones get 128 added, and taken off the sum */
@@ -110,11 +111,49 @@ LR_INLINE vi v_zip32_lo(vi a, vi b) { return _mm512_unpacklo_epi32(a, b); }
 LR_INLINE vi v_zip32_hi(vi a, vi b) { return _mm512_unpackhi_epi32(a, b); }
 LR_INLINE vi v_zip64_lo(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
 LR_INLINE vi v_zip64_hi(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
-/* Lane i: table entries number index byte [4 i], [4 i + 1]: of IQ2's 8-byte tables. */
-LR_INLINE vi v_pairs64(const uint64_t *t, const uint32_t at[2 * VL])
+
+#define HAVE_IQ2
+/* 32 words of the grid, 64 at a time; bits 6 and 7 of the indices choose among the results. */
+LR_INLINE vi v_iq2_points(vi index)
 {
-    return _mm512_set_epi64((long long)t[at[7]], (long long)t[at[6]], (long long)t[at[5]], (long long)t[at[4]],
-                            (long long)t[at[3]], (long long)t[at[2]], (long long)t[at[1]], (long long)t[at[0]]);
+    vi part[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++)
+        part[i] = _mm512_permutex2var_epi16(v_load(lr_iq2_xxs_grid + 64 * i), index,
+                                            v_load(lr_iq2_xxs_grid + 64 * i + 32));
+    __mmask32 six = _mm512_test_epi16_mask(index, _mm512_set1_epi16(64));
+    __mmask32 seven = _mm512_test_epi16_mask(index, _mm512_set1_epi16(128));
+    return _mm512_mask_blend_epi16(seven, _mm512_mask_blend_epi16(six, part[0], part[1]),
+                                   _mm512_mask_blend_epi16(six, part[2], part[3]));
+}
+/* 32 columns of IQ2_XXS: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
+LR_INLINE void v_iq2(vi index, vi word, vi w[8])
+{
+    const vi bytes02 = v_set32(0x00ff00ff), seven = v_set32(0x7f), c64 = v_set8(64);
+    /* signs: four times seven bits to the bytes of a word; the eighth bit is their parity */
+    vi s = v_or(v_or(v_and(word, seven), v_and(v_shl32(word, 1), v_shl32(seven, 8))),
+                v_or(v_and(v_shl32(word, 2), v_shl32(seven, 16)), v_and(v_shl32(word, 3), v_shl32(seven, 24))));
+    vi folded = v_and(v_xor(s, v_shr32(s, 4)), v_set8(15));
+    vi parity = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, -128, -128, 0, -128, 0, 0, -128, -128, 0, 0, -128, 0, -128, -128, 0));
+    s = v_or(s, v_table(parity, folded));
+    vi levels = v_set32(
+        (int)(lr_iq2_levels[0] | lr_iq2_levels[1] << 8 | lr_iq2_levels[2] << 16 | (uint32_t)lr_iq2_levels[3] << 24));
+    vi points[2] = {v_iq2_points(v_and(index, bytes02)), v_iq2_points(v_and(v_shr32(index, 8), bytes02))};
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++) {
+        vi of_l = v_table(
+            s, v_add8(v_set8(l), _mm512_broadcast_i32x4(_mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c))));
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            vi code = v_and(v_shr32(points[l % 2], 16 * (l / 2) + 8 * half), v_set32(255)); /* two bits per column */
+            vi spread = v_and(v_or(v_or(code, v_shl32(code, 6)), v_or(v_shl32(code, 12), v_shl32(code, 18))),
+                              v_set8(3));
+            vi size = v_table(levels, spread);
+            __mmask64 minus = _mm512_test_epi8_mask(of_l, v_set32(half ? (int)0x80402010 : 0x08040201));
+            w[2 * l + half] = _mm512_mask_sub_epi8(v_add8(size, c64), minus, c64, size);
+        }
+    }
 }
 
 /* acc + sums of four products of bytes: w in 0..127 (or signed and WIDE_FLIPped), x signed. */

@@ -9,6 +9,7 @@
 #define TILE_V 2
 #define TILE_T 6
 #define TILE_T_SUB 4
+#define FEW 4
 #define FLOAT_R 2
 #define FLOAT_T 2
 #define WIDE_FLIP 0
@@ -69,10 +70,6 @@ LR_INLINE vi v_zip64_lo(vi a, vi b)
 LR_INLINE vi v_zip64_hi(vi a, vi b)
 {
     return vreinterpretq_u8_u64(vzip2q_u64(vreinterpretq_u64_u8(a), vreinterpretq_u64_u8(b)));
-}
-LR_INLINE vi v_pairs64(const uint64_t *t, const uint32_t at[2 * VL])
-{
-    return vcombine_u8(vcreate_u8(t[at[0]]), vcreate_u8(t[at[1]]));
 }
 
 LR_INLINE vi v_dot(vi acc, vi w, vi x)
