@@ -227,21 +227,18 @@ static double alu_factor(const lr_features *f, const double *v)
 
 static bool is_old(const lr_features *f) { return f->year < 2024.9 && f->engine == LR_ENGINE_LLAMA_CPP; }
 
-static double decode_seconds(const lr_features *f, const double *v)
+static void decode_parts(const lr_features *f, const double *v, double *part)
 {
     double old = is_old(f) && f->family == LR_FAM_CUDA ? v[P_OLD] : 1;
-    double t = f->t_weight * v[P_BYTE_CUDA + f->family];
-    t += alu_factor(f, v) * f->t_alu * old * (f->tokens > 1 ? 0.25 + 0.75 / f->tokens + 0.05 * f->tokens : 1);
-    t += f->t_kv * (f->flash ? v[P_KV_FLASH] : v[P_KV_PLAIN]);
-    t += f->n_layer * layer_time(f, v) * old;
-    t += f->t_spill * v[P_SPILL] + (f->t_dense + f->t_expert) * 1.5;
-    if (f->weak_host) t += f->n_layer * v[P_WEAK_HOST];
-    if (f->count > 1 && !f->tensor_split) t += (f->count - 1) * v[P_CARD] * (f->cluster ? 10 : 1);
-    if (f->count > 1 && f->tensor_split) t += f->n_layer * v[P_CLUSTER] * (f->cluster ? 3 : 0.3);
-    if (f->engine == LR_ENGINE_OLLAMA) t *= v[P_OLLAMA];
-    if (f->engine == LR_ENGINE_SERVER) t *= v[P_SERVER];
-    if (f->engine == LR_ENGINE_EAGER) t *= v[P_EAGER];
-    return t;
+    double batch = f->tokens > 1 ? 0.25 + 0.75 / f->tokens + 0.05 * f->tokens : 1;
+    part[LR_PART_WEIGHTS] = f->t_weight * v[P_BYTE_CUDA + f->family];
+    part[LR_PART_DECODING] = alu_factor(f, v) * f->t_alu * old * batch;
+    part[LR_PART_CACHE] = f->t_kv * (f->flash ? v[P_KV_FLASH] : v[P_KV_PLAIN]);
+    part[LR_PART_LAYERS] = f->n_layer * layer_time(f, v) * old;
+    part[LR_PART_HOST] = f->t_spill * v[P_SPILL] + (f->weak_host ? f->n_layer * v[P_WEAK_HOST] : 0);
+    part[LR_PART_MATRICES] = (f->t_dense + f->t_expert) * 1.5;
+    if (f->count > 1 && !f->tensor_split) part[LR_PART_CARDS] = (f->count - 1) * v[P_CARD] * (f->cluster ? 10 : 1);
+    if (f->count > 1 && f->tensor_split) part[LR_PART_CARDS] = f->n_layer * v[P_CLUSTER] * (f->cluster ? 3 : 0.3);
 }
 
 static double mul_factor(const lr_features *f, const double *v)
@@ -259,27 +256,50 @@ static double mul_factor(const lr_features *f, const double *v)
     return k * gen_factor(v, f->gen);
 }
 
-static double prefill_seconds(const lr_features *f, const double *v)
+static void prefill_parts(const lr_features *f, const double *v, double *part)
 {
     double k = mul_factor(f, v), pad = f->moe ? 1 + v[P_PAD] / LR_MAX(f->expert_rows, 0.5) : 1;
-    double t = k * (f->t_dense + f->t_expert * pad) + v[P_SHADER] * f->t_shader + v[P_ACT] * f->t_act;
-    t += f->flash ? v[P_FLASH] * f->t_attn : v[P_SCORE] * f->t_score + f->t_attn;
-    t += f->t_weight * 0.5 + f->n_step * f->n_layer * layer_time(f, v) * v[P_STEP] + f->t_spill * v[P_SPILL];
+    part[LR_PART_MATRICES] = k * (f->t_dense + f->t_expert * pad);
+    part[LR_PART_DECODING] = v[P_SHADER] * f->t_shader + v[P_ACT] * f->t_act;
+    part[LR_PART_CACHE] = f->flash ? v[P_FLASH] * f->t_attn : v[P_SCORE] * f->t_score + f->t_attn;
+    part[LR_PART_WEIGHTS] = f->t_weight * 0.5;
+    part[LR_PART_LAYERS] = f->n_step * f->n_layer * layer_time(f, v) * v[P_STEP];
+    part[LR_PART_HOST] = f->t_spill * v[P_SPILL];
     if (f->count > 1 && !f->tensor_split) { /* cards work on one ubatch after another, like a pipeline */
-        double stages = pow(f->count, v[P_PIPE]), cards = LR_MIN(stages, f->count);
-        t *= (f->n_step + cards - 1) / (f->n_step * cards);
+        double cards = LR_MIN(pow(f->count, v[P_PIPE]), f->count);
+        for (int i = 0; i < LR_PARTS; i++) part[i] *= (f->n_step + cards - 1) / (f->n_step * cards);
     }
-    if (f->engine == LR_ENGINE_OLLAMA) t *= v[P_OLLAMA];
-    if (f->engine == LR_ENGINE_EAGER) t *= v[P_EAGER];
-    return t;
+}
+
+double lr_model_parts(const lr_features *f, const double *theta, double *part)
+{
+    double v[N_PARAMS], sum = 0, engine = 1;
+    for (int i = 0; i < N_PARAMS; i++) v[i] = exp(theta[i]);
+    for (int i = 0; i < LR_PARTS; i++) part[i] = 0;
+    if (f->task == LR_TASK_DECODE) decode_parts(f, v, part);
+    else prefill_parts(f, v, part);
+    if (f->engine == LR_ENGINE_OLLAMA) engine = v[P_OLLAMA];
+    if (f->engine == LR_ENGINE_SERVER && f->task == LR_TASK_DECODE) engine = v[P_SERVER];
+    if (f->engine == LR_ENGINE_EAGER) engine = v[P_EAGER];
+    for (int i = 0; i < LR_PARTS; i++) sum += part[i] *= engine;
+    return LR_MAX(sum, 1e-12);
 }
 
 double lr_model_seconds(const lr_features *f, const double *theta)
 {
-    double v[N_PARAMS];
-    for (int i = 0; i < N_PARAMS; i++) v[i] = exp(theta[i]);
-    double t = f->task == LR_TASK_DECODE ? decode_seconds(f, v) : prefill_seconds(f, v);
-    return LR_MAX(t, 1e-12);
+    double part[LR_PARTS];
+    return lr_model_parts(f, theta, part);
+}
+
+const char *lr_part_name(lr_work task, int part)
+{
+    static const char *const decode[] = {"reading the weights", "decoding and multiplying them", "reading the cache",
+                                         "starting the layers' operators", "through the host", "arithmetic of the batch",
+                                         "between cards or machines"};
+    static const char *const prefill[] = {"reading the weights", "decoding weights, moving activations", "attention",
+                                          "starting the layers' operators", "through the host", "matrix products",
+                                          "between cards or machines"};
+    return task == LR_TASK_DECODE ? decode[part] : prefill[part];
 }
 
 /* ---------------------------------------------------------------- what was measured alike */
@@ -340,12 +360,13 @@ int lr_range_class(const lr_seen *at, const lr_near *near)
 void lr_predict(const lr_features *f, lr_prediction *out)
 {
     lr_seen at;
-    double t = lr_model_seconds(f, fit_theta);
+    double part[LR_PARTS], t = lr_model_parts(f, fit_theta, part);
     lr_seen_make(f, 0, &at);
     lr_near near = lr_seen_correct(fit_seen, LR_LEN(fit_seen), &at, false);
     int range = lr_range_class(&at, &near);
     double rate = f->tokens / t * exp(near.shift), most = f->tokens / f->ceiling;
-    *out = (lr_prediction){.ceiling = most, .n_near = near.weight};
+    *out = (lr_prediction){.ceiling = most, .n_near = near.weight, .own = near.own, .shift = exp(near.shift)};
+    memcpy(out->part, part, sizeof part);
     out->rate = LR_MIN(rate, most);
     out->low = LR_MIN(rate * exp(fit_low[range]), most);
     out->high = LR_MIN(rate * exp(fit_high[range]), most);

@@ -54,12 +54,18 @@ typedef struct lr_features {
     bool by_compute;    /* and which limit that is */
 } lr_features;
 
+/* Where the seconds go. */
+enum { LR_PART_WEIGHTS, LR_PART_DECODING, LR_PART_CACHE, LR_PART_LAYERS, LR_PART_HOST, LR_PART_MATRICES, LR_PART_CARDS, LR_PARTS };
+const char *lr_part_name(lr_work task, int part);
+
 typedef struct lr_prediction {
     double seconds, rate;      /* of the step; tokens a second */
     double low, high;          /* 80% range of the rate */
     double ceiling;            /* the rate that physics allows at most */
     double share;              /* rate / ceiling */
-    double n_near;             /* how much was measured on machines alike, 0: nothing */
+    double n_near, own;        /* how much was measured on machines alike, and on this one; 0: nothing */
+    double shift;              /* what those measurements change the rate by, as a factor */
+    double part[LR_PARTS];     /* seconds of the model before that */
     const char *bottleneck;
 } lr_prediction;
 
@@ -80,6 +86,7 @@ extern const lr_param lr_params[];
 extern const int lr_n_params;
 /* Seconds by the model alone, with theta (logarithms). */
 double lr_model_seconds(const lr_features *f, const double *theta);
+double lr_model_parts(const lr_features *f, const double *theta, double *part);
 /* Where a row stands for the correction by its neighbours. */
 typedef struct lr_seen {
     uint32_t machine, model;
