@@ -45,7 +45,7 @@ static void pack_high(const uint8_t *q, uint8_t *dst)
 }
 
 /* ---------------------------------------------------------------- Q8_0 */
-enum { Q8_STEPS = 2 };
+enum { Q8_STEPS = 4 };
 
 static void decode_q8_0(const uint8_t *src, const uint8_t *aux, float *dst, uint64_t n_block)
 {
