@@ -97,6 +97,7 @@ uint64_t cli_peak(void);
 #define CLI_VERBS(X)                                                                                         \
     X(run, "answer a prompt, or continue a text")                                                            \
     X(chat, "talk with a model in the terminal")                                                             \
+    X(serve, "answer every program on this machine: OpenAI, Anthropic and Ollama APIs")                                                             \
     X(inspect, "what a model file says: keys, tensors, template, memory")                                    \
     X(convert, "any model larder reads to a GGUF")                                                           \
     X(quantize, "the same as convert")                                                                       \
@@ -104,6 +105,8 @@ uint64_t cli_peak(void);
     X(list, "the models in the store")                                                                       \
     X(rm, "remove a model from the store")                                                                   \
     X(probe, "measure this machine: memory, arithmetic, disk")                                               \
+    X(plan, "before loading or buying: does it fit, how fast, how many watts")                               \
+    X(check, "judge claims about machines and models")                                                       \
     X(bench, "measure a model here: prefill and decode")                                                     \
     X(perplexity, "how well a model predicts a text")                                                        \
     X(logits, "the logits of every position, to a file")                                                     \

@@ -40,7 +40,7 @@ bool lr_setup_find(const char *b, const char *version, const lr_machine *m, lr_s
         const char *word;
         lr_engine engine;
     } engines[] = {
-        {"ik_llama", LR_ENGINE_IK}, {"ollama", LR_ENGINE_OLLAMA}, {"llama", LR_ENGINE_LLAMA_CPP},
+        {"larder", LR_ENGINE_LARDER}, {"ik_llama", LR_ENGINE_IK}, {"ollama", LR_ENGINE_OLLAMA}, {"llama", LR_ENGINE_LLAMA_CPP},
         {"LM Studio", LR_ENGINE_LLAMA_CPP}, {"koboldcpp", LR_ENGINE_LLAMA_CPP}, {"calm", LR_ENGINE_LEAN},
         {"yalm", LR_ENGINE_LEAN}, {"exllama", LR_ENGINE_LEAN}, {"MLC", LR_ENGINE_LEAN}, {"gpt-fast", LR_ENGINE_LEAN},
         {"MLX", LR_ENGINE_LEAN}, {"T-MAC", LR_ENGINE_LLAMA_CPP}, {"vLLM", LR_ENGINE_SERVER}, {"SGLang", LR_ENGINE_SERVER},

@@ -13,7 +13,7 @@ typedef enum lr_family { LR_FAM_CUDA, LR_FAM_METAL, LR_FAM_ROCM, LR_FAM_VULKAN, 
 /* Engines differ less than families do: by what they leave of the machine's speed. */
 typedef enum lr_engine {
     LR_ENGINE_LLAMA_CPP, LR_ENGINE_OLLAMA, LR_ENGINE_IK, LR_ENGINE_LEAN /* calm, yalm, exllama, mlc, gpt-fast, mlx */,
-    LR_ENGINE_SERVER /* vLLM, SGLang, TensorRT-LLM */, LR_ENGINE_EAGER /* transformers */, LR_ENGINES
+    LR_ENGINE_SERVER /* vLLM, SGLang, TensorRT-LLM */, LR_ENGINE_EAGER /* transformers */, LR_ENGINE_LARDER, LR_ENGINES
 } lr_engine;
 
 /* How it is run. */

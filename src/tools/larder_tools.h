@@ -152,6 +152,35 @@ larder_status larder_perplexity(larder_model *model, const larder_engine_options
                                 uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
                                 larder_error *err);
 
+/* ---------------------------------------------------------------- plan, check (plan_job.c)
+ * What a model would do on a machine, before anything is downloaded or bought. Results are text, or JSON if asked;
+ * *out is allocated (larder_free). */
+typedef struct larder_plan_ask {
+    const char *model;   /* a preset's name ("llama-3.1-8b", "...:Q8_0"), a file, a folder, a config.json */
+    const char *format;  /* for presets; NULL: the usual one */
+    const char *on;      /* machines, parted by commas; NULL: "this" */
+    const char *backend; /* "llama.cpp Vulkan"; NULL: the usual one there */
+    const char *what_if; /* "bandwidth=546,memory=256" */
+    const char *rank_by; /* all machines, ordered: speed, capacity, price, watts, tok-per-dollar, gb-per-dollar */
+    const char *svg;     /* a file for the plot */
+    uint32_t n_ctx, n_users, n_prompt; /* 0: the largest that fits; 1; 2048 */
+    double watts, kwh, elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */
+    bool kv_q8, why, chart, json;
+    larder_progress_fn *progress; /* measuring this machine the first time */
+    void *user;
+} larder_plan_ask;
+larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_error *err);
+typedef enum larder_score_how {
+    LARDER_SCORE_TEXT = 0,
+    LARDER_SCORE_JSON = 1,
+    LARDER_SCORE_CROSS = 2, /* fits to the rows themselves, leaving out whole machines in turn */
+    LARDER_SCORE_FIT = 4    /* prints the fit, for script/fit */
+} larder_score_how;
+/* Predictions for rows as data/measured.csv has them, and how far they are off. `how`: the flags above, joined. */
+larder_status larder_plan_score(const char *path, larder_score_how how, char **out, larder_error *err);
+/* Claims as people make them, each judged. */
+larder_status larder_check_claims(const char *path, bool json, char **out, larder_error *err);
+
 #ifdef __cplusplus
 }
 #endif

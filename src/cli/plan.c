@@ -1,0 +1,83 @@
+/* plan.c - `larder plan`: what a model would do on a machine. */
+#include "cli.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool set_number(void *to, const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || !isfinite(v) || v <= 0) return false;
+    *(double *)to = v;
+    return true;
+}
+
+static bool set_kv(void *to, const char *text)
+{
+    *(bool *)to = !strcmp(text, "q8");
+    return *(bool *)to || !strcmp(text, "f16");
+}
+
+static int show(larder_status st, char *text, const larder_error *err)
+{
+    cli_progress_end();
+    if (st || !text) return cli_fail("plan", err);
+    fputs(text, stdout);
+    larder_free(text);
+    return EXIT_OK;
+}
+
+int verb_plan(int argc, char **argv)
+{
+    larder_plan_ask ask = {.progress = cli_progress, .user = "steps"};
+    const char *score = NULL, *by = NULL;
+    bool rank = false, cross = false, fit = false;
+    arg_table t = {.verb = "plan", .usage = "[options] MODEL", .max_words = 1,
+                   .about = "Before loading, downloading or buying: whether a model fits, how fast it answers, for how many, with how many\n"
+                            "watts, and what limits it - here or on any machine of the catalogue. MODEL is a name people use\n"
+                            "(llama-3.1-8b, qwen3-30b-a3b:Q8_0), a file, a folder or a config.json.",
+                   .examples = "  larder plan llama-3.3-70b --on dgx-spark,\"M4 Max 40c 128GB\",\"2x RTX 4090\"\n"
+                               "  larder plan gpt-oss-120b --rank --by tok-per-dollar\n"
+                               "  larder plan llama-3.1-8b --on rtx-4090 --why\n"
+                               "  larder plan --score rows.csv --json"};
+    const arg own[] = {
+        {"on", 0, ARG_STR, &ask.on, "MACHINES", "names parted by commas; this: the machine you are on (default)", 0},
+        {"format", 'f', ARG_STR, &ask.format, "F", "number format of a named model (default Q4_K_M)", 0},
+        {"ctx", 'c', ARG_U32, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", 0},
+        {"users", 'u', ARG_U32, &ask.n_users, "N", "sequences decoded together", 0},
+        {"prompt", 'p', ARG_U32, &ask.n_prompt, "N", "length of the prompt (default 2048)", 0},
+        {"kv", 0, ARG_CALL, &ask.kv_q8, "F", "number format of the cache: f16, q8", set_kv},
+        {"backend", 0, ARG_STR, &ask.backend, "B", "what runs it: \"llama.cpp Vulkan\", vLLM, ...", 0},
+        {"rank", 0, ARG_FLAG, &rank, NULL, "all machines of the catalogue, best first", 0},
+        {"by", 0, ARG_STR, &by, "WHAT", "speed, capacity, price, watts, tok-per-dollar, gb-per-dollar", 0},
+        {"why", 0, ARG_FLAG, &ask.why, NULL, "the derivation, line by line", 0},
+        {"what-if", 0, ARG_STR, &ask.what_if, "LIST", "another machine: bandwidth=546,memory=256", 0},
+        {"chart", 0, ARG_FLAG, &ask.chart, NULL, "tok/s against context, in letters", 0},
+        {"plot", 0, ARG_STR, &ask.svg, "FILE", "roofline and tok/s against context, as SVG", 0},
+        {"watts", 0, ARG_CALL, &ask.watts, "W", "with a power cap", set_number},
+        {"kwh", 0, ARG_CALL, &ask.kwh, "USD", "price of a kWh (default 0.30)", set_number},
+        {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD", "price of a million tokens elsewhere: when the box pays for itself", set_number},
+        {"score", 0, ARG_STR, &score, "ROWS", "predict measured rows of a table, and the errors", 0},
+        {"cross", 0, ARG_FLAG, &cross, NULL, "with --score: fit to those rows, whole machines left out in turn", 0},
+        {"fit", 0, ARG_FLAG, &fit, NULL, "with --score: print the fit (script/fit)", 0},
+        {"json", 0, ARG_FLAG, &ask.json, NULL, "as JSON", 0},
+    };
+    arg_add(&t, own, sizeof own / sizeof own[0]);
+    int first, status = arg_parse(&t, argc, argv, &first);
+    if (status >= 0) return status;
+    larder_error err = {0};
+    char *text = NULL;
+    if (score) {
+        int how = (ask.json ? LARDER_SCORE_JSON : 0) | (cross ? LARDER_SCORE_CROSS : 0) | (fit ? LARDER_SCORE_FIT : 0);
+        return show(larder_plan_score(score, (larder_score_how)how, &text, &err), text, &err);
+    }
+    if (first >= argc) {
+        fprintf(stderr, "larder plan: which model? (larder plan --help)\n");
+        return EXIT_USAGE;
+    }
+    ask.model = argv[first];
+    if (rank || by) ask.rank_by = by ? by : "speed";
+    return show(larder_plan_text(&ask, &text, &err), text, &err);
+}
