@@ -275,6 +275,7 @@ static void judge_compute(lr_claim *c, const subject *s)
 typedef struct reading {
     double predicted, low, ceiling;
     int count;
+    double bw;
     char what[160];
     bool holds;
 } reading;
@@ -293,7 +294,7 @@ static void try_reading(const lr_machine *m, const lr_plan_model *model, bool sp
     double off = fabs(log(LR_MAX(isinf(c->high) ? c->low : (LR_MAX(c->low, 0.05) + c->high) / 2, 0.01) / p.rate));
     double best_off = fabs(log(LR_MAX(isinf(c->high) ? c->low : (LR_MAX(c->low, 0.05) + c->high) / 2, 0.01) / LR_MAX(best->predicted, 1e-9)));
     if (best->count && (best->holds > ok || (best->holds == ok && best_off <= off))) return;
-    *best = (reading){.predicted = p.rate, .low = p.low, .ceiling = p.ceiling, .count = m->count, .holds = ok};
+    *best = (reading){.predicted = p.rate, .low = p.low, .ceiling = p.ceiling, .count = m->count, .bw = m->bw * m->count, .holds = ok};
     (void)snprintf(best->what, sizeof best->what, "%d x %.28s, %.40s %.12s, depth %.0f", m->count, m->name, model->name, model->quant, depth);
 }
 
@@ -307,7 +308,7 @@ static void judge_decode(const lr_catalogue *cat, lr_claim *c, subject *s)
         lr_plan_model model;
         if (*c->format && k) break;
         if (!find_model(cat, c->model, *c->format ? c->format : any_format[k], &model)) continue;
-        for (int count = 1; count <= (s->open_count ? 8 : 1); count++) {
+        for (int count = 1; count <= (s->open_count ? 8 : 1) && !(s->open_count && best.holds); count++) {
             lr_machine m = s->m[0];
             if (s->open_count) m.count = count;
             if (offloaded) m.host_bw = 70e9;
@@ -318,6 +319,7 @@ static void judge_decode(const lr_catalogue *cat, lr_claim *c, subject *s)
         }
         lr_plan_model_close(&model);
     }
+    c->needs_bw = best.count && c->low > 0 ? lowest(c) / best.ceiling * best.bw : 0;
     if (!best.count) say(c, LR_CLAIM_UNCHECKABLE, false, "no such model: %s", c->model);
     else if (lowest(c) > best.ceiling)
         say(c, LR_CLAIM_IMPOSSIBLE, true, "%s: bytes over bandwidth allow at most %.1f tok/s; claimed %s", best.what, best.ceiling, value(c, v));
@@ -341,7 +343,8 @@ static void judge_fits(const lr_catalogue *cat, lr_claim *c, const subject *s)
     double need = model.file_bytes, most = 0;
     for (int i = 0; i < s->n; i++) {
         most = LR_MAX(most, s->m[i].memory);
-        if (s->m[i].memory * 0.985 >= need && (!found || s->m[i].price < found->price)) found = &s->m[i];
+        if (s->m[i].memory * 0.985 >= need && (!found || (s->m[i].price > 0 && (!(found->price > 0) || s->m[i].price < found->price))))
+            found = &s->m[i];
     }
     bool claimed = c->low > 0.5, does = found != NULL;
     if (claimed == does)
@@ -373,12 +376,39 @@ static void judge_parameters(lr_claim *c, const subject *s)
         params = room / (bits / 8 * 1.02) * 1e-9;
     }
     double want = isinf(c->low) ? c->high : c->low;
+    static const double widths[] = {16, 8.5, 6.6, 5.7};
+    for (size_t k = 0; !*c->format && s->n > 1 && k < LR_LEN(widths); k++) { /* the format is left open */
+        for (int i = 0; i < s->n; i++) {
+            double here = (s->m[i].memory * 0.95 - 1.5e9) / (widths[k] / 8 * 1.04) * 1e-9;
+            if (fabs(here / want - 1) > 0.12) continue;
+            say(c, LR_CLAIM_CONSISTENT, true, fmt, s->m[i].name, s->m[i].memory * 0.95 / GB, widths[k], here, value(c, v));
+            return;
+        }
+    }
     if (want > params * (1 + c->slack + 0.03)) say(c, LR_CLAIM_IMPOSSIBLE, true, fmt, m->name, room / GB, bits, params, value(c, v));
     else if (!isinf(c->high) && highest(c) < 0.7 * params) say(c, LR_CLAIM_BELOW, true, fmt, m->name, room / GB, bits, params, value(c, v));
     else say(c, LR_CLAIM_CONSISTENT, true, fmt, m->name, room / GB, bits, params, value(c, v));
 }
 
 /* ---------------------------------------------------------------- power, price, links */
+/* Boxes by what Apple says they draw at most. */
+static bool judge_box(lr_claim *c)
+{
+    static const struct {
+        const char *machine;
+        double most;
+        const char *why;
+    } boxes[] = {{"mac-mini", 140, "Mac mini (M4 Pro): 140 W at most, Apple's power table"},
+                 {"mac-studio-max", 145, "Mac Studio (M2 Max, M4 Max): 145 W at most, Apple's power table"},
+                 {"mac-studio-ultra", 295, "Mac Studio (M2 Ultra): 295 W at most, Apple's power table"}};
+    for (size_t i = 0; i < LR_LEN(boxes); i++) {
+        if (strcmp(c->machine, boxes[i].machine)) continue;
+        against(c, boxes[i].most * 0.95, boxes[i].most * 1.05, false, boxes[i].why);
+        return true;
+    }
+    return false;
+}
+
 static void judge_power(lr_claim *c, const subject *s)
 {
     const lr_machine *m = &s->m[0];
@@ -394,7 +424,6 @@ static void judge_power(lr_claim *c, const subject *s)
     }
     bool card = is_card(m);
     double lo = card ? 0.6 * top : 0.3 * top, hi = m->gen == LR_GEN_GB10 ? 240 : m->kind == LR_KIND_APPLE ? LR_MAX(1.3 * top, 40) : 1.05 * top;
-    if (holds(c->machine, "mac-mini")) hi = 155; /* its supply */
     (void)snprintf(text, sizeof text, "power of %.50s under load (%.0f W chip or card, system up to %.0f)", m->name, top, hi);
     against(c, isinf(c->low) ? 0 : lo, hi, false, text);
 }
@@ -434,8 +463,8 @@ static void judge_bytes_time(lr_claim *c)
         return;
     }
     double share = (42.5e9 - 23e9) / 42.5e9, best = 42.5e9 * share / 60e9 + 23e9 / 1008e9, worst = 141e9 / 2.5e9;
-    say(c, lowest(c) > worst ? LR_CLAIM_CONTRADICTED : lowest(c) > 5 ? LR_CLAIM_BELOW : LR_CLAIM_CONSISTENT, true,
-        "in 4 bits %.1f GB stay outside the card; read at 60 GB/s they take %.2f s a token; 16 bits from a disk of 2.5 GB/s take %.0f s; claimed %s",
+    say(c, lowest(c) > worst ? LR_CLAIM_CONTRADICTED : lowest(c) > 5 && *c->format ? LR_CLAIM_BELOW : LR_CLAIM_CONSISTENT, true,
+        "the format is open: in 4 bits %.1f GB stay outside the card; read at 60 GB/s they take %.2f s a token; 16 bits from a disk of 2.5 GB/s take %.0f s; claimed %s",
         42.5 * share, best, worst, value(c, v));
 }
 
@@ -565,10 +594,10 @@ static void judge_ratio(const lr_catalogue *cat, lr_claim *c, subject *s)
     }
     if (!(ratio > 0)) return;
     double lo = ratio / wide, hi = ratio * wide;
-    if (highest(c) >= lo && lowest(c) <= hi) say(c, LR_CLAIM_CONSISTENT, true, "%.250s: x%.2f; claimed x%s", text, ratio, value(c, v));
+    if (highest(c) >= lo && lowest(c) <= hi) say(c, LR_CLAIM_CONSISTENT, true, "%.250s: x%.2f; claimed %s times", text, ratio, value(c, v));
     else if (!strncmp(c->metric, "price", 5) || !strncmp(c->metric, "memory_vs", 9) || c->guess)
-        say(c, LR_CLAIM_CONTRADICTED, true, "%.250s: x%.2f; claimed x%s", text, ratio, value(c, v));
-    else say(c, lowest(c) > hi ? LR_CLAIM_IMPOSSIBLE : LR_CLAIM_CONTRADICTED, true, "%.250s: x%.2f; claimed x%s", text, ratio, value(c, v));
+        say(c, LR_CLAIM_CONTRADICTED, true, "%.250s: x%.2f; claimed %s times", text, ratio, value(c, v));
+    else say(c, lowest(c) > hi ? LR_CLAIM_IMPOSSIBLE : LR_CLAIM_CONTRADICTED, true, "%.250s: x%.2f; claimed %s times", text, ratio, value(c, v));
 }
 
 /* ---------------------------------------------------------------- the rest */
@@ -668,6 +697,7 @@ static void judge_price(lr_claim *c, const subject *s, bool has)
     }
     (void)snprintf(text, sizeof text, "list price of %.60s and a fifth around it", known > 0 ? c->machine : s->m[0].name);
     against(c, 0.8 * price, 1.25 * price, false, text);
+    if (c->verdict == LR_CLAIM_BELOW) c->verdict = LR_CLAIM_CONTRADICTED; /* nobody sells it for that */
 }
 
 static void judge_one(const lr_catalogue *cat, lr_claim *c, subject *s)
@@ -682,6 +712,7 @@ static void judge_one(const lr_catalogue *cat, lr_claim *c, subject *s)
     else if (!strcmp(m, "fits") && has) judge_fits(cat, c, s);
     else if (!strcmp(m, "max_parameters") && has) judge_parameters(c, s);
     else if (!strcmp(m, "power") && !strcmp(c->machine, "multi-gpu-workstation")) judge_multi_power(cat, c);
+    else if (!strcmp(m, "power") && judge_box(c)) return;
     else if (!strcmp(m, "power") && has) judge_power(c, s);
     else if (!strcmp(m, "price")) judge_price(c, s, has);
     else if (!strcmp(m, "link_bandwidth")) judge_link(c);
@@ -728,7 +759,13 @@ static bool same_task(const lr_claim *a, const lr_claim *b)
     return true;
 }
 
-static void across(lr_claim *all, size_t n)
+static double memory_named(const lr_catalogue *cat, const char *words)
+{
+    static _Thread_local subject s;
+    return find_subject(cat, words, &s) && s.n == 1 ? s.m[0].memory * s.m[0].count : INFINITY;
+}
+
+static void across(const lr_catalogue *cat, lr_claim *all, size_t n, char (*names)[96])
 {
     /* what fits against what is said to be the largest that fits; a ratio against the winner */
     for (size_t i = 0; i < n; i++) {
@@ -742,7 +779,18 @@ static void across(lr_claim *all, size_t n)
             }
             if (!strcmp(a->metric, "decode_vs_dgx_spark") && a->high < 1 && !strcmp(b->metric, "winner") && holds(b->machine, "apple")) clash = true;
             if (!strcmp(a->metric, "decode_vs_m3_ultra") && a->low > 1 && !strcmp(b->metric, "winner") && holds(b->machine, "apple")) clash = true;
-            if (!strcmp(a->metric, "memory") && !strcmp(a->format, "q4") && a->low > 100 && !strcmp(b->metric, "memory") && !strcmp(b->format, "fp16") &&
+            /* a rate that needs more bandwidth than another claim gives the machine */
+            if (a->needs_bw > 0 && !strcmp(b->metric, "memory_bandwidth") && !strcmp(names[i], names[k]) && a->needs_bw > b->high * 1e9 * (1 + b->slack)) clash = true;
+            /* fits, but another says it takes more than there is */
+            if (!strcmp(a->metric, "fits") && a->low > 0.5 && !strcmp(b->metric, "memory") && *b->model && !strcmp(a->model, b->model) &&
+                !strcmp(a->format, b->format) && b->low * 1e9 > memory_named(cat, a->machine))
+                clash = true;
+            if (!strcmp(a->metric, "max_parameters") && !strcmp(a->machine, "nvidia-consumer") && !strcmp(b->metric, "max_parameters") &&
+                !strncmp(b->machine, "rtx-", 4) && !b->guess && b->low > a->high)
+                clash = true;
+            if (!strcmp(a->metric, "layer_swap") && !strcmp(b->metric, "seconds_per_token") && !strcmp(a->machine, b->machine) && a->high * 1e-3 * 80 < b->low)
+                clash = true; /* 80 layers */
+            if (!strcmp(a->metric, "memory") && (!strcmp(a->format, "q4") || !strcmp(a->format, "q8")) && a->low > 100 && !strcmp(b->metric, "memory") && !strcmp(b->format, "fp16") &&
                 !strcmp(a->model, b->model))
                 clash = true; /* 4 and 16 bits cannot take the same */
             if (!clash) continue;
@@ -771,7 +819,7 @@ larder_status lr_claims_judge(const lr_catalogue *cat, lr_claims *c, larder_erro
                 mark(&c->all[i], &c->all[k]);
                 mark(&c->all[k], &c->all[i]);
             }
-    across(c->all, c->n);
+    across(cat, c->all, c->n, names);
     lr_free(s);
     lr_free(names);
     return LARDER_OK;

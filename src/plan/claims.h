@@ -16,6 +16,7 @@ typedef struct lr_claim {
     double slack;     /* how much the qualifier leaves open, as a share */
     bool guess;       /* rumoured, predicted, estimated, might be */
     lr_verdict verdict;
+    double needs_bw;   /* decode: bytes a second that the claim would take */
     bool arithmetic;  /* a number of ours stands against the claim's */
     char why[512];
     char against[128]; /* ids of claims that cannot hold beside it */

@@ -18,7 +18,7 @@ static bool holds(const char *s, const char *what)
 lr_setup lr_setup_usual(const lr_machine *m)
 {
     static const lr_family of[] = {LR_FAM_CUDA, LR_FAM_ROCM, LR_FAM_VULKAN, LR_FAM_METAL, LR_FAM_CPU};
-    return (lr_setup){.family = of[m->kind], .year = 2025.8, .flash = true, .ubatch = 512, .kv_bytes = 2};
+    return (lr_setup){.family = of[m->kind], .year = 2025.8, .flash = true, .ubatch = m->kind == LR_KIND_CPU ? 512 : 2048, .kv_bytes = 2};
 }
 
 static double year_of(const char *v)
@@ -49,6 +49,7 @@ bool lr_setup_find(const char *b, const char *version, const lr_machine *m, lr_s
     };
     size_t at = LR_LEN(engines);
     *out = lr_setup_usual(m);
+    out->ubatch = 512;
     for (size_t i = LR_LEN(engines); i-- > 0;)
         if (holds(b, engines[i].word)) at = i;
     if (at == LR_LEN(engines) && *b && !holds(b, "cuda") && !holds(b, "metal") && !holds(b, "vulkan") && !holds(b, "rocm") &&

@@ -18,6 +18,13 @@ static double scratch_bytes(const lr_machine *m, const lr_plan_model *model, dou
     return rows + logits + (card ? 0.4e9 * m->count : 0.05e9);
 }
 
+double lr_machine_price(const lr_machine *m)
+{
+    if (!(m->price > 0)) return 0;
+    if (m->kind == LR_KIND_CPU) return m->price * m->count + (m->price > 1500 ? 4000 : m->price > 150 && m->load_w > 40 ? 600 : 0) + 3 * m->memory / GIB;
+    return m->price * m->count + (m->unified ? 0 : 900);
+}
+
 static double room_of(const lr_machine *m) { return m->memory * m->usable * m->count; }
 
 double lr_fit_context(const lr_machine *m, const lr_plan_model *model, double n_users, double kv_bytes)
@@ -60,7 +67,7 @@ static void power(lr_outlook *o, const lr_ask *ask)
 
 static void money(lr_outlook *o, const lr_ask *ask)
 {
-    double price = o->m->price * o->m->count, rate = o->users.rate;
+    double price = lr_machine_price(o->m), rate = o->users.rate;
     if (!(rate > 0)) return;
     o->joules = o->watts_decode / rate;
     o->usd_energy = o->joules * 1e6 / 3.6e6 * ask->kwh;
@@ -396,7 +403,7 @@ static int by_key(const void *a, const void *b)
 
 static double rank_key(const lr_outlook *o, lr_rank_by by)
 {
-    double price = o->m->price > 0 ? o->m->price : 1e9;
+    double price = lr_machine_price(o->m) > 0 ? lr_machine_price(o->m) : 1e9;
     switch (by) {
     case LR_BY_CAPACITY: return o->room;
     case LR_BY_PRICE: return -price;
@@ -411,7 +418,7 @@ static void rank_line(const ranked *r, int at, lr_buf *out)
 {
     const lr_outlook *o = &r->o;
     char d[24], l[24], h[24], p[24], price[24] = "-";
-    if (o->m->price > 0) (void)snprintf(price, sizeof price, "%.0f", o->m->price);
+    if (o->m->price > 0) (void)snprintf(price, sizeof price, "%.0f", lr_machine_price(o->m));
     lr_buf_printf(out, "%3d  %-38.38s %8s (%s to %s)  prefill %7s  %6.1f GiB  %6s USD  %5.0f W%s%s\n", at, o->m->name, count(o->decode[0].rate, d),
                   count(o->decode[0].low, l), count(o->decode[0].high, h), count(o->prefill.rate, p), o->room / GIB, price, o->watts_decode,
                   strcmp(o->m->status, "sold") ? "  " : "", strcmp(o->m->status, "sold") ? o->m->status : "");
@@ -429,6 +436,7 @@ larder_status lr_rank(const lr_catalogue *c, const lr_plan_model *model, const l
     }
     for (size_t i = 0; i < c->n_machines; i++) {
         lr_setup s = lr_setup_usual(&c->machines[i]);
+        if (strcmp(c->machines[i].status, "sold")) continue; /* what cannot be bought is not ranked */
         lr_outlook_make(&c->machines[i], model, &s, ask, &all[n].o);
         all[n].key = rank_key(&all[n].o, by);
         if (!all[n].o.fits) n_small++;

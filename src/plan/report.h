@@ -31,6 +31,8 @@ typedef struct lr_outlook {
     double pays_after;          /* million tokens until the box costs less than buying them; 0: never or not asked */
 } lr_outlook;
 
+/* A machine's price as one would pay: a part needs a computer around it (900 USD for cards, 600 and more for processors). */
+double lr_machine_price(const lr_machine *m);
 /* The largest context that fits for so many users, 0 if none does. */
 double lr_fit_context(const lr_machine *m, const lr_plan_model *model, double n_users, double kv_bytes);
 void lr_outlook_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, const lr_ask *ask, lr_outlook *out);
