@@ -102,7 +102,7 @@ $(warning CUDA=1: no nvcc, so no CUDA backend)
 endif
 endif
 
-LIBRARY := $(filter-out tools cli,$(LAYERS))
+LIBRARY := $(filter-out tools serve cli,$(LAYERS))
 LIBRARY_OBJECTS := $(foreach l,$(LIBRARY),$(OBJECTS_$l))
 MAIN := $(if $(filter cli,$(LAYERS)),$(wildcard src/cli/main.c))
 EXAMPLES := $(if $(MAIN),$(patsubst %.c,$(BUILD)/%,$(wildcard examples/*.c)))
@@ -215,7 +215,7 @@ $(BUILD)/tests/$1/%: $(BUILD)/obj/tests/$1/%.c.o $(if $(filter fuzz,$1),$(FUZZ_M
 endef
 $(foreach d,$(sort $(call layer_of,x) $(foreach s,$(wildcard tests/*/*.c),$(call layer_of,$s))),$(eval $(call test_rule,$d)))
 
-$(BUILD)/compile_commands.json: $(LIBRARY_OBJECTS) $(foreach l,tools cli,$(OBJECTS_$l))
+$(BUILD)/compile_commands.json: $(LIBRARY_OBJECTS) $(foreach l,tools serve cli,$(OBJECTS_$l))
 	@find $(BUILD)/obj -name '*.o.json' -exec cat {} + | sed '$$!s/$$/,/; 1s/^/[/; $$s/$$/]/' >$@
 
 # ---------------------------------------------------------------- tests

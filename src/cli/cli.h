@@ -97,7 +97,7 @@ uint64_t cli_peak(void);
 #define CLI_VERBS(X)                                                                                         \
     X(run, "answer a prompt, or continue a text")                                                            \
     X(chat, "talk with a model in the terminal")                                                             \
-    X(serve, "answer every program on this machine: OpenAI, Anthropic and Ollama APIs")                                                             \
+    X(serve, "answer every program on this machine")                                                         \
     X(inspect, "what a model file says: keys, tensors, template, memory")                                    \
     X(convert, "any model larder reads to a GGUF")                                                           \
     X(quantize, "the same as convert")                                                                       \

@@ -1,0 +1,69 @@
+/* metrics.c - figures in the text format of Prometheus. */
+#include "serve.h"
+
+static const double bounds[15] = {0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60};
+
+void metric_add(histogram *h, double seconds)
+{
+    size_t i = 0;
+    while (i < LR_LEN(bounds) && seconds > bounds[i]) i++;
+    h->count[i]++;
+    h->n++;
+    h->sum += seconds;
+}
+
+static void put_histogram(lr_buf *b, const char *name, const char *help, const histogram *h)
+{
+    uint64_t n = 0;
+    lr_buf_printf(b, "# HELP larder_%s_seconds %s\n# TYPE larder_%s_seconds histogram\n", name, help, name);
+    for (size_t i = 0; i < LR_LEN(bounds); i++) {
+        n += h->count[i];
+        lr_buf_printf(b, "larder_%s_seconds_bucket{le=\"%g\"} %llu\n", name, bounds[i], (unsigned long long)n);
+    }
+    lr_buf_printf(b, "larder_%s_seconds_bucket{le=\"+Inf\"} %llu\nlarder_%s_seconds_sum %.9g\nlarder_%s_seconds_count %llu\n", name,
+                  (unsigned long long)h->n, name, h->sum, name, (unsigned long long)h->n);
+}
+
+static void put(lr_buf *b, const char *type, const char *name, const char *help, double value)
+{
+    lr_buf_printf(b, "# HELP larder_%s %s\n# TYPE larder_%s %s\nlarder_%s %.15g\n", name, help, name, type, name, value);
+}
+
+void metrics_get(exchange *x)
+{
+    static const char *const finishes[] = {"", "eos", "stop", "length", "cancelled", "error"};
+    server *s = x->s;
+    const metrics *m = &s->m;
+    larder_engine_stats e;
+    lr_buf b = {0};
+    work_stats(s, &e);
+    put_histogram(&b, "time_to_first_token", "From the request's arrival to its first token.", &m->ttft);
+    put_histogram(&b, "inter_token", "Between two tokens of an answer.", &m->gap);
+    put_histogram(&b, "queue", "From arrival until the engine began.", &m->queue);
+    put_histogram(&b, "prefill", "From the engine's beginning to the first token.", &m->prefill);
+    put_histogram(&b, "decode", "From the first token to the last.", &m->decode);
+    put_histogram(&b, "request", "From arrival to the last token.", &m->e2e);
+    put(&b, "gauge", "requests_running", "Answers in the batch.", e.n_running);
+    put(&b, "gauge", "requests_waiting", "Answers that wait for a place in it.", e.n_waiting);
+    put(&b, "gauge", "calls", "Calls alive, however far.", s->n_calls);
+    put(&b, "gauge", "kv_blocks", "Blocks of the KV cache.", e.n_block);
+    put(&b, "gauge", "kv_blocks_used", "Blocks that running answers hold.", e.n_block_used);
+    put(&b, "gauge", "kv_blocks_cached", "Blocks kept for prefixes that may come again.", e.n_block_cached);
+    put(&b, "gauge", "kv_use_ratio", "Used blocks of all.", e.n_block ? (double)e.n_block_used / e.n_block : 0);
+    put(&b, "counter", "prompt_tokens_total", "Tokens of prompts.", (double)m->prompt_tokens);
+    put(&b, "counter", "prompt_tokens_cached_total", "Of them, taken from the prefix cache.", (double)m->cached_tokens);
+    put(&b, "counter", "generated_tokens_total", "Tokens of answers.", (double)m->generated_tokens);
+    put(&b, "counter", "calls_refused_total", "Calls refused because too many wait.", (double)m->refused_queue);
+    put(&b, "counter", "clients_left_total", "Clients that left before their answer was whole.", (double)m->cancelled);
+    put(&b, "counter", "slow_readers_total", "Clients dropped because they did not read.", (double)m->slow_readers);
+    lr_buf_puts(&b, "# HELP larder_answers_total Answers by how they ended.\n# TYPE larder_answers_total counter\n");
+    for (size_t i = 1; i < LR_LEN(finishes); i++)
+        lr_buf_printf(&b, "larder_answers_total{finish=\"%s\"} %llu\n", finishes[i], (unsigned long long)m->finish[i]);
+    lr_buf_puts(&b, "# HELP larder_http_responses_total Responses by status.\n# TYPE larder_http_responses_total counter\n");
+    for (size_t i = 2; i < LR_LEN(m->requests); i++)
+        lr_buf_printf(&b, "larder_http_responses_total{status=\"%zuxx\"} %llu\n", i, (unsigned long long)m->requests[i]);
+    put(&b, "gauge", "process_resident_bytes", "Resident memory.", (double)lr_rss_now());
+    char *text = lr_buf_steal(&b);
+    reply_text(x, text ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text ? text : "");
+    lr_free(text);
+}

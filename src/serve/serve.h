@@ -1,0 +1,308 @@
+/* serve.h - the server's own seam between its files.
+ *
+ * Threads, and what each may touch:
+ *   loop    sockets, exchanges, what a call says to its client. Never blocks: it neither tokenizes nor computes.
+ *   reader  turns a body into prompts (JSON, template, tokenizer). One call at a time.
+ *   engine  the only one that touches the engine: submits, steps, cancels. Sleeps when there is nothing to do.
+ * A call belongs to one of them at a time and goes round: loop -> reader -> loop -> engine -> loop, where it is freed.
+ * While the engine has it, what happens comes to the loop as notes; the loop asks it to stop by an atomic flag.
+ */
+#ifndef LR_SERVE_H
+#define LR_SERVE_H
+
+#include "base.h"
+#include "larder_serve.h"
+#include "parse_tools.h"
+
+#include <jansson.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+typedef struct server server;
+typedef struct exchange exchange;
+typedef struct call call;
+typedef struct gen gen;
+typedef struct note note;
+
+enum { MOST_CHOICES = 16, MOST_GENS = 32, MOST_STOPS = 16, MOST_STOP = 256, MOST_BIAS = 1024, MOST_TOOLS = 128 };
+
+/* ---------------------------------------------------------------- one way of speaking (api_*.c) */
+typedef enum framing { FRAME_SSE, FRAME_LINES } framing;
+typedef struct api {
+    const char *name;
+    framing frames;
+    /* reader thread: fills c->gens and what else the answer needs. */
+    larder_status (*read)(call *c, larder_error *err);
+    /* loop thread, streaming: what to say when it starts, as an answer's pieces come, when a choice ends, at the end. */
+    void (*begin)(call *c);
+    void (*piece)(call *c, gen *g, const lr_piece *p);
+    void (*end)(call *c, gen *g);
+    void (*close)(call *c);
+    /* loop thread, not streaming: the whole answer. */
+    json_t *(*whole)(call *c);
+    /* an error's body; `param` may be NULL */
+    json_t *(*error)(int status, const char *message, const char *param);
+} api;
+extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat, api_ollama_generate,
+    api_tokenize, api_detokenize, api_template;
+json_t *error_openai(int status, const char *message, const char *param);
+json_t *error_anthropic(int status, const char *message, const char *param);
+json_t *error_ollama(int status, const char *message, const char *param);
+
+/* ---------------------------------------------------------------- calls */
+typedef struct token_note {
+    int32_t id;
+    float logprob;
+    uint32_t n_top;
+    larder_logprob top[20];
+} token_note;
+
+typedef struct tool_call {
+    char id[40];
+    char *name, *args;
+} tool_call;
+
+/* One answer being made. */
+struct gen {
+    call *c;
+    uint32_t index;
+    int32_t *ids; /* the prompt */
+    size_t n_ids;
+    bool thinking; /* the prompt ends inside a thought */
+    larder_sampling sampling;
+    /* engine thread */
+    larder_request *r;
+    gen *next;
+    uint64_t t_first, t_last;
+    /* loop thread */
+    lr_answer parse;
+    lr_buf text, thought;
+    tool_call *tools;
+    uint32_t n_tools;
+    token_note *tokens; /* if log probabilities were asked for */
+    uint32_t n_tokens, cap_tokens, n_told;
+    uint32_t n_generated, n_thought;
+    bool done;
+    larder_finish finish;
+    char *stop; /* met */
+    larder_timing timing;
+    note *done_note;
+    double t_progress; /* when the first part of the prompt was done, and how much that was */
+    uint32_t n_progress;
+    uint32_t open; /* what a stream has open: see the api */
+};
+
+struct call {
+    server *s;
+    exchange *x; /* NULL once the client is gone */
+    const api *api;
+    char id[40];
+    int64_t created;
+    uint64_t t0;
+    lr_buf text; /* the body as it came */
+    json_t *body, *kept; /* kept: members taken out of the body, so that what was read from them stays */
+    char param[64];      /* the parameter an error is about */
+    atomic_bool cancelled;
+    bool stream, include_usage, logprobs, tools, started, closed;
+    bool raw;         /* the answer is text as it is: no thoughts, no calls */
+    bool answer_only; /* read() made the answer; nothing is generated */
+    json_t *answer;
+    uint32_t n_top;
+    uint32_t max_tokens;
+    bool ignore_eos;
+    const char *stop[MOST_STOPS];
+    uint32_t n_stop;
+    int32_t *bias_ids;
+    float *bias;
+    uint32_t n_bias;
+    gen *gens;
+    uint32_t n_gens, n_done, n_per_prompt;
+    uint32_t sequence; /* of events in a stream */
+    json_t *echo;      /* what the answer repeats of the request */
+    char note[200];    /* what the answer's Larder-Note header says */
+    larder_status status;
+    larder_error error;
+    note *own_note;
+    call *next;
+};
+
+/* call.c */
+call *call_new(server *s, exchange *x, const api *a);
+void call_free(call *c);
+/* reader: n prompts' gens; ids are the call's then. */
+larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling, larder_error *err);
+void call_note_add(call *c, const char *text); /* something the client should know */
+/* loop: what came back. */
+void call_client_gone(call *c);
+void call_fail(call *c, int status, const char *message);
+void call_say(call *c, const char *event, json_t *o); /* one event or line of a stream; takes o */
+uint32_t call_n_prompt(const call *c);
+uint32_t call_n_cached(const call *c);
+uint32_t call_n_generated(const call *c);
+json_t *call_timings(const call *c);
+const char *call_model(const call *c);
+
+/* ---------------------------------------------------------------- parameters (params.c): reader thread
+ * Each taker removes the member from the object. null counts as absent. What is left at the end is unknown, an error.
+ * The first error sticks; the takers after it do nothing. */
+typedef struct params {
+    call *c;
+    json_t *o;
+    const char *in; /* "options", for messages; NULL at the top */
+    larder_error *err;
+    larder_status st;
+} params;
+json_t *take(params *p, const char *key); /* borrowed; NULL if absent */
+larder_status params_fail(params *p, const char *key, const char *fmt, ...) LR_PRINTF(3, 4);
+bool take_float(params *p, const char *key, double min, double max, float *out);
+bool take_int(params *p, const char *key, int64_t min, int64_t max, int64_t *out);
+bool take_bool(params *p, const char *key, bool *out);
+const char *take_string(params *p, const char *key);
+/* Known and without effect here on any value. */
+void take_inert(params *p, const char *key);
+/* Known but not supported: an error unless it is absent or one of the harmless values (JSON texts, NULL-ended). */
+void take_refused(params *p, const char *key, const char *why, const char *harmless);
+void take_stop(params *p, const char *key);
+void take_bias(params *p, const char *key);
+/* All samplers by their names of larder run. */
+void take_sampling(params *p, larder_sampling *s);
+void take_model(params *p);
+larder_status params_done(params *p);
+
+/* ---------------------------------------------------------------- prompts (prompt.c): reader thread */
+/* OpenAI-like messages, checked; consumes nothing. */
+json_t *prompt_messages(params *p, const char *key);
+json_t *prompt_tools(params *p, const char *key); /* NULL if absent or empty */
+/* Renders and tokenizes. Takes the references. */
+larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *extra, int32_t **ids, size_t *n_ids, larder_error *err);
+/* The prompt ends inside a thought: its template opened one. */
+bool prompt_thinks(const call *c, const int32_t *ids, size_t n_ids);
+larder_sampling sampling_for(call *c); /* the server's, with a seed of the call's own */
+/* A string, with its content parts joined; or an error about `what`. New reference. */
+json_t *prompt_content(params *p, json_t *content, const char *what);
+
+/* ---------------------------------------------------------------- the two other threads (work.c) */
+larder_status work_start(server *s, larder_error *err);
+void work_stop(server *s);
+void work_read(server *s, call *c);
+void work_run(server *s, call *c);
+void work_stats(server *s, larder_engine_stats *out);
+/* Loop thread: takes in what the others left. */
+void work_notes(server *s);
+
+typedef enum note_kind { NOTE_READ, NOTE_STARTED, NOTE_PREFILL, NOTE_TOKEN, NOTE_DONE, NOTE_REFUSED } note_kind;
+struct note {
+    note *next;
+    note_kind kind;
+    call *c;
+    gen *g;
+    uint32_t n_done, n_total;
+    token_note token;
+    bool has_logprob;
+    larder_finish finish;
+    larder_timing timing;
+    double ttft, gap; /* seconds; DONE: ttft. TOKEN: gap since the last */
+    larder_error error;
+    char *stop;
+    size_t n_text;
+    char text[];
+};
+void call_note(note *n); /* frees it, unless it is the call's own */
+
+/* ---------------------------------------------------------------- HTTP (http.c, guard.c, routes.c): loop thread */
+typedef enum key_place { ROUTE_OPEN, ROUTE_KEY } key_place;
+typedef struct route {
+    const char *method, *path;
+    key_place key;
+    const api *api;                 /* a call; or */
+    void (*get)(exchange *x);       /* answered at once */
+    json_t *(*error)(int status, const char *message, const char *param);
+} route;
+/* The route of a path; *other: the path exists, but not this method. */
+const route *route_find(const char *method, const char *path, bool *other);
+json_t *(*route_error(const char *path))(int, const char *, const char *);
+
+struct exchange {
+    server *s;
+    struct MHD_Connection *c;
+    struct connection *conn;
+    const route *route;
+    char path[128]; /* as logged */
+    char method[8];
+    char id[40];
+    uint64_t t0;
+    lr_buf body;
+    bool refused; /* an answer is ready before the body was read */
+    bool suspended, gone, queued, streaming, finished, slow;
+    call *call;
+    int status;
+    char *type;
+    lr_buf out; /* the whole answer, or what a stream has not sent yet */
+    size_t sent;
+    uint32_t retry_after;
+    exchange *prev, *next_x;
+    uint64_t t_said;
+    char note[200]; /* for the Larder-Note header */
+};
+void reply_json(exchange *x, int status, json_t *o); /* takes o */
+void reply_text(exchange *x, int status, const char *type, const char *text);
+void reply_error(exchange *x, int status, const char *message, const char *param);
+/* A stream: begins with 200; then bytes; then its end. */
+void stream_begin(exchange *x, const char *type);
+void stream_add(exchange *x, const char *p, size_t n);
+void stream_end(exchange *x);
+const char *exchange_header(exchange *x, const char *name);
+
+larder_status http_start(server *s, larder_error *err);
+void http_stop(server *s);
+void http_wake(void); /* from any thread: the loop looks at the notes */
+larder_status http_loop(server *s, larder_error *err);
+
+/* guard.c: 0, or the status and message to refuse with. */
+int guard_check(exchange *x, const char **message);
+bool guard_equal(const char *a, const char *b); /* time depends on the lengths only */
+bool is_loopback(const char *host);
+
+/* ---------------------------------------------------------------- figures (metrics.c) */
+typedef struct histogram {
+    uint64_t count[16];
+    uint64_t n;
+    double sum;
+} histogram;
+typedef struct metrics {
+    histogram ttft, gap, queue, prefill, decode, e2e;
+    uint64_t prompt_tokens, cached_tokens, generated_tokens;
+    uint64_t finish[8];
+    uint64_t requests[6]; /* by hundred of the status */
+    uint64_t refused_queue, cancelled, slow_readers;
+} metrics;
+void metric_add(histogram *h, double seconds);
+void metrics_get(exchange *x);
+
+/* confine.c: files first, before threads are made; then calls, once everything is open. Both say what they could do. */
+void confine_files(const server *s);
+void confine_calls(const server *s);
+
+/* ---------------------------------------------------------------- the server (serve.c) */
+struct server {
+    larder_serve_options o;
+    larder_model *model;
+    larder_model_info info;
+    larder_engine *engine;
+    larder_plan plan;
+    int64_t started;
+    uint64_t secret; /* mixed into ids */
+    uint64_t n_ids;
+    bool draining;
+    uint64_t t_drain;
+    uint32_t n_calls; /* alive */
+    metrics m;
+    int32_t mark_ids[8]; /* control tokens that parse_tools wants by name; -1: none */
+    struct http *http;
+    struct work *work;
+};
+extern const char *const marks[8];
+void new_id(server *s, const char *prefix, char out[40]);
+void log_line(larder_log_level level, const char *fmt, ...) LR_PRINTF(2, 3);
+
+#endif

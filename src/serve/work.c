@@ -1,0 +1,311 @@
+/* work.c - the reader and the engine threads, and the notes they leave for the loop. */
+#include "serve.h"
+
+#include <signal.h>
+
+struct work {
+    pthread_mutex_t lock; /* of the lists and flags here; never held while working */
+    pthread_cond_t to_read, to_run;
+    call *reading, **reading_end, *running, **running_end;
+    note *notes, **notes_end;
+    bool stop, cancels;
+    pthread_t reader, engine;
+    bool has_reader, has_engine;
+    gen *gens; /* engine thread: in the engine now */
+    larder_engine_stats stats;
+};
+
+static void put_note(struct work *w, note *n)
+{
+    pthread_mutex_lock(&w->lock);
+    *w->notes_end = n;
+    w->notes_end = &n->next;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static note *new_note(note_kind kind, call *c, gen *g, size_t n_text)
+{
+    note *n = lr_calloc(1, sizeof *n + n_text + 1);
+    if (!n) return NULL;
+    n->kind = kind;
+    n->c = c;
+    n->g = g;
+    n->n_text = n_text;
+    return n;
+}
+
+/* ---------------------------------------------------------------- reader */
+static larder_status read_call(call *c, larder_error *err)
+{
+    json_error_t bad;
+    if (atomic_load(&c->cancelled)) return lr_fail(err, LARDER_CANCELLED, "the client left");
+    c->body = json_loadb(c->text.n ? c->text.p : "", c->text.n, JSON_REJECT_DUPLICATES, &bad);
+    lr_buf_free(&c->text);
+    if (!c->body) return lr_fail(err, LARDER_FORMAT, "the body is not JSON: line %d, column %d: %s", bad.line, bad.column, bad.text);
+    if (!json_is_object(c->body)) return lr_fail(err, LARDER_FORMAT, "the body must be a JSON object");
+    return c->api->read(c, err);
+}
+
+static void *reader_main(void *user)
+{
+    server *s = user;
+    struct work *w = s->work;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        while (!w->reading && !w->stop) pthread_cond_wait(&w->to_read, &w->lock);
+        if (w->stop && !w->reading) break;
+        call *c = w->reading;
+        w->reading = c->next;
+        if (!w->reading) w->reading_end = &w->reading;
+        c->next = NULL;
+        pthread_mutex_unlock(&w->lock);
+        c->status = read_call(c, &c->error);
+        *c->own_note = (note){.kind = NOTE_READ, .c = c};
+        put_note(w, c->own_note);
+        http_wake();
+        pthread_mutex_lock(&w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- engine */
+static void leave(struct work *w, gen *g)
+{
+    gen **link = &w->gens;
+    while (*link && *link != g) link = &(*link)->next;
+    if (*link) *link = g->next;
+    g->next = NULL;
+}
+
+static void done(struct work *w, gen *g, const larder_event *ev)
+{
+    note *n = g->done_note;
+    n->finish = ev->finish;
+    if (g->r) larder_request_get_timing(g->r, &n->timing);
+    if (ev->error) lr_fail(&n->error, LARDER_INTERNAL, "%s", ev->error);
+    if (ev->stop) n->stop = lr_strndup(ev->stop, strlen(ev->stop));
+    if (g->t_first) n->ttft = (double)(g->t_first - g->c->t0) * 1e-9;
+    leave(w, g);
+    larder_request_free(g->r);
+    g->r = NULL;
+    put_note(w, n);
+}
+
+static bool on_event(void *user, larder_request *r, const larder_event *ev)
+{
+    gen *g = user;
+    struct work *w = g->c->s->work;
+    (void)r;
+    if (ev->kind == LARDER_EVENT_DONE) {
+        if (ev->n_text) {
+            note *n = new_note(NOTE_TOKEN, g->c, g, ev->n_text);
+            if (n) {
+                n->token.id = -1;
+                memcpy(n->text, ev->text, ev->n_text);
+                put_note(w, n);
+            }
+        }
+        done(w, g, ev);
+        return true;
+    }
+    if (atomic_load(&g->c->cancelled)) return false;
+    note *n = new_note(ev->kind == LARDER_EVENT_TOKEN ? NOTE_TOKEN : NOTE_PREFILL, g->c, g, ev->n_text);
+    if (!n) return false;
+    n->n_done = ev->n_done;
+    n->n_total = ev->n_total;
+    if (ev->kind == LARDER_EVENT_TOKEN) {
+        uint64_t now = lr_now_ns();
+        if (g->t_last) n->gap = (double)(now - g->t_last) * 1e-9;
+        else g->t_first = now;
+        g->t_last = now;
+        n->token.id = ev->token;
+        n->token.logprob = ev->logprob;
+        n->token.n_top = ev->n_top;
+        if (ev->n_top) memcpy(n->token.top, ev->top, ev->n_top * sizeof *ev->top);
+        if (ev->n_text) memcpy(n->text, ev->text, ev->n_text);
+    }
+    put_note(w, n);
+    return true;
+}
+
+/* Gives one of a call's answers to the engine; an error is the whole call's. */
+static larder_status submit(server *s, gen *g, larder_error *err)
+{
+    call *c = g->c;
+    larder_request_options o = larder_request_defaults();
+    o.ids = g->ids;
+    o.n_ids = g->n_ids;
+    o.max_tokens = c->max_tokens;
+    o.sampling = g->sampling;
+    o.sampling.bias_ids = c->bias_ids;
+    o.sampling.bias = c->bias;
+    o.sampling.n_bias = c->n_bias;
+    o.stop = c->stop;
+    o.n_stop = c->n_stop;
+    o.ignore_eos = c->ignore_eos;
+    o.logprobs = c->logprobs;
+    o.n_top = c->n_top;
+    o.on_event = on_event;
+    o.user = g;
+    LR_TRY(larder_submit(s->engine, &o, &g->r, err));
+    g->next = s->work->gens;
+    s->work->gens = g;
+    return LARDER_OK;
+}
+
+/* All of a call's answers, or none. */
+static void start(server *s, call *c)
+{
+    struct work *w = s->work;
+    larder_status st = LARDER_OK;
+    larder_error err = {0};
+    *c->own_note = (note){.kind = NOTE_STARTED, .c = c};
+    if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
+    for (uint32_t i = 0; !st && i < c->n_gens; i++) st = submit(s, &c->gens[i], &err);
+    if (st) {
+        for (uint32_t i = 0; i < c->n_gens; i++) {
+            leave(w, &c->gens[i]);
+            larder_request_free(c->gens[i].r);
+            c->gens[i].r = NULL;
+        }
+        c->own_note->kind = NOTE_REFUSED;
+        c->own_note->error = err;
+        c->own_note->error.code = st;
+    }
+    put_note(w, c->own_note);
+}
+
+static void drop_cancelled(struct work *w)
+{
+    for (gen *g = w->gens, *next; g; g = next) {
+        next = g->next;
+        if (atomic_load(&g->c->cancelled)) done(w, g, &(larder_event){.kind = LARDER_EVENT_DONE, .finish = LARDER_FINISH_CANCELLED});
+    }
+}
+
+/* Waits for work, and takes what calls there are. false: it is over. */
+static bool next_calls(struct work *w, call **calls)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->running && !w->gens && !w->stop) pthread_cond_wait(&w->to_run, &w->lock);
+    bool go_on = !w->stop || w->running || w->gens;
+    *calls = w->running;
+    w->running = NULL;
+    w->running_end = &w->running;
+    pthread_mutex_unlock(&w->lock);
+    return go_on;
+}
+
+static void *engine_main(void *user)
+{
+    server *s = user;
+    struct work *w = s->work;
+    call *calls;
+    while (next_calls(w, &calls)) {
+        for (call *c = calls, *next; c; c = next) {
+            next = c->next;
+            c->next = NULL;
+            start(s, c);
+        }
+        drop_cancelled(w);
+        larder_error err = {0};
+        if (w->gens && larder_step(s->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
+        larder_engine_stats now;
+        larder_engine_get_stats(s->engine, &now);
+        pthread_mutex_lock(&w->lock);
+        w->stats = now;
+        pthread_mutex_unlock(&w->lock);
+        http_wake();
+    }
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- loop */
+void work_stats(server *s, larder_engine_stats *out)
+{
+    pthread_mutex_lock(&s->work->lock);
+    *out = s->work->stats;
+    pthread_mutex_unlock(&s->work->lock);
+}
+
+void work_read(server *s, call *c)
+{
+    struct work *w = s->work;
+    pthread_mutex_lock(&w->lock);
+    *w->reading_end = c;
+    w->reading_end = &c->next;
+    pthread_cond_signal(&w->to_read);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void work_run(server *s, call *c)
+{
+    struct work *w = s->work;
+    pthread_mutex_lock(&w->lock);
+    *w->running_end = c;
+    w->running_end = &c->next;
+    pthread_cond_signal(&w->to_run);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void work_notes(server *s)
+{
+    struct work *w = s->work;
+    pthread_mutex_lock(&w->lock);
+    note *n = w->notes;
+    w->notes = NULL;
+    w->notes_end = &w->notes;
+    pthread_mutex_unlock(&w->lock);
+    for (note *next; n; n = next) {
+        next = n->next;
+        call_note(n); /* may free the call, and with it the notes that are its own */
+    }
+}
+
+/* Signals are the loop's business. */
+static larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_error *err)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    int bad = pthread_create(t, NULL, run, s);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return bad ? lr_fail_errno(err, bad, "a thread") : LARDER_OK;
+}
+
+larder_status work_start(server *s, larder_error *err)
+{
+    struct work *w = s->work = lr_calloc(1, sizeof *w);
+    if (!w) return LR_NOMEM(err, "the server's threads");
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->to_read, NULL);
+    pthread_cond_init(&w->to_run, NULL);
+    w->reading_end = &w->reading;
+    w->running_end = &w->running;
+    w->notes_end = &w->notes;
+    larder_engine_get_stats(s->engine, &w->stats);
+    LR_TRY(thread_new(&w->reader, reader_main, s, err));
+    w->has_reader = true;
+    LR_TRY(thread_new(&w->engine, engine_main, s, err));
+    w->has_engine = true;
+    return LARDER_OK;
+}
+
+void work_stop(server *s)
+{
+    struct work *w = s->work;
+    if (!w) return;
+    pthread_mutex_lock(&w->lock);
+    w->stop = true;
+    pthread_cond_broadcast(&w->to_read);
+    pthread_cond_broadcast(&w->to_run);
+    pthread_mutex_unlock(&w->lock);
+    if (w->has_reader) pthread_join(w->reader, NULL);
+    if (w->has_engine) pthread_join(w->engine, NULL);
+    pthread_cond_destroy(&w->to_read);
+    pthread_cond_destroy(&w->to_run);
+    pthread_mutex_destroy(&w->lock);
+    lr_free(w);
+    s->work = NULL;
+}
