@@ -106,7 +106,7 @@ void larder_free(void *p);
 
 /* ---------------------------------------------------------------- engine */
 typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
-typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32 } larder_kv;
+typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO } larder_kv;
 
 typedef struct larder_engine_options {
     uint32_t n_ctx;     /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
@@ -114,8 +114,9 @@ typedef struct larder_engine_options {
     uint32_t n_threads; /* 0: one per real core this process may use */
     uint32_t n_batch;   /* most tokens in one step: prompts are cut in chunks of at most this many; 0: 512 */
     uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
-    larder_act act;     /* how activations meet quantised weights; AUTO: int8 for quantised, bf16 or f32 for floats */
-    larder_kv kv;
+    larder_act act;     /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
+                         * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
+    larder_kv kv;       /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
     uint64_t memory;    /* bytes the engine may use; 0: what the machine has free */
     bool no_prefix_cache;
 } larder_engine_options;
@@ -148,6 +149,23 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
                                  larder_error *err);
 void larder_engine_free(larder_engine *engine);
 void larder_engine_get_plan(const larder_engine *engine, larder_plan *out);
+
+/* ---------------------------------------------------------------- grammar
+ * What an answer must look like, token by token. Enforced or refused, never ignored: LARDER_UNSUPPORTED names the keyword
+ * and where it stands, LARDER_FORMAT says what is malformed, LARDER_LIMIT that compiling it would take too much. */
+typedef enum larder_grammar_kind {
+    LARDER_GRAMMAR_JSON_SCHEMA, /* a JSON Schema, draft 2020-12; members come in the order `properties` has them */
+    LARDER_GRAMMAR_GBNF,        /* a grammar as llama.cpp documents it; starts at `root` */
+    LARDER_GRAMMAR_REGEX,       /* an ECMAScript expression that the whole answer matches */
+    LARDER_GRAMMAR_CHOICE,      /* a JSON list of strings, one of which is the answer */
+    LARDER_GRAMMAR_JSON_OBJECT, /* any JSON object; the text is ignored */
+} larder_grammar_kind;
+typedef struct larder_grammar larder_grammar;
+/* Compiled for one model's vocabulary; the model must outlive it. One engine's requests may share it, at the same time
+ * too; requests hold it, so it may be freed once they are submitted. */
+larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text, size_t n_text,
+                                     larder_grammar **out, larder_error *err);
+void larder_grammar_free(larder_grammar *grammar);
 
 /* ---------------------------------------------------------------- request */
 typedef struct larder_sampling {
@@ -211,6 +229,7 @@ typedef struct larder_request_options {
     const char *const *stop; /* n_stop strings, copied */
     uint32_t n_stop;
     bool ignore_eos;
+    larder_grammar *grammar; /* NULL: free text. The answer ends (EOS) when it is complete and nothing may follow */
     bool logprobs;  /* TOKEN events carry log probabilities, */
     uint32_t n_top; /* and those of this many of the likeliest tokens, at most 20 */
     larder_event_fn *on_event;

@@ -79,7 +79,7 @@ void cli_engine_args(arg_table *t, cli_model *m)
         {"ctx", 'c', ARG_U32, &o->n_ctx, "N", "tokens of context (default: the largest that fits, up to the model's own)", 0},
         {"threads", 't', ARG_U32, &o->n_threads, "N", "threads (default: one per real core)", 0},
         {"batch", 'b', ARG_U32, &o->n_batch, "N", "tokens of a prompt per step (default 512)", 0},
-        {"kv", 0, ARG_CALL, o, "f16|f32", "numbers of the KV cache (default f16)", set_kv},
+        {"kv", 0, ARG_CALL, o, "f16|f32", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
         {"act", 0, ARG_CALL, o, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
         {"exact", 0, ARG_FLAG, &m->exact, NULL, "float32 activations and KV cache: slow, for checking", 0},
         {"memory", 0, ARG_BYTES, &o->memory, "SIZE", "memory the engine may use, as 8G (default: what is free)", 0},

@@ -8,7 +8,7 @@
 
 larder_engine_options larder_engine_defaults(void)
 {
-    return (larder_engine_options){.n_seq = 1};
+    return (larder_engine_options){.n_seq = 1, .kv = LARDER_KV_AUTO};
 }
 
 static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq)
@@ -60,11 +60,20 @@ static larder_status check_options(const larder_engine_options *o, uint32_t n_ct
     return LARDER_OK;
 }
 
-static void fill_limits(const larder_engine_options *o, lr_limits *l)
+/* Routers behind attention with sinks turn the rounding of an f16 cache into another choice of experts. */
+static larder_kv choose_kv(const lr_program *p, larder_kv wish)
+{
+    if (wish != LARDER_KV_AUTO) return wish;
+    for (uint32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == LR_OP_ATTEND && p->ops[i].attn.sinks != LR_NONE) return LARDER_KV_F32;
+    return LARDER_KV_F16;
+}
+
+static void fill_limits(const lr_program *p, const larder_engine_options *o, lr_limits *l)
 {
     lr_topology topo;
     lr_topology_get(&topo);
-    *l = (lr_limits){.kv = o->kv, .act = o->act, .n_seq = o->n_seq};
+    *l = (lr_limits){.kv = choose_kv(p, o->kv), .act = o->act, .n_seq = o->n_seq};
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
     l->n_out = LR_MAX(o->n_out, o->n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
@@ -80,7 +89,7 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     larder_status st = check_options(o, m->model.hp.n_ctx_train, err);
     if (st) return st;
     LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
-    fill_limits(o, limits);
+    fill_limits(&p, o, limits);
     *plan = (larder_plan){.n_threads = limits->n_thread};
     plan->available = o->memory ? o->memory : lr_mem_available();
     uint64_t room = plan->available > RESERVE || o->memory ? plan->available - (o->memory ? 0 : RESERVE) : 0;

@@ -20,8 +20,9 @@ typedef struct lr_mat {
     size_t aux_stride;
 } lr_mat;
 
-/* How a row of activations is stored for a matrix product. */
-typedef enum lr_actk { LR_ACTK_F32, LR_ACTK_BF16, LR_ACTK_I8, LR_ACTK_COUNT } lr_actk;
+/* How a row of activations is stored for a matrix product. I8X2 is two I8 rows, of the numbers and of what the first
+ * left of them: 15 bits, for the executor to multiply one after the other; kernels themselves know only the others. */
+typedef enum lr_actk { LR_ACTK_F32, LR_ACTK_BF16, LR_ACTK_I8, LR_ACTK_I8X2, LR_ACTK_COUNT } lr_actk;
 
 typedef struct lr_kernels {
     lr_isa isa;

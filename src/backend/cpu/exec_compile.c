@@ -21,7 +21,6 @@ typedef struct maker {
     uint32_t *out_of;  /* LINEAR op -> the ADD it is fused into, or UINT32_MAX */
     bool *routes;      /* value feeds a ROUTE */
     bool routed;       /* there is a ROUTE */
-    bool sinks;        /* there is attention with sinks */
     larder_error *err;
 } maker;
 
@@ -137,7 +136,6 @@ static larder_status find_residuals(maker *m)
         const lr_op *o = &m->ops[i];
         uint32_t l;
         if (o->kind == LR_OP_ROUTE) m->routes[o->in[0]] = m->routed = true;
-        if (o->kind == LR_OP_ATTEND && o->attn.sinks != LR_NONE) m->sinks = true;
         if (o->kind != LR_OP_ADD) continue;
         if (!can_fuse(m, i, o->in[0], o->in[1], &l) && !can_fuse(m, i, o->in[1], o->in[0], &l)) continue;
         m->add_of[i] = l;
@@ -243,18 +241,16 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
     return LARDER_OK;
 }
 
-/* What a matrix meets. A router makes small errors large by sending a token to another expert, so routed models give
- * float weights no bf16 activations unless asked to. Attention with sinks makes them larger still (gpt-oss: 0.10 where
- * others have 0.02): there nothing is rounded unless int8 is asked for, and then the experts' products alone are. */
+/* What a matrix meets. A router makes small errors large by sending a token to another expert, so in routed models
+ * int8 activations carry twice the bits, float weights meet no bf16 unless it is asked for, and routers stay float32. */
 static lr_actk act_kind(const maker *m, const lr_op *o, uint32_t cols)
 {
     const lr_code *c = m->c;
     larder_act act = c->l.act;
     uint32_t fmt = tensor_of(c, o->w)->fmt;
-    bool exact = m->routes[o->out] || (m->sinks && act == LARDER_ACT_AUTO) ||
-                 (m->sinks && act == LARDER_ACT_I8 && o->kind == LR_OP_LINEAR);
-    lr_actk kind = c->k->act_kind(fmt, exact ? LARDER_ACT_F32 : act, cols);
-    if (kind == LR_ACTK_BF16 && m->routed && act == LARDER_ACT_AUTO) return c->k->act_kind(fmt, LARDER_ACT_F32, cols);
+    lr_actk kind = c->k->act_kind(fmt, m->routes[o->out] ? LARDER_ACT_F32 : act, cols);
+    if (m->routed && kind == LR_ACTK_I8) return LR_ACTK_I8X2;
+    if (m->routed && kind == LR_ACTK_BF16 && act != LARDER_ACT_BF16) return LR_ACTK_F32;
     return kind;
 }
 

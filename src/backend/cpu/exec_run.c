@@ -3,6 +3,7 @@
  * Nothing here depends on how work was dealt: a row is computed by one chain of calls, an output by one call of mm.
  */
 #include "exec.h"
+#include "mm.h"
 
 #include <math.h>
 
@@ -105,11 +106,26 @@ static void do_rope(lr_worker *w, const lr_node *n, const float *x, const float 
     for (uint32_t h = 0; h + n->op.group <= n->width; h += n->op.group) w->x->c.k->rope(r->kind, y + h, cs, r->n_rot);
 }
 
+/* The row, and behind it what that row left of the numbers. */
+static void pack_twice(const lr_kernels *k, const float *x, uint32_t n, uint8_t *y)
+{
+    lr_i8_row at = lr_i8_layout(n);
+    const int8_t *q = (const int8_t *)y;
+    const float *d = (const float *)(const void *)(y + at.d);
+    float *rest = (float *)(void *)(y + 2 * at.bytes);
+    k->act_pack(LR_ACTK_I8, x, n, y);
+    for (uint32_t i = 0; i < n; i++) rest[i] = fmaf(-d[i / 32], (float)q[i], x[i]);
+    k->act_pack(LR_ACTK_I8, rest, n, y + at.bytes);
+}
+
 static void do_pack(lr_worker *w, const lr_node *n, const float *x, uint8_t *y)
 {
     const lr_kernels *k = w->x->c.k;
     size_t size = k->act_bytes(n->actk, n->n);
-    for (uint32_t m = 0; m < n->mul; m++) k->act_pack(n->actk, x + (size_t)m * n->n, n->n, y + m * size);
+    for (uint32_t m = 0; m < n->mul; m++, x += n->n, y += size) {
+        if (n->actk == LR_ACTK_I8X2) pack_twice(k, x, n->n, y);
+        else k->act_pack(n->actk, x, n->n, y);
+    }
 }
 
 static void do_store(lr_worker *w, const lr_node *n, uint32_t tok)
@@ -208,9 +224,31 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
 static const void **xs_of(const lr_worker *w) { return (const void **)(void *)(w->scratch + w->x->c.at_ptrs); }
 static float **ys_of(const lr_worker *w, uint32_t n) { return (float **)(void *)(xs_of(w) + n); }
 
+/* One product of tiles of 16 rows. What was packed twice is multiplied twice, so few rows at a time that the weights
+ * are read from memory once. */
+static void multiply(lr_worker *w, const lr_node *n, const lr_mat *a, const void **xs, uint32_t many, uint32_t tile0,
+                     uint32_t tile1, float **ys, const float *bias)
+{
+    enum { PIECE = 64 };
+    const lr_code *c = &w->x->c;
+    uint32_t to = LR_MIN(tile1 * 16, n->width);
+    void *scratch = w->scratch + c->at_mm;
+    if (n->actk != LR_ACTK_I8X2) {
+        c->k->mm(a, n->actk, xs, many, tile0 * 16, to, ys, bias, n->add, scratch);
+        return;
+    }
+    size_t rest = lr_i8_layout(n->n).bytes;
+    for (uint32_t r0 = tile0 * 16; r0 < to; r0 += PIECE) {
+        uint32_t r1 = LR_MIN(r0 + PIECE, to);
+        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, bias, n->add, scratch);
+        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] + rest;
+        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, NULL, true, scratch);
+        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] - rest;
+    }
+}
+
 static void product(lr_worker *w, const lr_node *n, uint32_t tile0, uint32_t tile1)
 {
-    const lr_code *c = &w->x->c;
     uint32_t rows = lr_rows_of(w->x, n->rows);
     const void **xs = xs_of(w);
     float **ys = ys_of(w, rows);
@@ -219,8 +257,7 @@ static void product(lr_worker *w, const lr_node *n, uint32_t tile0, uint32_t til
         ys[i] = lr_at(w, n->out, i);
     }
     lr_mat a = mat_of(w, n, 0);
-    c->k->mm(&a, n->actk, xs, rows, tile0 * 16, LR_MIN(tile1 * 16, n->width), ys, floats_at(w, n->b_at), n->add,
-             w->scratch + c->at_mm);
+    multiply(w, n, &a, xs, rows, tile0, tile1, ys, floats_at(w, n->b_at));
 }
 
 /* Tiles [from, to) of the phase, counted through all its matrices. */
@@ -305,8 +342,7 @@ static void routed(lr_worker *w, const lr_node *n, const sorted *s, uint32_t e, 
     }
     lr_mat a = mat_of(w, n, e);
     const float *bias = floats_at(w, n->b_at);
-    c->k->mm(&a, n->actk, xs, many, tile0 * 16, LR_MIN(tile1 * 16, n->width), ys,
-             bias ? bias + (size_t)e * n->width : NULL, false, w->scratch + c->at_mm);
+    multiply(w, n, &a, xs, many, tile0, tile1, ys, bias ? bias + (size_t)e * n->width : NULL);
 }
 
 void lr_run_moe(lr_worker *w, const lr_phase *ph)
