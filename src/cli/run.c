@@ -132,11 +132,32 @@ static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, 
     return EXIT_OK;
 }
 
+typedef struct form {
+    const char *schema, *grammar, *regex;
+} form;
+
+/* The one of --json-schema, --grammar and --regex that was given, compiled. */
+static int compile_form(cli_model *m, const form *f)
+{
+    larder_error err = {0};
+    size_t n = 0;
+    char *text = NULL;
+    const char *path = f->schema ? f->schema : f->grammar;
+    if (!path && !f->regex) return EXIT_OK;
+    if (path && !(text = cli_read_all("run", path, 16u << 20, &n))) return EXIT_FAILED;
+    larder_grammar_kind kind = f->schema ? LARDER_GRAMMAR_JSON_SCHEMA : f->grammar ? LARDER_GRAMMAR_GBNF : LARDER_GRAMMAR_REGEX;
+    larder_status st = larder_grammar_compile(m->model, kind, text ? text : f->regex, text ? n : strlen(f->regex),
+                                              &m->request.grammar, &err);
+    free(text);
+    return st ? cli_fail("run", &err) : EXIT_OK;
+}
+
 int verb_run(int argc, char **argv)
 {
     cli_model m;
     bool stats = false, json = false, raw = false, quiet = false;
     const char *system = NULL, *file = NULL;
+    form answer_form = {0};
     cli_model_init(&m);
     arg_table t = {
         .verb = "run", .usage = "MODEL [PROMPT ...] [options]", .min_words = 1, .max_words = -1,
@@ -149,6 +170,9 @@ int verb_run(int argc, char **argv)
         {"system", 0, ARG_STR, &system, "TEXT", "the system message", 0},
         {"file", 'f', ARG_STR, &file, "FILE", "read the prompt from a file", 0},
         {"raw", 0, ARG_FLAG, &raw, NULL, "no chat template", 0},
+        {"json-schema", 0, ARG_STR, &answer_form.schema, "FILE", "the answer is JSON that this schema allows", 0},
+        {"grammar", 0, ARG_STR, &answer_form.grammar, "FILE", "the answer is a text of this GBNF grammar", 0},
+        {"regex", 0, ARG_STR, &answer_form.regex, "REGEX", "the answer matches this expression", 0},
         {"stats", 0, ARG_FLAG, &stats, NULL, "afterwards: speed, and memory beside the plan", 0},
         {"json", 0, ARG_FLAG, &json, NULL, "the answer, its tokens and figures as one JSON object", 0},
         {"quiet", 'q', ARG_FLAG, &quiet, NULL, "nothing on standard error unless it fails", 0},
@@ -158,6 +182,10 @@ int verb_run(int argc, char **argv)
     cli_engine_args(&t, &m);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
+    if (!!answer_form.schema + !!answer_form.grammar + !!answer_form.regex > 1) {
+        fprintf(stderr, "larder run: --json-schema, --grammar and --regex exclude each other\n");
+        return EXIT_USAGE;
+    }
 
     larder_error err = {0};
     int32_t *ids = NULL;
@@ -168,11 +196,13 @@ int verb_run(int argc, char **argv)
     if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
     if (argc - first > 1) n = strlen(text);
     status = cli_model_open("run", &m, argv[first]);
+    if (!status) status = compile_form(&m, &answer_form);
     if (!status && prompt_ids(&m, text, n, system, raw, &ids, &n_ids, &err)) status = cli_fail("run", &err);
     if (!status) status = cli_engine_open("run", &m, !quiet && !json && (stats || isatty(STDERR_FILENO)));
     if (!status) status = generate(&m, ids, n_ids, stats && !quiet, json);
     larder_free(ids);
     free(text);
+    larder_grammar_free(m.request.grammar);
     cli_model_close(&m);
     return status;
 }

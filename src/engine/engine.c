@@ -158,6 +158,7 @@ static larder_status fill_request(larder_request *r, larder_engine *e, const lar
     LR_TRY(lr_sampler_init(&r->sampler, &o->sampling, e->program.n_vocab, err));
     if (o->sampling.dry_multiplier > 0) LR_TRY(mark_breaks(r, e, err));
     LR_TRY(lr_stream_init(&r->stream, o->stop, o->n_stop, err));
+    if (o->grammar) LR_TRY(lr_constrain_init(r, o->grammar, err));
     r->ignore_eos = o->ignore_eos;
     if (o->n_top > LR_MAX_TOP) return lr_fail(err, LARDER_USAGE, "top log probabilities of %u tokens; at most %d", o->n_top, LR_MAX_TOP);
     if (o->logprobs && !(r->raw = lr_alloc(e->program.n_vocab * sizeof *r->raw))) return LR_NOMEM(err, "log probabilities");
@@ -204,6 +205,7 @@ void larder_request_free(larder_request *r)
     if (r->state == LR_STATE_RUNNING) lr_request_retire(r);
     lr_sampler_close(&r->sampler);
     lr_stream_close(&r->stream);
+    lr_matcher_close(&r->grammar);
     lr_free(r->breaks);
     lr_free(r->raw);
     lr_free(r->ids);

@@ -5,6 +5,7 @@
 #ifndef LR_ENGINE_H
 #define LR_ENGINE_H
 
+#include "grammar.h"
 #include "kv.h"
 #include "load.h"
 #include "model.h"
@@ -20,6 +21,7 @@ struct larder_model {
     larder_error text_error; /* why not */
     larder_model_info info;
     char *names; /* what info's strings point to */
+    _Atomic(lr_vocab *) vocab; /* the vocabulary as grammars want it, made when first asked for */
 };
 
 /* LARDER_UNSUPPORTED with the reason if the model came without a usable tokenizer. */
@@ -44,6 +46,7 @@ struct larder_request {
     bool ignore_eos, cancelled;
     lr_sampler sampler;
     uint8_t *breaks; /* DRY's sequence breakers */
+    lr_matcher grammar; /* .g NULL: free text */
     lr_stream stream;
     larder_event_fn *on_event;
     void *user;
@@ -81,6 +84,12 @@ typedef bool lr_tick_fn(void *user, uint32_t n_done, uint32_t n_total);
 larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, lr_tick_fn *tick, void *user,
                         larder_error *err);
 
+/* constrain.c: what a grammar lets a request say. */
+larder_status lr_constrain_init(larder_request *r, larder_grammar *g, larder_error *err);
+/* Bans what may not come next from its logits. */
+larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error *err);
+/* Takes the token sampled. *over: the answer is complete and nothing may follow. */
+larder_status lr_constrain_take(larder_request *r, int32_t token, bool *over, larder_error *err);
 /* step.c: takes a running request out of the batch and gives its blocks back. */
 void lr_request_retire(larder_request *r);
 

@@ -67,6 +67,7 @@ fail:
 void larder_model_free(larder_model *model)
 {
     if (!model) return;
+    lr_vocab_free(model->vocab);
     lr_text_close(&model->text);
     lr_model_close(&model->model);
     lr_file_close(&model->file);

@@ -119,6 +119,12 @@ static void accept(larder_engine *e, larder_request *r, int32_t token)
         event.top = r->top;
         event.n_top = r->n_top;
     }
+    bool over = false;
+    larder_error fault = {0};
+    if (lr_constrain_take(r, token, &over, &fault)) {
+        finish(r, LARDER_FINISH_ERROR, fault.message);
+        return;
+    }
     r->ids[r->n_ids++] = token;
     r->t_last = lr_now_ns();
     if (!r->t_first) r->t_first = r->t_last;
@@ -134,6 +140,7 @@ static void accept(larder_engine *e, larder_request *r, int32_t token)
     }
     if (!emit(r, &event)) finish(r, LARDER_FINISH_CANCELLED, NULL);
     else if (stopped) finish(r, LARDER_FINISH_STOP, NULL);
+    else if (over) finish(r, LARDER_FINISH_EOS, NULL);
     else if (r->n_ids == r->n_max) finish(r, LARDER_FINISH_LENGTH, NULL);
 }
 
@@ -151,6 +158,11 @@ static void settle(larder_engine *e, larder_request *r, float *logits, double by
         }
     }
     if (!r->wants_logits) return;
+    larder_error fault = {0};
+    if (lr_constrain_logits(r, logits, &fault)) {
+        finish(r, LARDER_FINISH_ERROR, fault.message);
+        return;
+    }
     lr_no_alloc(true);
     if (r->raw) lr_logprob_keep(r, logits, e->program.n_vocab);
     int32_t token = lr_sample(&r->sampler, &e->work, logits, r->ids, r->n_ids);
