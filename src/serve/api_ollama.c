@@ -1,9 +1,236 @@
 /* api_ollama.c - /api/chat and /api/generate. */
 #include "serve.h"
 
+#include <stdio.h>
+#include <time.h>
+
 json_t *error_ollama(int status, const char *message, const char *param)
 {
     (void)status;
     (void)param; /* the message names it */
     return json_pack("{s:s}", "error", message);
 }
+
+/* ---------------------------------------------------------------- reading */
+/* Options that would change how the model is loaded: it is loaded, and stays as it is. */
+static void take_options(params *p, larder_sampling *s)
+{
+    call *c = p->c;
+    json_t *o = take(p, "options");
+    int64_t n = 0;
+    if (!o) return;
+    if (!json_is_object(o)) {
+        params_fail(p, "options", "must be an object");
+        return;
+    }
+    params q = {.c = c, .o = o, .in = "options", .err = p->err, .st = p->st};
+    if (take_int(&q, "repeat_last_n", -1, INT32_MAX, &n)) s->penalty_last_n = (int32_t)n;
+    if (take_int(&q, "num_predict", -2, UINT32_MAX, &n)) c->max_tokens = n > 0 ? (uint32_t)n : 0;
+    if (take_int(&q, "num_ctx", 1, UINT32_MAX, &n) && n > c->s->plan.n_ctx)
+        params_fail(&q, "num_ctx", "the server runs with a context of %u; start it with --ctx %lld", c->s->plan.n_ctx, (long long)n);
+    take_stop(&q, "stop");
+    take_sampling(&q, s);
+    take_refused(&q, "mirostat", "give mirostat_tau for mirostat 2", "0");
+    take_refused(&q, "num_keep", "contexts are not shifted here", "0 -1");
+    take_refused(&q, "penalize_newline", "is not supported", "true");
+    take_refused(&q, "tfs_z", "is not supported", "1 1.0");
+    static const char *const load[] = {"num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "use_mmap", "use_mlock", "low_vram", "f16_kv", "vocab_only"};
+    for (size_t i = 0; i < LR_LEN(load); i++) take_refused(&q, load[i], "is chosen when the server starts", "");
+    p->st = params_done(&q);
+}
+
+static void take_common(params *p, larder_sampling *s)
+{
+    call *c = p->c;
+    c->stream = true;
+    take_model(p);
+    take_options(p, s);
+    take_bool(p, "stream", &c->stream);
+    take_refused(p, "format", "structured output is not supported", "\"\"");
+    take_refused(p, "logprobs", "is not supported here; /v1/chat/completions has it", "false");
+    if (take(p, "keep_alive")) call_note_add(c, "keep_alive: has no effect, the model stays loaded");
+}
+
+static json_t *take_think(params *p)
+{
+    json_t *v = take(p, "think"), *extra = json_object();
+    if (!v) return extra;
+    const char *effort = json_string_value(v);
+    if (!json_is_boolean(v) && !effort) params_fail(p, "think", "must be true, false or a word");
+    json_object_set_new(extra, "enable_thinking", json_boolean(effort || json_is_true(v)));
+    if (effort) json_object_set(extra, "reasoning_effort", v);
+    call_note_add(p->c, "think: given to the chat template, which may not use it");
+    return extra;
+}
+
+static larder_status render(params *p, json_t *messages, json_t *tools, json_t *extra, const larder_sampling *s)
+{
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    if (p->st) {
+        json_decref(messages);
+        json_decref(tools);
+        json_decref(extra);
+        return p->st;
+    }
+    LR_TRY(prompt_render(p->c, messages, tools, extra, &ids, &n_ids, p->err));
+    return call_add_prompt(p->c, ids, n_ids, 1, s, p->err);
+}
+
+static json_t *base(const call *c)
+{
+    char when[40];
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    size_t n = strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(when + n, sizeof when - n, ".%06ldZ", now.tv_nsec / 1000);
+    return json_pack("{s:s,s:s}", "model", call_model(c), "created_at", when);
+}
+
+/* A call without words asks for the model to be there, and it is. */
+static larder_status loaded(call *c, bool chat)
+{
+    c->answer = base(c);
+    if (chat) json_object_set_new(c->answer, "message", json_pack("{s:s,s:s}", "role", "assistant", "content", ""));
+    else json_object_set_new(c->answer, "response", json_string(""));
+    json_object_set_new(c->answer, "done", json_true());
+    json_object_set_new(c->answer, "done_reason", json_string("load"));
+    c->answer_only = true;
+    return LARDER_OK;
+}
+
+static larder_status read_chat(call *c, larder_error *err)
+{
+    params p = {.c = c, .o = c->body, .err = err};
+    larder_sampling s = sampling_for(c);
+    take_common(&p, &s);
+    const json_t *list = json_object_get(p.o, "messages");
+    bool empty = !list || json_is_null(list) || (json_is_array(list) && !json_array_size(list));
+    json_t *messages = empty ? (take(&p, "messages"), NULL) : prompt_messages(&p, "messages");
+    json_t *tools = prompt_tools(&p, "tools"), *extra = take_think(&p);
+    params_done(&p);
+    if (!p.st && empty) {
+        json_decref(tools);
+        json_decref(extra);
+        return loaded(c, true);
+    }
+    return render(&p, messages, tools, extra, &s);
+}
+
+static larder_status read_raw(params *p, const char *prompt, const larder_sampling *s)
+{
+    int32_t *ids = NULL;
+    size_t n = 0;
+    p->c->raw = true;
+    LR_TRY(larder_tokenize(p->c->s->model, prompt, strlen(prompt), LARDER_TEXT_SPECIAL, &ids, &n, p->err));
+    return call_add_prompt(p->c, ids, n, 1, s, p->err);
+}
+
+static larder_status read_generate(call *c, larder_error *err)
+{
+    params p = {.c = c, .o = c->body, .err = err};
+    larder_sampling s = sampling_for(c);
+    bool raw = false;
+    take_common(&p, &s);
+    const char *prompt = take_string(&p, "prompt"), *system = take_string(&p, "system");
+    take_bool(&p, "raw", &raw);
+    take_refused(&p, "suffix", "is not supported", "\"\"");
+    take_refused(&p, "images", "this server takes text only", "[]");
+    take_refused(&p, "template", "the model's own is used; raw: true sends a prompt as it is", "\"\"");
+    take_refused(&p, "context", "is not supported; /api/chat carries a conversation", "[]");
+    json_t *extra = take_think(&p);
+    params_done(&p);
+    if (p.st || !prompt || !*prompt || raw || !c->s->info.has_template) {
+        json_decref(extra);
+        if (p.st) return p.st;
+        if (!prompt || !*prompt) return loaded(c, false);
+        if (!raw) call_note_add(c, "the model has no chat template; the prompt is continued as it is");
+        if (system && *system) return params_fail(&p, "system", "needs a chat template");
+        return read_raw(&p, prompt, &s);
+    }
+    json_t *messages = json_array();
+    if (system && *system) json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "user", "content", prompt));
+    return render(&p, messages, NULL, extra, &s);
+}
+
+/* ---------------------------------------------------------------- writing */
+static json_t *calls_json(const gen *g, uint32_t from)
+{
+    json_t *list = json_array();
+    for (uint32_t i = from; i < g->n_tools; i++) {
+        json_t *args = json_loads(g->tools[i].args, 0, NULL);
+        json_array_append_new(list, json_pack("{s:{s:s,s:o}}", "function", "name", g->tools[i].name, "arguments", args ? args : json_object()));
+    }
+    return list;
+}
+
+static bool is_chat(const call *c)
+{
+    return c->api == &api_ollama_chat;
+}
+
+/* Takes the references; thought and calls may be NULL. */
+static json_t *line(call *c, json_t *text, json_t *thought, json_t *calls, bool done)
+{
+    json_t *o = base(c), *m = is_chat(c) ? json_pack("{s:s}", "role", "assistant") : o;
+    json_object_set_new(m, is_chat(c) ? "content" : "response", text);
+    if (thought) json_object_set_new(m, "thinking", thought);
+    if (calls) json_object_set_new(m, "tool_calls", calls);
+    if (is_chat(c)) json_object_set_new(o, "message", m);
+    json_object_set_new(o, "done", json_boolean(done));
+    return o;
+}
+
+static void begin(call *c)
+{
+    (void)c;
+}
+
+static void piece(call *c, gen *g, const lr_piece *p)
+{
+    json_t *text = json_stringn(p->text.p, p->text.n);
+    if (p->kind == LR_PIECE_TEXT) call_say(c, NULL, line(c, text, NULL, NULL, false));
+    else if (p->kind == LR_PIECE_THOUGHT) call_say(c, NULL, line(c, json_string(""), text, NULL, false));
+    else {
+        json_decref(text);
+        call_say(c, NULL, line(c, json_string(""), NULL, calls_json(g, g->n_tools - 1), false));
+    }
+}
+
+static json_t *add_figures(call *c, json_t *o)
+{
+    const gen *g = &c->gens[0];
+    const larder_timing *t = &g->timing;
+    json_object_set_new(o, "done_reason", json_string(g->finish == LARDER_FINISH_LENGTH ? "length" : "stop"));
+    json_object_set_new(o, "total_duration", json_integer((json_int_t)(lr_now_ns() - c->t0)));
+    json_object_set_new(o, "load_duration", json_integer(0));
+    json_object_set_new(o, "prompt_eval_count", json_integer(t->n_prompt));
+    json_object_set_new(o, "prompt_eval_duration", json_integer((json_int_t)(t->prefill_s * 1e9)));
+    json_object_set_new(o, "eval_count", json_integer(t->n_generated));
+    json_object_set_new(o, "eval_duration", json_integer((json_int_t)(t->decode_s * 1e9)));
+    return o;
+}
+
+static void end(call *c, gen *g)
+{
+    (void)g;
+    call_say(c, NULL, add_figures(c, line(c, json_string(""), NULL, NULL, true)));
+}
+
+static void close_stream(call *c)
+{
+    (void)c;
+}
+
+static json_t *whole(call *c)
+{
+    gen *g = &c->gens[0];
+    return add_figures(c, line(c, json_stringn(g->text.n ? g->text.p : "", g->text.n),
+                               g->thought.n ? json_stringn(g->thought.p, g->thought.n) : NULL, g->n_tools ? calls_json(g, 0) : NULL, true));
+}
+
+const api api_ollama_chat = {"ollama chat", FRAME_LINES, read_chat, begin, piece, end, close_stream, whole, error_ollama};
+const api api_ollama_generate = {"ollama generate", FRAME_LINES, read_generate, begin, piece, end, close_stream, whole, error_ollama};
