@@ -124,6 +124,7 @@ static bool add_property(parser *p, lr_chars *c, bool invert)
         if (x > from) lr_chars_add(&set, from, x - 1);
         from = x + 1;
     }
+    if (set.failed && !p->st) p->st = LR_NOMEM(p->err, "an expression");
     if (!set.n) return lr_chars_free(&set), fail(p, LARDER_UNSUPPORTED, "\\p of this property is not supported"), false;
     if (invert) lr_chars_invert(&set);
     lr_chars_add_all(c, &set);
