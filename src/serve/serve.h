@@ -89,7 +89,8 @@ struct gen {
     note *done_note;
     double t_progress; /* when the first part of the prompt was done, and how much that was */
     uint32_t n_progress;
-    uint32_t open; /* what a stream has open: see the api */
+    uint32_t open;     /* what a stream has open: see the api */
+    size_t item_start; /* where it begins in text or thought */
 };
 
 struct call {

@@ -1,0 +1,351 @@
+/* api_responses.c - /v1/responses: OpenAI's newer API, without a store: every request brings its whole conversation. */
+#include "serve.h"
+
+#include <stdio.h>
+#include <time.h>
+
+/* ---------------------------------------------------------------- reading */
+static json_t *one_item(params *p, json_t *item)
+{
+    const char *type = json_string_value(json_object_get(item, "type")), *role = json_string_value(json_object_get(item, "role"));
+    const char *id = json_string_value(json_object_get(item, "call_id")), *name = json_string_value(json_object_get(item, "name"));
+    json_t *args = json_object_get(item, "arguments");
+    if (!type || !strcmp(type, "message")) {
+        json_t *content = prompt_content(p, json_object_get(item, "content"), "input");
+        return content ? json_pack("{s:s,s:o}", "role", role ? role : "?", "content", content) : NULL;
+    }
+    if (!strcmp(type, "function_call") && id && name && json_is_string(args))
+        return json_pack("{s:s,s:n,s:[{s:s,s:s,s:{s:s,s:O}}]}", "role", "assistant", "content", "tool_calls", "id", id, "type", "function",
+                         "function", "name", name, "arguments", args);
+    if (!strcmp(type, "function_call_output") && id) {
+        json_t *content = prompt_content(p, json_object_get(item, "output"), "input");
+        return content ? json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content", content) : NULL;
+    }
+    params_fail(p, "input", "an item is of type '%.40s', or lacks what that type needs", type);
+    return NULL;
+}
+
+/* instructions and input as messages, which prompt_messages then checks */
+static json_t *take_input(params *p)
+{
+    json_t *input = take(p, "input"), *list = json_array(), *item;
+    const char *instructions = take_string(p, "instructions");
+    size_t i;
+    if (instructions) json_array_append_new(list, json_pack("{s:s,s:s}", "role", "system", "content", instructions));
+    if (json_is_string(input)) json_array_append_new(list, json_pack("{s:s,s:O}", "role", "user", "content", input));
+    else if (!json_is_array(input) || !json_array_size(input)) params_fail(p, "input", "must be a string or a list with an item or more");
+    json_array_foreach(input, i, item)
+    {
+        const char *type = json_string_value(json_object_get(item, "type"));
+        if (p->st) break;
+        if (type && !strcmp(type, "reasoning")) {
+            call_note_add(p->c, "input: reasoning items are not given to the model");
+            continue;
+        }
+        json_t *m = json_is_object(item) ? one_item(p, item) : NULL;
+        if (m) json_array_append_new(list, m);
+        else params_fail(p, "input", "an item is not an object");
+    }
+    json_object_set_new(p->o, "input", list);
+    return prompt_messages(p, "input");
+}
+
+static json_t *take_tools(params *p)
+{
+    json_t *list = take(p, "tools"), *out = json_array(), *t;
+    size_t i;
+    if (list && !json_is_array(list)) params_fail(p, "tools", "must be a list");
+    json_array_foreach(list, i, t)
+    {
+        const char *type = json_string_value(json_object_get(t, "type")), *name = json_string_value(json_object_get(t, "name"));
+        const char *about = json_string_value(json_object_get(t, "description"));
+        json_t *schema = json_object_get(t, "parameters");
+        if (!type || strcmp(type, "function") || !name) {
+            params_fail(p, "tools", "only tools of type function, with a name, are supported");
+            break;
+        }
+        json_t *f = json_pack("{s:s,s:s}", "name", name, "description", about ? about : "");
+        if (schema && !json_is_null(schema)) json_object_set(f, "parameters", schema);
+        if (json_is_true(json_object_get(t, "strict"))) json_object_set_new(f, "strict", json_true());
+        json_array_append_new(out, json_pack("{s:s,s:o}", "type", "function", "function", f));
+    }
+    json_object_set(p->c->echo, "tools", list ? list : out);
+    json_object_set_new(p->o, "tools", out);
+    json_t *tools = prompt_tools(p, "tools");
+    json_t *choice = take(p, "tool_choice");
+    const char *how = json_string_value(choice);
+    if (choice && (!how || (strcmp(how, "auto") && strcmp(how, "none")))) params_fail(p, "tool_choice", "only \"auto\" and \"none\" are supported");
+    if (how && !strcmp(how, "none")) {
+        json_decref(tools);
+        tools = NULL;
+    }
+    json_object_set_new(p->c->echo, "tool_choice", json_string(how ? how : "auto"));
+    return tools;
+}
+
+static json_t *take_reasoning(params *p)
+{
+    json_t *v = take(p, "reasoning"), *extra = json_object();
+    if (!v) return extra;
+    if (!json_is_object(v)) {
+        params_fail(p, "reasoning", "must be an object");
+        return extra;
+    }
+    params q = {.c = p->c, .o = v, .in = "reasoning", .err = p->err, .st = p->st};
+    const char *effort = take_string(&q, "effort");
+    take_refused(&q, "summary", "thoughts are given whole, not summed up", "\"auto\"");
+    if (effort) {
+        json_object_set_new(extra, "reasoning_effort", json_string(effort));
+        json_object_set_new(extra, "enable_thinking", json_boolean(strcmp(effort, "none") && strcmp(effort, "minimal")));
+        call_note_add(p->c, "reasoning.effort: given to the chat template, which may not use it");
+    }
+    p->st = params_done(&q);
+    return extra;
+}
+
+static void take_text(params *p)
+{
+    json_t *v = take(p, "text"), *format = json_object_get(v, "format");
+    const char *type = json_string_value(json_object_get(format, "type"));
+    if (!v) return;
+    if (!json_is_object(v) || (format && (!type || strcmp(type, "text")))) params_fail(p, "text.format", "only {\"type\": \"text\"} is supported");
+    if (json_object_get(v, "verbosity") && !json_is_null(json_object_get(v, "verbosity"))) params_fail(p, "text.verbosity", "is not supported");
+}
+
+static void echo(call *c, const larder_sampling *s, const json_t *body)
+{
+    static const char *const as_given[] = {"instructions", "max_output_tokens", "metadata", "user", "safety_identifier", "prompt_cache_key"};
+    for (size_t i = 0; i < LR_LEN(as_given); i++) {
+        json_t *v = json_object_get(body, as_given[i]);
+        json_object_set(c->echo, as_given[i], v ? v : json_null());
+    }
+    if (!json_object_get(body, "metadata")) json_object_set_new(c->echo, "metadata", json_object());
+    json_object_set_new(c->echo, "temperature", json_real((double)s->temperature));
+    json_object_set_new(c->echo, "top_p", json_real((double)s->top_p));
+    json_object_set_new(c->echo, "presence_penalty", json_real((double)s->presence_penalty));
+    json_object_set_new(c->echo, "frequency_penalty", json_real((double)s->frequency_penalty));
+}
+
+static larder_status read_responses(call *c, larder_error *err)
+{
+    params p = {.c = c, .o = c->body, .err = err};
+    larder_sampling s = sampling_for(c);
+    int64_t n = 0;
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    new_id(c->s, "resp_", c->id);
+    json_t *given = json_copy(c->body);
+    take_model(&p);
+    take_sampling(&p, &s);
+    json_t *messages = take_input(&p), *tools = take_tools(&p), *extra = take_reasoning(&p);
+    take_text(&p);
+    take_bool(&p, "stream", &c->stream);
+    if (take_int(&p, "max_output_tokens", 1, UINT32_MAX, &n)) c->max_tokens = (uint32_t)n;
+    static const char *const inert[] = {"metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"};
+    for (size_t i = 0; i < LR_LEN(inert); i++) take_inert(&p, inert[i]);
+    take_refused(&p, "store", "nothing is stored here", "false");
+    take_refused(&p, "background", "is not supported", "false");
+    take_refused(&p, "parallel_tool_calls", "a model's calls are not held back", "true");
+    take_refused(&p, "truncation", "nothing is cut off here", "\"disabled\"");
+    take_refused(&p, "service_tier", "there is one tier", "\"auto\" \"default\"");
+    take_refused(&p, "include", "is not supported", "[]");
+    take_refused(&p, "top_logprobs", "is not supported here; /v1/chat/completions has it", "0");
+    take_refused(&p, "previous_response_id", "nothing is stored here; send the whole conversation", "");
+    static const char *const refused[] = {"conversation", "prompt", "max_tool_calls", "stream_options"};
+    for (size_t i = 0; i < LR_LEN(refused); i++) take_refused(&p, refused[i], "is not supported", "");
+    params_done(&p);
+    echo(c, &s, given);
+    json_decref(given);
+    if (p.st) {
+        json_decref(messages);
+        json_decref(tools);
+        json_decref(extra);
+        return p.st;
+    }
+    c->answer = json_array(); /* the items of the output, as they are done */
+    LR_TRY(prompt_render(c, messages, tools, extra, &ids, &n_ids, err));
+    return call_add_prompt(c, ids, n_ids, 1, &s, err);
+}
+
+/* ---------------------------------------------------------------- items */
+enum { OPEN_NONE, OPEN_TEXT, OPEN_THOUGHT };
+
+static const char *item_id(const call *c, const char *prefix, char out[64])
+{
+    snprintf(out, 64, "%s_%s_%zu", prefix, c->id + strlen("resp_"), json_array_size(c->answer));
+    return out;
+}
+
+static json_t *text_part(json_t *text)
+{
+    return json_pack("{s:s,s:o,s:[],s:[]}", "type", "output_text", "text", text, "annotations", "logprobs");
+}
+
+static json_t *message_item(const call *c, json_t *content, const char *status)
+{
+    char id[64];
+    return json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "message", "id", item_id(c, "msg", id), "role", "assistant", "status", status, "content",
+                     content);
+}
+
+static json_t *thought_item(const call *c, json_t *content)
+{
+    char id[64];
+    return json_pack("{s:s,s:s,s:[],s:o}", "type", "reasoning", "id", item_id(c, "rs", id), "summary", "content", content);
+}
+
+static json_t *tool_item(const call *c, const tool_call *t, const char *args, const char *status)
+{
+    char id[64];
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "type", "function_call", "id", item_id(c, "fc", id), "call_id", t->id, "name", t->name,
+                     "arguments", args, "status", status);
+}
+
+static json_t *usage(const call *c)
+{
+    uint32_t n_in = call_n_prompt(c), n_out = call_n_generated(c);
+    return json_pack("{s:I,s:{s:I},s:I,s:{s:I},s:I}", "input_tokens", (json_int_t)n_in, "input_tokens_details", "cached_tokens",
+                     (json_int_t)call_n_cached(c), "output_tokens", (json_int_t)n_out, "output_tokens_details", "reasoning_tokens",
+                     (json_int_t)c->gens[0].n_thought, "total_tokens", (json_int_t)n_in + n_out);
+}
+
+static json_t *response(const call *c, bool done)
+{
+    const gen *g = &c->gens[0];
+    bool cut = done && g->finish == LARDER_FINISH_LENGTH;
+    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:n,s:o,s:s,s:O,s:b,s:n,s:{s:n,s:n},s:b,s:{s:{s:s}},s:s,s:o,s:b,s:s,s:i,s:n}", "id", c->id, "object",
+                          "response", "created_at", (json_int_t)c->created, "status", !done ? "in_progress" : cut ? "incomplete" : "completed",
+                          "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
+                          call_model(c), "output", c->answer, "parallel_tool_calls", 1, "previous_response_id", "reasoning", "effort", "summary",
+                          "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage", done ? usage(c) : json_null(),
+                          "background", 0, "service_tier", "default", "top_logprobs", 0, "max_tool_calls");
+    json_object_set_new(o, "completed_at", done ? json_integer((json_int_t)time(NULL)) : json_null());
+    json_object_update(o, c->echo);
+    return o;
+}
+
+/* ---------------------------------------------------------------- streaming */
+static void say(call *c, const char *type, json_t *o)
+{
+    json_object_set_new(o, "type", json_string(type));
+    json_object_set_new(o, "sequence_number", json_integer(c->sequence++));
+    call_say(c, type, o);
+}
+
+static json_t *at_item(const call *c)
+{
+    return json_pack("{s:I}", "output_index", (json_int_t)json_array_size(c->answer));
+}
+
+static json_t *at_part(const call *c, const char *prefix)
+{
+    char id[64];
+    return json_pack("{s:I,s:i,s:s}", "output_index", (json_int_t)json_array_size(c->answer), "content_index", 0, "item_id",
+                     item_id(c, prefix, id));
+}
+
+static json_t *with(json_t *o, const char *key, json_t *value)
+{
+    json_object_set_new(o, key, value);
+    return o;
+}
+
+static void begin(call *c)
+{
+    say(c, "response.created", json_pack("{s:o}", "response", response(c, false)));
+    say(c, "response.in_progress", json_pack("{s:o}", "response", response(c, false)));
+}
+
+/* The text of the item that is open. */
+static json_t *open_text(const gen *g)
+{
+    const lr_buf *b = g->open == OPEN_TEXT ? &g->text : &g->thought;
+    return json_stringn(b->n ? b->p + g->item_start : "", b->n - g->item_start);
+}
+
+static void close_item(call *c, gen *g)
+{
+    if (g->open == OPEN_NONE) return;
+    json_t *item, *text = open_text(g);
+    if (g->open == OPEN_TEXT) {
+        json_t *part = text_part(text);
+        say(c, "response.output_text.done", with(with(at_part(c, "msg"), "text", json_incref(text)), "logprobs", json_array()));
+        say(c, "response.content_part.done", with(at_part(c, "msg"), "part", json_incref(part)));
+        item = message_item(c, json_pack("[o]", part), g->done && g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed");
+    } else {
+        say(c, "response.reasoning_text.done", with(at_part(c, "rs"), "text", json_incref(text)));
+        item = thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text", text));
+    }
+    say(c, "response.output_item.done", with(at_item(c), "item", json_incref(item)));
+    json_array_append_new(c->answer, item);
+    g->open = OPEN_NONE;
+}
+
+/* n: bytes of the piece, which are in the buffer already */
+static void open_item(call *c, gen *g, uint32_t what, size_t n)
+{
+    if (g->open == what) return;
+    close_item(c, g);
+    g->open = what;
+    g->item_start = (what == OPEN_TEXT ? g->text.n : g->thought.n) - n;
+    if (what == OPEN_THOUGHT) {
+        say(c, "response.output_item.added", with(at_item(c), "item", thought_item(c, json_array())));
+        return;
+    }
+    say(c, "response.output_item.added", with(at_item(c), "item", message_item(c, json_array(), "in_progress")));
+    say(c, "response.content_part.added", with(at_part(c, "msg"), "part", text_part(json_string(""))));
+}
+
+static void tool_piece(call *c, gen *g)
+{
+    const tool_call *t = &g->tools[g->n_tools - 1];
+    char id[64];
+    close_item(c, g);
+    say(c, "response.output_item.added", with(at_item(c), "item", tool_item(c, t, "", "in_progress")));
+    item_id(c, "fc", id);
+    say(c, "response.function_call_arguments.delta", with(with(at_item(c), "item_id", json_string(id)), "delta", json_string(t->args)));
+    say(c, "response.function_call_arguments.done",
+        with(with(with(at_item(c), "item_id", json_string(id)), "name", json_string(t->name)), "arguments", json_string(t->args)));
+    json_t *item = tool_item(c, t, t->args, "completed");
+    say(c, "response.output_item.done", with(at_item(c), "item", json_incref(item)));
+    json_array_append_new(c->answer, item);
+}
+
+static void piece(call *c, gen *g, const lr_piece *p)
+{
+    if (p->kind == LR_PIECE_CALL) {
+        tool_piece(c, g);
+        return;
+    }
+    json_t *delta = json_stringn(p->text.p, p->text.n);
+    open_item(c, g, p->kind == LR_PIECE_TEXT ? OPEN_TEXT : OPEN_THOUGHT, p->text.n);
+    if (p->kind == LR_PIECE_TEXT) say(c, "response.output_text.delta", with(with(at_part(c, "msg"), "delta", delta), "logprobs", json_array()));
+    else say(c, "response.reasoning_text.delta", with(at_part(c, "rs"), "delta", delta));
+}
+
+static void end(call *c, gen *g)
+{
+    if (!json_array_size(c->answer) && g->open == OPEN_NONE) open_item(c, g, OPEN_TEXT, 0); /* an empty answer is a message too */
+    close_item(c, g);
+}
+
+static void close_stream(call *c)
+{
+    bool cut = c->gens[0].finish == LARDER_FINISH_LENGTH;
+    say(c, cut ? "response.incomplete" : "response.completed", json_pack("{s:o}", "response", response(c, true)));
+}
+
+static json_t *whole(call *c)
+{
+    gen *g = &c->gens[0];
+    if (g->thought.n)
+        json_array_append_new(c->answer, thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text",
+                                                                   json_stringn(g->thought.p, g->thought.n))));
+    if (g->text.n || !g->n_tools)
+        json_array_append_new(c->answer, message_item(c, json_pack("[o]", text_part(json_stringn(g->text.n ? g->text.p : "", g->text.n))),
+                                                      g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed"));
+    for (uint32_t i = 0; i < g->n_tools; i++) json_array_append_new(c->answer, tool_item(c, &g->tools[i], g->tools[i].args, "completed"));
+    return response(c, true);
+}
+
+const api api_responses = {"responses", FRAME_SSE, read_responses, begin, piece, end, close_stream, whole, error_openai};
