@@ -247,7 +247,7 @@ bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_
     int score;
     double memory = memory_in(words);
     if (strlen(words) > 250) return false;
-    if (holds(words, "[CPU]")) want = LR_WANT_CPU;
+    if (holds(words, "[CPU]") || holds(words, "(CPU")) want = LR_WANT_CPU;
     int at = best_machine(c, words, want == LR_WANT_ANY ? LR_WANT_GPU : want, &score);
     if (at < 0) at = best_machine(c, words, LR_WANT_ANY, &score);
     if (at < 0) return false;
@@ -383,6 +383,7 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
         out->fp4 = plain[i].fp4;
         if (strcasecmp(word, "MXFP4") && strcasecmp(word, "NVFP4") && strcasecmp(word, "BF16")) return true;
     }
+    out->bits = 0;
     if (!strcasecmp(word, "Q4")) (void)snprintf(word, sizeof word, "Q4_K_M");
     out->mix = lr_mix_find(word);
     for (size_t i = 0; !out->mix && i < LR_LEN(others); i++)
@@ -393,6 +394,7 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
             out->bits = plain[i].bits;
             out->cls = plain[i].cls;
             out->fp8 = plain[i].fp8;
+            out->fp4 = plain[i].fp4;
             return true;
         }
         return false;

@@ -754,6 +754,7 @@ static bool same_task(const lr_claim *a, const lr_claim *b)
 {
     if (strcmp(a->metric, b->metric) || strcmp(a->model, b->model)) return false;
     if (*a->format && *b->format && strcmp(a->format, b->format)) return false;
+    if (!strcmp(a->metric, "decode") && strcmp(a->format, b->format)) return false; /* a format left open may be another */
     if (!strcmp(a->metric, "power") || !strcmp(a->metric, "link_bandwidth")) return !strcmp(a->workload, b->workload);
     if (!strcmp(a->metric, "achieved_bandwidth")) return true;
     return true;

@@ -1,0 +1,130 @@
+/* Names as people write them, tables that are wrong, formats. */
+#include "catalogue.h"
+#include "test.h"
+
+static void finds(const lr_catalogue *c, const char *words, const char *name, int count)
+{
+    lr_machine m;
+    if (!lr_machine_find(c, words, LR_WANT_ANY, &m)) TEST_FAIL("\"%s\" finds nothing", words);
+    if (strcmp(m.name, name)) TEST_FAIL("\"%s\" is %s, not %s", words, m.name, name);
+    CHECK_EQ_INT(m.count, count);
+}
+
+TEST(machines_as_written)
+{
+    lr_catalogue c;
+    larder_error err = {0};
+    CHECK_OK(lr_catalogue_open(&c, &err));
+    finds(&c, "RTX 4090", "RTX 4090", 1);
+    finds(&c, "rtx4090", "RTX 4090", 1);
+    finds(&c, "rtx-4090", "RTX 4090", 1);
+    finds(&c, "NVIDIA GeForce RTX 4070Ti SUPER", "RTX 4070 Ti SUPER", 1);
+    finds(&c, "RTX 4070 Ti 12GB", "RTX 4070 Ti", 1);
+    finds(&c, "RTX 4070", "RTX 4070", 1);
+    finds(&c, "2x RTX 5090", "RTX 5090", 2);
+    finds(&c, "RTX 3090 24GB * 6", "RTX 3090", 1); /* a star with a space is no count */
+    finds(&c, "RTX 3090 x4", "RTX 3090", 4);
+    finds(&c, "Apple M1 Max 32-Core GPU 64GB", "Apple M1 Max 32c", 1);
+    finds(&c, "M1 Ultra (48 GPU Core) 64GB [GPU]", "Apple M1 Ultra 48c", 1);
+    finds(&c, "m4-max-128", "Apple M4 Max 40c", 1);
+    finds(&c, "Apple M2 Max (CPU NEON)", "Apple M2 Max (CPU)", 1);
+    finds(&c, "DGX Spark (GB10)", "DGX Spark (GB10)", 1);
+    finds(&c, "Dell Pro Max with GB10 (Nvidia Spark) [GPU]", "DGX Spark (GB10)", 1);
+    finds(&c, "2x DGX Spark (CX-7)", "DGX Spark (GB10)", 2);
+    finds(&c, "Ryzen AI Max+ 395", "Ryzen AI Max+ 395", 1);
+    finds(&c, "Framework Desktop Mainboard (395+) [GPU/CPU]", "Ryzen AI Max+ 395", 1);
+    finds(&c, "EPYC 9354 12ch", "EPYC 9354", 1);
+    finds(&c, "AmpereOne A192-32X (512GB) [CPU]", "AmpereOne A192-32X", 1);
+    finds(&c, "Pi 5 - 8GB (AMD RX 7600) [GPU]", "RX 7600", 1);
+    finds(&c, "Pi 5 - 8GB [CPU]", "Raspberry Pi 5", 1);
+    finds(&c, "Intel 265K Custom PC (Nvidia RTX A4000) [GPU]", "RTX A4000", 1);
+    finds(&c, "RTX 4000 Ada 20GB", "RTX 4000 Ada", 1);
+    finds(&c, "A100 PCIe 80GB", "A100 PCIe 80GB", 1);
+    finds(&c, "A100 80GB", "A100 SXM 80GB", 1);
+    finds(&c, "RX 7900 XT", "RX 7900 XT", 1);
+    finds(&c, "RX 7900 XTX", "RX 7900 XTX", 1);
+    finds(&c, "RTX PRO 6000 Blackwell Max-Q", "RTX PRO 6000 Blackwell Max-Q", 1);
+    finds(&c, "Project DIGITS", "Project DIGITS (as announced)", 1);
+    lr_machine m;
+    CHECK(lr_machine_find(&c, "Mac Studio (M3 Ultra 512GB) [GPU]", LR_WANT_ANY, &m) && m.memory > 540e9);
+    CHECK(lr_machine_find(&c, "Pi CM5 - 16GB (Nvidia RTX 3060) [GPU]", LR_WANT_ANY, &m) && m.weak_host && m.memory < 14e9);
+    CHECK(!lr_machine_find(&c, "toaster", LR_WANT_ANY, &m));
+    CHECK_STATUS(lr_machine_unknown(&c, "RTX 4900", &err), LARDER_USAGE);
+    CHECK(strstr(err.message, "RTX"));
+    lr_catalogue_close(&c);
+}
+
+TEST(models_as_written)
+{
+    static const char *const pairs[][2] = {
+        {"Llama-3.1-8B", "Llama-3.1-8B"}, {"llama3.1:8b", "Llama-3.1-8B"}, {"Meta-Llama-3.1-8B-Instruct", "Llama-3.1-8B"},
+        {"Llama-3-8B", "Llama-3-8B"}, {"Llama-2-7B", "Llama-2-7B"}, {"R1-Distill-70B", "Llama-3.1-70B"},
+        {"DeepSeek-R1-Distill-14B", "Qwen2.5-14B"}, {"DeepSeek-R1", "DeepSeek-R1"}, {"Qwen3-30B-A3B", "Qwen3-30B-A3B"},
+        {"Qwen2.5-Coder-7B", "Qwen2.5-7B"}, {"gpt-oss-120b", "gpt-oss-120b"}, {"3B (Llama-3.2)", "Llama-3.2-3B"},
+        {"Gemma 3 27B", "Gemma-3-27B"}, {"Mixtral-8x7B", "Mixtral-8x7B"}, {"GLM-4.7-Flash", "GLM-4.7-Flash"},
+    };
+    lr_catalogue c;
+    larder_error err = {0};
+    CHECK_OK(lr_catalogue_open(&c, &err));
+    for (size_t i = 0; i < LR_LEN(pairs); i++) {
+        const lr_preset *p = lr_preset_find(&c, pairs[i][0]);
+        if (!p || strcmp(p->shape.name, pairs[i][1])) TEST_FAIL("%s is %s, not %s", pairs[i][0], p ? p->shape.name : "nothing", pairs[i][1]);
+    }
+    CHECK(!lr_preset_find(&c, "see PR"));
+    lr_catalogue_close(&c);
+}
+
+TEST(formats_as_written)
+{
+    static const struct {
+        const char *name;
+        lr_cls cls;
+        double bits; /* 0: a mix */
+    } cases[] = {{"F16", LR_CLS_F16, 0}, {"FP16", LR_CLS_F16, 16}, {"q4_k_m", LR_CLS_K, 0}, {"Q4_K_M (ollama default)", LR_CLS_K, 0},
+                 {"Q4", LR_CLS_K, 0}, {"Q8_0", LR_CLS_Q8, 0}, {"FP8", LR_CLS_Q8, 8}, {"EXL2 4.0bpw", LR_CLS_Q4, 4}, {"MXFP4", LR_CLS_Q4, 0},
+                 {"INT4-g32", LR_CLS_Q4, 5}, {"GPTQ-Int4", LR_CLS_Q4, 4.25}, {"UD-Q4_K_XL", LR_CLS_K, 0}, {"4bit", LR_CLS_Q4, 4.5}};
+    for (size_t i = 0; i < LR_LEN(cases); i++) {
+        lr_quant_name q;
+        if (!lr_quant_find(cases[i].name, &q)) TEST_FAIL("%s is no format", cases[i].name);
+        CHECK_EQ_INT(q.cls, cases[i].cls);
+        CHECK_NEAR(q.bits, cases[i].bits, 1e-9);
+        CHECK_EQ_INT(q.mix != NULL, cases[i].bits < 1);
+    }
+    lr_quant_name q;
+    CHECK(!lr_quant_find("", &q));
+    CHECK(!lr_quant_find("wood", &q));
+    CHECK(!lr_quant_find("EXL2", &q) || q.bits > 0);
+    CHECK(!lr_quant_find("EXL2 0bpw", &q));
+}
+
+TEST(bad_tables)
+{
+    static const char models[] = "name,match,arch,n_layer\nx,x,cost,1\n";
+    static const char *const machines[] = {
+        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,0,1\n",   "name,match,kind,mem,bw,fp32\nx,x,cpu,8,nan,1\n",
+        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,-1,1\n",  "name,match,kind,mem,bw,fp32\nx,x,cpu,inf,1,1\n",
+        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,1e999,1\n",
+    };
+    lr_catalogue c;
+    larder_error err = {0};
+    for (size_t i = 0; i < LR_LEN(machines); i++)
+        CHECK_STATUS(lr_catalogue_parse(machines[i], strlen(machines[i]), models, sizeof models - 1, &c, &err), LARDER_USAGE);
+    static const char good[] = "name,match,kind,mem,bw,fp32\nx,x,cpu,8,50,1\n";
+    CHECK_STATUS(lr_catalogue_parse(good, sizeof good - 1, models, sizeof models - 1, &c, &err), LARDER_USAGE);
+    CHECK(strstr(err.message, "active_b"));
+}
+
+TEST(every_machine_has_a_source)
+{
+    lr_catalogue c;
+    larder_error err = {0};
+    CHECK_OK(lr_catalogue_open(&c, &err));
+    CHECK(c.n_machines > 200 && c.n_models > 80);
+    for (size_t i = 0; i < c.n_machines; i++) {
+        const lr_machine *m = &c.machines[i];
+        if (!m->source[0]) TEST_FAIL("%s has no source", m->name);
+        if (m->bw_measured > m->bw) TEST_FAIL("%s: measured above stated", m->name);
+        if (m->usable > 1 || m->usable < 0.3) TEST_FAIL("%s: usable share %g", m->name, m->usable);
+    }
+    lr_catalogue_close(&c);
+}
