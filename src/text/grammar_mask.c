@@ -414,9 +414,12 @@ void lr_mask_apply(const lr_mask *m, float *logits, uint32_t n)
         return;
     }
     for (uint32_t i = 0; i < n; i += 64) {
-        uint64_t w = m->bits[i >> 6];
         uint32_t end = LR_MIN(64, n - i);
-        if (w == ~(uint64_t)0) continue;
-        for (uint32_t k = 0; k < end; k++) logits[i + k] = w >> k & 1 ? logits[i + k] : -__builtin_inff();
+        uint64_t banned = ~m->bits[i >> 6];
+        if (end < 64) banned &= ((uint64_t)1 << end) - 1;
+        if (banned == ~(uint64_t)0)
+            for (uint32_t k = 0; k < 64; k++) logits[i + k] = -__builtin_inff();
+        else
+            for (; banned; banned &= banned - 1) logits[i + (uint32_t)__builtin_ctzll(banned)] = -__builtin_inff();
     }
 }
