@@ -152,6 +152,8 @@ double lr_cost_cache(const lr_plan_model *m, double n_ctx, double n_seq, double 
 }
 
 /* ---------------------------------------------------------------- models */
+enum { LR_FMT_KINDS = 512 };
+
 static void fill_totals(lr_plan_model *m)
 {
     const lr_hparams *hp = &m->model.hp;
@@ -223,24 +225,20 @@ larder_status lr_plan_model_file(const lr_file *f, uint32_t n_ctx, lr_plan_model
     out->has_program = true;
     fill_totals(out);
     (void)snprintf(out->name, sizeof out->name, "%.*s", LR_STR_ARG(out->model.name.n ? out->model.name : out->model.arch_name));
+    double by_fmt[LR_FMT_KINDS] = {0}; /* matrices: GGUF's numbers and those of safetensors only */
     uint32_t most = 0;
-    double most_bytes = 0;
-    for (uint32_t i = 0; i < f->n_tensors; i++) {
+    for (size_t i = 0; i < f->n_tensors; i++) {
         lr_quant_name q;
-        const lr_fmt_info *info = lr_fmt_get(f->tensors[i].fmt);
-        if (!info || !lr_quant_find(info->name, &q)) continue;
-        by_cls[q.cls] += (double)f->tensors[i].n_bytes;
-        double same = 0;
-        for (size_t k = 0; k < f->n_tensors && (double)f->tensors[i].n_bytes * (double)f->n_tensors > most_bytes; k += 7)
-            if (f->tensors[k].fmt == f->tensors[i].fmt) same += (double)f->tensors[k].n_bytes;
-        if (same > most_bytes) {
-            most_bytes = same;
-            most = f->tensors[i].fmt;
-        }
+        const lr_tensor *t = &f->tensors[i];
+        const lr_fmt_info *info = lr_fmt_get(t->fmt);
+        if (!info || t->n_dims < 2) continue;
+        by_fmt[t->fmt % LR_FMT_KINDS] += (double)t->n_bytes;
+        if (by_fmt[t->fmt % LR_FMT_KINDS] > by_fmt[most % LR_FMT_KINDS]) most = t->fmt;
+        if (lr_quant_find(info->name, &q)) by_cls[q.cls] += (double)t->n_bytes;
     }
     for (int i = 0; i < LR_CLSES; i++)
         if (by_cls[i] > by_cls[out->cls]) out->cls = (lr_cls)i;
-    (void)snprintf(out->quant, sizeof out->quant, "%s", most_bytes > 0 && lr_fmt_get(most) ? lr_fmt_get(most)->name : "?");
+    (void)snprintf(out->quant, sizeof out->quant, "%s", lr_fmt_get(most) ? lr_fmt_get(most)->name : "?");
     return LARDER_OK;
 fail:
     lr_plan_model_close(out);

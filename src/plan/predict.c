@@ -228,6 +228,23 @@ static double alu_factor(const lr_features *f, const double *v)
 
 static bool is_old(const lr_features *f) { return f->year < 2024.9 && f->engine == LR_ENGINE_LLAMA_CPP; }
 
+/* larder's own engine on a processor: shares of the measured limits that its kernels reach (bench/results), by class. */
+static void own_parts(const lr_features *f, double *part)
+{
+    static const double byte[LR_CLSES] = {1.2, 1.35, 1.15, 1.25}, product[LR_CLSES] = {1.5, 2.0, 1.8, 1.8};
+    double quantised = f->cls == LR_CLS_F16 ? 1 : 4; /* attention is in float32, and t_attn at the rate of int8 */
+    part[LR_PART_LAYERS] = 40e-6 * f->n_layer * f->n_step;
+    if (f->task == LR_TASK_DECODE) {
+        part[LR_PART_WEIGHTS] = byte[f->cls] * f->t_weight;
+        part[LR_PART_CACHE] = 1.3 * f->t_kv;
+        part[LR_PART_MATRICES] = f->tokens > 1 ? product[f->cls] * (f->t_dense + f->t_expert) : 0;
+    } else {
+        part[LR_PART_MATRICES] = product[f->cls] * (f->t_dense + f->t_expert);
+        part[LR_PART_CACHE] = 1.6 * quantised * f->t_attn;
+        part[LR_PART_DECODING] = 0.5 * f->t_act;
+    }
+}
+
 static void decode_parts(const lr_features *f, const double *v, double *part)
 {
     double old = is_old(f) && f->family == LR_FAM_CUDA ? v[P_OLD] : 1;
@@ -277,7 +294,8 @@ double lr_model_parts(const lr_features *f, const double *theta, double *part)
     double v[N_PARAMS], sum = 0, engine = 1;
     for (int i = 0; i < N_PARAMS; i++) v[i] = exp(theta[i]);
     for (int i = 0; i < LR_PARTS; i++) part[i] = 0;
-    if (f->task == LR_TASK_DECODE) decode_parts(f, v, part);
+    if (f->engine == LR_ENGINE_LARDER && f->family == LR_FAM_CPU) own_parts(f, part);
+    else if (f->task == LR_TASK_DECODE) decode_parts(f, v, part);
     else prefill_parts(f, v, part);
     if (f->engine == LR_ENGINE_OLLAMA) engine = v[P_OLLAMA];
     if (f->engine == LR_ENGINE_SERVER && f->task == LR_TASK_DECODE) engine = v[P_SERVER];
@@ -319,7 +337,7 @@ double lr_seen_like(const lr_seen *a, const lr_seen *b)
     double w = 1;
     if (a->task != b->task || a->family != b->family) return 0;
     if (a->machine != b->machine || !a->machine) w *= a->gen == b->gen ? 0.12 : 0.01;
-    if (a->engine != b->engine) w *= 0.25;
+    if (a->engine != b->engine) w *= a->engine == LR_ENGINE_LARDER || b->engine == LR_ENGINE_LARDER ? 0 : 0.25;
     if (a->cls != b->cls) w *= 0.25;
     if (a->count != b->count) w *= (a->count > 1) == (b->count > 1) ? 0.5 : 0.2;
     if (a->model != b->model) w *= 0.7;
