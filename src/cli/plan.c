@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static bool set_number(void *to, const char *text)
 {
@@ -29,6 +30,30 @@ static int show(larder_status st, char *text, const larder_error *err)
     return EXIT_OK;
 }
 
+/* One line of an answer, without its end. */
+static bool answer(const char *question, char *out, size_t cap)
+{
+    printf("%s ", question);
+    fflush(stdout);
+    if (!fgets(out, (int)cap, stdin)) return false;
+    out[strcspn(out, "\r\n")] = 0;
+    return true;
+}
+
+/* No model and no job: asks what it is for and what it may cost. */
+static bool ask_in_turn(larder_plan_ask *ask, char *job, size_t cap)
+{
+    char price[64];
+    if (!isatty(0) || !isatty(1)) return false;
+    puts("What is the machine for?\n  chat (8B), chat-70b, serve:20 (users), agent, rag, batch, lora, pretrain, image, voice,\n"
+         "  simulation-bandwidth, simulation-compute; nothing: a bit of each");
+    if (!answer("job:", job, cap)) return false;
+    ask->workload = *job ? job : "all";
+    if (!answer("What may it cost at most, in USD (nothing: anything)?", price, sizeof price)) return false;
+    if (*price && !set_number(&ask->max_price, price)) printf("that is no price; any will do\n");
+    return true;
+}
+
 int verb_plan(int argc, char **argv)
 {
     larder_plan_ask ask = {.progress = cli_progress, .user = "steps"};
@@ -48,6 +73,8 @@ int verb_plan(int argc, char **argv)
         {"ctx", 'c', ARG_U32, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", 0},
         {"users", 'u', ARG_U32, &ask.n_users, "N", "sequences decoded together", 0},
         {"prompt", 'p', ARG_U32, &ask.n_prompt, "N", "length of the prompt (default 2048)", 0},
+        {"workload", 'w', ARG_STR, &ask.workload, "JOB", "in place of a model: chat, chat-70b, serve:20, agent, rag, batch, lora, pretrain, image, voice, simulation-bandwidth, simulation-compute, all", 0},
+        {"max-price", 0, ARG_CALL, &ask.max_price, "USD", "with --workload: machines up to this price", set_number},
         {"kv", 0, ARG_CALL, &ask.kv_q8, "F", "number format of the cache: f16, q8", set_kv},
         {"backend", 0, ARG_STR, &ask.backend, "B", "what runs it: \"llama.cpp Vulkan\", vLLM, ...", 0},
         {"rank", 0, ARG_FLAG, &rank, NULL, "all machines of the catalogue, best first", 0},
@@ -59,6 +86,7 @@ int verb_plan(int argc, char **argv)
         {"watts", 0, ARG_CALL, &ask.watts, "W", "with a power cap", set_number},
         {"kwh", 0, ARG_CALL, &ask.kwh, "USD", "price of a kWh (default 0.30)", set_number},
         {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD", "price of a million tokens elsewhere: when the box pays for itself", set_number},
+        {"software", 0, ARG_FLAG, &ask.software, NULL, "in place of a model: which software runs on which family of machine", 0},
         {"score", 0, ARG_STR, &score, "ROWS", "predict measured rows of a table, and the errors", 0},
         {"cross", 0, ARG_FLAG, &cross, NULL, "with --score: fit to those rows, whole machines left out in turn", 0},
         {"fit", 0, ARG_FLAG, &fit, NULL, "with --score: print the fit (script/fit)", 0},
@@ -71,13 +99,16 @@ int verb_plan(int argc, char **argv)
     char *text = NULL;
     if (score) {
         int how = (ask.json ? LARDER_SCORE_JSON : 0) | (cross ? LARDER_SCORE_CROSS : 0) | (fit ? LARDER_SCORE_FIT : 0);
-        return show(larder_plan_score(score, (larder_score_how)how, &text, &err), text, &err);
+        larder_status st = larder_plan_score(score, (larder_score_how)how, &text, &err);
+        return show(st, text, &err);
     }
-    if (first >= argc) {
+    char job[64];
+    if (first >= argc && !ask.workload && !ask.software && !ask_in_turn(&ask, job, sizeof job)) {
         fprintf(stderr, "larder plan: which model? (larder plan --help)\n");
         return EXIT_USAGE;
     }
-    ask.model = argv[first];
+    if (first < argc) ask.model = argv[first];
     if (rank || by) ask.rank_by = by ? by : "speed";
-    return show(larder_plan_text(&ask, &text, &err), text, &err);
+    larder_status st = larder_plan_text(&ask, &text, &err);
+    return show(st, text, &err);
 }

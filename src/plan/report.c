@@ -146,7 +146,9 @@ void lr_outlook_text(const lr_outlook *o, lr_buf *b)
 {
     const lr_machine *m = o->m;
     char name[48];
-    lr_buf_printf(b, "%s %s (%.1fB parameters", o->model->name, o->model->quant, o->model->total * 1e-9);
+    double total = o->model->total;
+    lr_buf_printf(b, "%s %s (%.*f%s parameters", o->model->name, o->model->quant, total < 1e9 ? 0 : 1, total < 1e9 ? total * 1e-6 : total * 1e-9,
+                  total < 1e9 ? "M" : "B");
     if (o->model->active < 0.95 * o->model->total) lr_buf_printf(b, ", %.1fB active", o->model->active * 1e-9);
     lr_buf_printf(b, ") on %s", m->count > 1 ? "" : m->name);
     if (m->count > 1) lr_buf_printf(b, "%d x %s", m->count, m->name);
@@ -217,7 +219,9 @@ void lr_outlook_why(const lr_outlook *o, lr_buf *b)
     if (m->bw_measured > 0) lr_buf_printf(b, " (%.0f measured)", m->bw_measured * 1e-9);
     lr_buf_printf(b, ", dense TFLOPS: fp32 %.1f, f16 %.1f, int8 %.1f, fp8 %.1f, fp4 %.1f\n  source: %s\n", m->fp32 * 1e-12, m->f16 * 1e-12,
                   m->int8 * 1e-12, m->fp8 * 1e-12, m->fp4 * 1e-12, m->source[0] ? m->source : "measured here");
-    lr_buf_printf(b, "model: %s\n", o->model->source);
+    lr_buf_printf(b, "  %s runs ", family_name(o->setup.family));
+    (void)lr_software_for(o->setup.family, b, NULL);
+    lr_buf_printf(b, "\nmodel: %s\n", o->model->source);
     lr_cost_step(o->model, &one, &c, sum_kind, &k);
     lr_buf_printf(b, "\none token reads %.1f MB of weights in %.0f operators and does %.2f GFLOP\n", c.weight_bytes * 1e-6, c.n_op,
                   (c.dense_ops + c.expert_ops + c.attn_ops) * 1e-9);
@@ -487,5 +491,51 @@ larder_status lr_machine_change(lr_machine *m, const char *text, larder_error *e
         *fields[k].to = v * fields[k].unit;
         text = *end ? end + 1 : end;
     }
+    return LARDER_OK;
+}
+
+/* ---------------------------------------------------------------- software */
+extern const char lr_data_software[];
+extern const size_t lr_data_software_n;
+
+larder_status lr_software_table(bool json, lr_buf *out, larder_error *err)
+{
+    lr_csv t;
+    LR_TRY(lr_csv_parse(lr_data_software, lr_data_software_n, &t, err));
+    if (json) lr_buf_puts(out, "[");
+    for (size_t i = 0; i < t.n_rows; i++) {
+        if (json) lr_buf_puts(out, i ? ",\n {" : "{");
+        for (size_t k = 0; k < t.n_cols; k++) {
+            if (json) {
+                lr_buf_puts(out, k ? ", " : "");
+                lr_json_text(out, t.names[k]);
+                lr_buf_puts(out, ": ");
+                lr_json_text(out, lr_csv_at(&t, i, (int)k));
+            } else if (!i && !k) {
+                lr_buf_printf(out, "%-22s %-22s %-8s %-8s %-8s %-8s %-8s %-8s note; source\n", "software", "for", "CUDA", "Metal", "ROCm", "Vulkan", "CPU", "as of");
+            }
+        }
+        if (json) lr_buf_puts(out, "}");
+        else
+            lr_buf_printf(out, "%-22s %-22s %-8s %-8s %-8s %-8s %-8s %-8s %s%s%s\n", lr_csv_at(&t, i, 0), lr_csv_at(&t, i, 1), lr_csv_at(&t, i, 2),
+                          lr_csv_at(&t, i, 3), lr_csv_at(&t, i, 4), lr_csv_at(&t, i, 5), lr_csv_at(&t, i, 6), lr_csv_at(&t, i, 8), lr_csv_at(&t, i, 7),
+                          *lr_csv_at(&t, i, 7) ? "; " : "", lr_csv_at(&t, i, 9));
+    }
+    if (json) lr_buf_puts(out, "]\n");
+    lr_csv_free(&t);
+    return LARDER_OK;
+}
+
+larder_status lr_software_for(lr_family f, lr_buf *out, larder_error *err)
+{
+    lr_csv t;
+    LR_TRY(lr_csv_parse(lr_data_software, lr_data_software_n, &t, err));
+    int col = 2 + (int)f;
+    for (size_t i = 0, n = 0; i < t.n_rows; i++) {
+        const char *v = lr_csv_at(&t, i, col);
+        if (strcmp(v, "yes") && strcmp(v, "partly")) continue;
+        lr_buf_printf(out, "%s%s%s", n++ ? ", " : "", lr_csv_at(&t, i, 0), strcmp(v, "yes") ? " (partly)" : "");
+    }
+    lr_csv_free(&t);
     return LARDER_OK;
 }

@@ -51,5 +51,8 @@ larder_status lr_rank(const lr_catalogue *c, const lr_plan_model *model, const l
 /* "bandwidth=546,memory=256,watts=..." onto a machine. */
 larder_status lr_machine_change(lr_machine *m, const char *text, larder_error *err);
 void lr_json_text(lr_buf *b, const char *s); /* with its quotes */
+/* Which software runs on which family (data/software.csv): the whole table, or the names for one family. */
+larder_status lr_software_table(bool json, lr_buf *out, larder_error *err);
+larder_status lr_software_for(lr_family f, lr_buf *out, larder_error *err);
 
 #endif

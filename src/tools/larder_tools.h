@@ -163,9 +163,12 @@ typedef struct larder_plan_ask {
     const char *what_if; /* "bandwidth=546,memory=256" */
     const char *rank_by; /* all machines, ordered: speed, capacity, price, watts, tok-per-dollar, gb-per-dollar */
     const char *svg;     /* a file for the plot */
+    const char *workload; /* in place of a model: chat, serve:20, lora, ...; "all" */
+    double max_price;    /* of machines ranked for a workload, USD; 0: any */
     uint32_t n_ctx, n_users, n_prompt; /* 0: the largest that fits; 1; 2048 */
     double watts, kwh, elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */
     bool kv_q8, why, chart, json;
+    bool software;       /* in place of a model: which software runs on which family */
     larder_progress_fn *progress; /* measuring this machine the first time */
     void *user;
 } larder_plan_ask;

@@ -5,6 +5,7 @@
 #include "report.h"
 #include "score.h"
 #include "store.h"
+#include "workload.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -177,8 +178,28 @@ static larder_status write_svg(const lr_outlook *o, const lr_ask *ask, const cha
     return st;
 }
 
+/* What `run` and `serve` would allocate here, buffer by buffer: the engine's account, not an estimate. */
+static larder_status own_account(const larder_plan_ask *ask, const char *path, lr_buf *out, larder_error *err)
+{
+    larder_model *model;
+    larder_plan plan;
+    larder_engine_options o = larder_engine_defaults();
+    LR_TRY(larder_model_open(path, &model, err));
+    o.n_ctx = ask->n_ctx;
+    o.n_seq = LR_MAX(ask->n_users, 1u);
+    larder_status st = larder_plan_engine(model, &o, &plan, err);
+    if (!st) {
+        lr_buf_printf(out, "  here, by buffer (context %u x %u):", plan.n_ctx, o.n_seq);
+        for (uint32_t i = 0; i < plan.n_buffers; i++)
+            lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan.buffers[i].name, (double)plan.buffers[i].n_bytes / (double)LR_MIB);
+        lr_buf_printf(out, "; %.2f GiB in all, %s\n", (double)plan.n_bytes / (double)LR_GIB, plan.fits ? "fits" : "does not fit");
+    }
+    larder_model_free(model);
+    return st;
+}
+
 static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, const char *words,
-                                 const lr_plan_model *model, lr_buf *out, larder_error *err)
+                                 const lr_plan_model *model, const char *path, lr_buf *out, larder_error *err)
 {
     lr_machine m;
     lr_setup s;
@@ -187,6 +208,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
+    if (!ask->json && m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
     if (ask->svg) LR_TRY(write_svg(&o, a, ask->svg, err));
@@ -194,7 +216,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
 }
 
 static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, const lr_plan_model *model,
-                                  lr_buf *out, larder_error *err)
+                                  const char *path, lr_buf *out, larder_error *err)
 {
     const char *p = ask->on && *ask->on ? ask->on : "this";
     if (ask->json) lr_buf_puts(out, "[");
@@ -203,7 +225,7 @@ static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *
         size_t n = strcspn(p, ",");
         (void)snprintf(words, sizeof words, "%.*s", (int)LR_MIN(n, sizeof words - 1), p);
         if (!first) lr_buf_puts(out, ask->json ? ",\n" : "\n");
-        LR_TRY(one_machine(c, ask, a, words, model, out, err));
+        LR_TRY(one_machine(c, ask, a, words, model, path, out, err));
         p += n + (p[n] == ',');
     }
     if (ask->json) lr_buf_puts(out, "]\n");
@@ -214,6 +236,28 @@ static larder_status steal(lr_buf *b, char **out, larder_error *err)
 {
     *out = lr_buf_steal(b);
     return *out ? LARDER_OK : LR_NOMEM(err, "the text");
+}
+
+/* The machines asked about, or none: then all of the catalogue. */
+static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, lr_buf *out, larder_error *err)
+{
+    lr_machine *list = lr_calloc(64, sizeof *list);
+    size_t n = 0;
+    larder_status st = LARDER_OK;
+    if (!list) return LR_NOMEM(err, "machines");
+    for (const char *p = ask->on ? ask->on : ""; *p && n < 64;) {
+        char words[256];
+        lr_setup s;
+        size_t k = strcspn(p, ",");
+        (void)snprintf(words, sizeof words, "%.*s", (int)LR_MIN(k, sizeof words - 1), p);
+        LR_GO(find_machine(c, words, ask, &list[n], &s, err));
+        n++;
+        p += k + (p[k] == ',');
+    }
+    LR_GO(lr_workload_rank(c, list, n, ask->workload, ask->max_price, a, ask->json, out, err));
+fail:
+    lr_free(list);
+    return st;
 }
 
 static bool sane(double v, double max) { return isfinite(v) && v >= 0 && v <= max; }
@@ -228,15 +272,22 @@ larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_er
                 .kwh = ask->kwh > 0 ? ask->kwh : 0.30, .elsewhere = ask->elsewhere};
     larder_status st = LARDER_OK;
     *out = NULL;
-    if (!sane(ask->watts, 1e6) || !sane(ask->kwh, 1e3) || !sane(ask->elsewhere, 1e6))
+    if (!sane(ask->watts, 1e6) || !sane(ask->kwh, 1e3) || !sane(ask->elsewhere, 1e6) || !sane(ask->max_price, 1e9))
         return lr_fail(err, LARDER_USAGE, "watts and prices must be numbers, not negative");
     if (ask->n_users > 4096) return lr_fail(err, LARDER_USAGE, "%u users; the limit is 4096", ask->n_users);
     if (ask->rank_by && !lr_rank_by_name(ask->rank_by, &by))
         return lr_fail(err, LARDER_USAGE, "cannot rank by \"%.40s\": speed, capacity, price, watts, tok-per-dollar, gb-per-dollar", ask->rank_by);
+    if (ask->software) {
+        st = lr_software_table(ask->json, &b, err);
+        if (!st) st = steal(&b, out, err);
+        lr_buf_free(&b);
+        return st;
+    }
     LR_TRY(lr_catalogue_open(&c, err));
-    LR_GO(open_model(&c, ask, &model, err));
-    if (ask->rank_by) LR_GO(lr_rank(&c, &model.m, &a, by, ask->json, &b, err));
-    else LR_GO(each_machine(&c, ask, &a, &model.m, &b, err));
+    if (!ask->workload) LR_GO(open_model(&c, ask, &model, err));
+    if (ask->workload) LR_GO(workload(&c, ask, &a, &b, err));
+    else if (ask->rank_by) LR_GO(lr_rank(&c, &model.m, &a, by, ask->json, &b, err));
+    else LR_GO(each_machine(&c, ask, &a, &model.m, model.from_file ? model.file.path : NULL, &b, err));
     LR_GO(steal(&b, out, err));
 fail:
     lr_buf_free(&b);
