@@ -115,11 +115,11 @@ static bool add_property(parser *p, lr_chars *c, bool invert)
         if (name.n > strlen(key) && !memcmp(name.p, key, strlen(key))) name = (lr_str){name.p + strlen(key), name.n - strlen(key)};
     for (size_t i = 0; i < LR_LEN(names); i++)
         if (lr_str_is(name, names[i].name)) name = lr_str_of(names[i].code);
-    bool known = name.n >= 1 && name.n <= 2;
+    bool known = name.n >= 1 && name.n <= 2 && strchr("LMNPSZC", name.p[0]) && name.p[0];
     lr_chars set = {0};
     for (uint32_t x = 0, from = 0; known && x <= LR_CHAR_MAX + 1; x++) {
         const char *g = x <= LR_CHAR_MAX ? utf8proc_category_string((int32_t)x) : "";
-        bool in = g[0] == name.p[0] && (name.n == 1 || g[1] == name.p[1]);
+        bool in = *g && g[0] == name.p[0] && (name.n == 1 || g[1] == name.p[1]);
         if (in) continue;
         if (x > from) lr_chars_add(&set, from, x - 1);
         from = x + 1;

@@ -45,6 +45,30 @@ void schema_fail(schema *x, larder_status st, const json_t *s, const char *keywo
 }
 
 /* ---------------------------------------------------------------- sets of schemas */
+static uint32_t place_of(const struct met *met, uint32_t cap, const json_t *s)
+{
+    uint32_t at = (uint32_t)((uintptr_t)s * 0x9e3779b97f4a7c15u >> 32) & (cap - 1);
+    while (met[at].s && met[at].s != s) at = (at + 1) & (cap - 1);
+    return at;
+}
+
+static uint32_t order_of(schema *x, json_t *s)
+{
+    if (x->n_met * 2 >= x->cap_met) {
+        uint32_t cap = LR_MAX(256u, x->cap_met * 2);
+        struct met *met = lr_calloc(cap, sizeof *met);
+        if (!met) return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), 0;
+        for (uint32_t i = 0; i < x->cap_met; i++)
+            if (x->met[i].s) met[place_of(met, cap, x->met[i].s)] = x->met[i];
+        lr_free(x->met);
+        x->met = met;
+        x->cap_met = cap;
+    }
+    struct met *m = &x->met[place_of(x->met, x->cap_met, s)];
+    if (!m->s) *m = (struct met){s, x->n_met++};
+    return m->order;
+}
+
 bool items_add(schema *x, items *l, json_t *s, item_how how)
 {
     for (uint32_t i = 0; i < l->n; i++)
@@ -56,7 +80,7 @@ bool items_add(schema *x, items *l, json_t *s, item_how how)
         l->p = p;
         l->cap = l->cap * 2 + 8;
     }
-    l->p[l->n++] = (item){s, how};
+    l->p[l->n++] = (item){s, how, order_of(x, s)};
     return true;
 }
 
@@ -69,14 +93,14 @@ void items_free(items *l)
 static int by_item(const void *a, const void *b)
 {
     const item *x = a, *y = b;
-    if (x->s != y->s) return (uintptr_t)x->s < (uintptr_t)y->s ? -1 : 1;
+    if (x->order != y->order) return x->order < y->order ? -1 : 1;
     return (x->how > y->how) - (x->how < y->how);
 }
 
 static uint64_t hash_items(const item *p, uint32_t n)
 {
     uint64_t h = n;
-    for (uint32_t i = 0; i < n; i++) h = (h ^ (uintptr_t)p[i].s * 2654435761u ^ p[i].how) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
+    for (uint32_t i = 0; i < n; i++) h = (h ^ (uint64_t)p[i].order << 2 ^ p[i].how) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
     return h;
 }
 
@@ -235,6 +259,7 @@ static const struct keyword {
     {"properties", SCHEMA_MAP}, {"patternProperties", SCHEMA_MAP}, {"additionalProperties", SCHEMA}, {"propertyNames", SCHEMA},
     {"required", STRINGS}, {"minProperties", COUNT}, {"maxProperties", COUNT}, {"unevaluatedProperties", SCHEMA},
     {"$dynamicRef", REFUSED}, {"$recursiveRef", REFUSED}, {"$recursiveAnchor", REFUSED}, {"$vocabulary", REFUSED},
+    {"\001notTexts", STRINGS}, {"\001notPattern", STRING}, /* made by schema_negate */
     {"dependencies", REFUSED}, {"additionalItems", REFUSED},
 };
 
@@ -327,6 +352,22 @@ static void add_dependencies(schema *x, json_t *s, items *out)
     }
 }
 
+/* if, then, else: anyOf of the two ways. */
+static void add_condition(schema *x, json_t *s, items *out)
+{
+    json_t *test = json_object_get(s, "if"), *then = json_object_get(s, "then"), *otherwise = json_object_get(s, "else");
+    json_t *no = test && (then || otherwise) ? schema_negate(x, test) : NULL;
+    if (!no || x->n->st) return; /* nothing to do, or refused where the schema is written out */
+    json_t *made = json_pack("{s:[{s:[O,O]},{s:[O,O]}]}", "anyOf", "allOf", test, then ? then : json_true(), "allOf", no,
+                             otherwise ? otherwise : json_true());
+    if (!made || json_array_append_new(x->made, made)) {
+        lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
+        return;
+    }
+    items_add(x, out, made, ITEM_BASE);
+    items_add(x, out, made, ITEM_ANY);
+}
+
 static bool expand(schema *x, json_t *s, items *out, uint32_t depth)
 {
     if (json_is_true(s) || x->n->st) return true;
@@ -347,6 +388,10 @@ static bool expand(schema *x, json_t *s, items *out, uint32_t depth)
     if (json_object_get(s, "anyOf")) items_add(x, out, s, ITEM_ANY);
     if (json_object_get(s, "oneOf")) items_add(x, out, s, ITEM_ONE);
     add_dependencies(x, s, out);
+    add_condition(x, s, out);
+    json_t *no = json_object_get(s, "not");
+    no = no && !x->n->st ? schema_negate(x, no) : NULL;
+    if (no) some &= expand(x, no, out, depth + 1);
     x->active[depth] = NULL;
     return some;
 }
@@ -392,23 +437,26 @@ static bool put_finite(schema *x, const items *all, uint32_t start, uint32_t end
     return false;
 }
 
-/* oneOf is anyOf where no two branches can hold at once. */
-static void check_apart(schema *x, const items *all, json_t *s)
+/* What every branch must be beside itself: oneOf's others must not hold, where they might. */
+static void rule_out_others(schema *x, const items *all, json_t *s, size_t own, items *next)
 {
-    json_t *list = json_object_get(s, "oneOf");
+    json_t *list = json_object_get(s, "oneOf"), *branch = json_array_get(list, own), *other;
     uint32_t types = TYPE_ALL;
-    for (uint32_t i = 0; i < all->n; i++)
-        if (all->p[i].how == ITEM_BASE) types &= schema_types(x, all->p[i].s, 0);
-    for (size_t i = 0; i < json_array_size(list); i++)
-        for (size_t k = i + 1; k < json_array_size(list) && !x->n->st; k++)
-            if (!schema_apart(x, json_array_get(list, i), json_array_get(list, k), types, 0))
-                schema_fail(x, LARDER_UNSUPPORTED, s, "oneOf", "branches %zu and %zu may hold at once; use anyOf, or a const that tells them apart", i, k);
+    size_t i;
+    for (uint32_t k = 0; k < all->n; k++)
+        if (all->p[k].how == ITEM_BASE) types &= schema_types(x, all->p[k].s, 0);
+    json_array_foreach(list, i, other)
+    {
+        if (i == own || x->n->st || schema_apart(x, branch, other, types, 0) || x->n->st) continue;
+        json_t *no = schema_negate(x, other);
+        if (no) items_add(x, next, no, ITEM_FULL);
+        else schema_fail(x, LARDER_UNSUPPORTED, s, "oneOf", "branches %zu and %zu may hold at once; use anyOf, or a const that tells them apart", own, i);
+    }
 }
 
 static void put_choice(schema *x, const items *all, uint32_t which, uint32_t start, uint32_t end)
 {
     item choice = all->p[which];
-    if (choice.how == ITEM_ONE) check_apart(x, all, choice.s);
     json_t *list = json_object_get(choice.s, choice.how == ITEM_ONE ? "oneOf" : "anyOf"), *branch;
     size_t i;
     json_array_foreach(list, i, branch)
@@ -417,6 +465,7 @@ static void put_choice(schema *x, const items *all, uint32_t which, uint32_t sta
         for (uint32_t k = 0; k < all->n; k++)
             if (k != which) items_add(x, &next, all->p[k].s, all->p[k].how);
         items_add(x, &next, branch, ITEM_FULL);
+        if (choice.how == ITEM_ONE) rule_out_others(x, all, choice.s, i, &next);
         uint32_t rule = schema_rule(x, &next);
         lr_net_call(x->n, start, rule, end);
         items_free(&next);
@@ -447,6 +496,7 @@ void lr_front_json_schema(lr_net *n, lr_str text)
     }
     x->n = n;
     x->made = json_array();
+    x->negated = json_object();
     x->root = json_loadb(text.p, text.n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
     if (!x->root) lr_net_fail(n, LARDER_FORMAT, "the schema is not JSON: line %d: %.160s", e.line, e.text);
     else if (!is_schema(x->root)) lr_net_fail(n, LARDER_FORMAT, "the schema is not an object");
@@ -460,9 +510,11 @@ void lr_front_json_schema(lr_net *n, lr_str text)
         if (!n->st) lr_net_call(n, n->rules[0].start, rule, n->rules[0].end);
     }
     json_decref(x->root);
+    json_decref(x->negated);
     json_decref(x->made);
     lr_arena_free(&x->arena);
     lr_free(x->jobs);
     lr_free(x->slot);
+    lr_free(x->met);
     lr_free(x);
 }

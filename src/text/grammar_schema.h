@@ -20,6 +20,7 @@ typedef enum item_how {
 typedef struct item {
     json_t *s;
     uint32_t how;
+    uint32_t order; /* of s, by when it was first met: not its address, which differs from run to run */
 } item;
 typedef struct items {
     item *p;
@@ -33,11 +34,17 @@ typedef struct schema {
     lr_net *n;
     json_t *root;
     json_t *made; /* a list that owns the schemas made on the way (dependencies) */
+    json_t *negated; /* by address, what schema_negate made; null: it could not */
     lr_arena arena;
     lr_json_rules rules;
     schema_job *jobs;
     uint32_t n_job, cap_job;
     uint32_t *slot, n_slot;
+    struct met {
+        json_t *s;
+        uint32_t order;
+    } * met; /* open addressing */
+    uint32_t n_met, cap_met;
     uint32_t never; /* a rule nothing matches; 0: not made */
     json_t *active[512]; /* references being followed */
 } schema;
@@ -62,6 +69,9 @@ bool schema_apart(schema *x, json_t *a, json_t *b, uint32_t types, int depth); /
 bool schema_same(const json_t *a, const json_t *b);                            /* 1 and 1.0 are the same */
 void schema_put_value(schema *x, uint32_t from, const json_t *value, uint32_t to);
 bool schema_decimal(double v, const json_t *j, char out[400]); /* plain digits, shortest; false: not finite */
+
+/* grammar_schema_not.c: a schema that holds only where s does not; NULL if there is none that can be enforced. */
+json_t *schema_negate(schema *x, json_t *s);
 
 /* grammar_schema_type.c: the alternatives of each type, from start to end. */
 void schema_put_types(schema *x, const items *base, uint32_t start, uint32_t end);

@@ -113,6 +113,34 @@ static uint64_t count(const json_t *s, const char *key, uint64_t other)
     return v ? (uint64_t)json_number_value(v) : other;
 }
 
+/* Begins with any text, so that something can be taken from it. */
+static bool and_any(schema *x, text_set *t)
+{
+    larder_error err = {0};
+    if (t->have || x->n->st) return !x->n->st;
+    return t->have = !dfa_failed(x, lr_dfa_lengths(x->n, 0, UINT64_MAX, &t->d, &err), &err, x->root, "");
+}
+
+static void and_not_texts(schema *x, text_set *t, const json_t *s, const json_t *list)
+{
+    larder_error err = {0};
+    lr_dfa d;
+    size_t n = json_array_size(list);
+    lr_str *texts = lr_arena_array(&x->arena, n, sizeof *texts);
+    if (!texts) {
+        lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        texts[i] = (lr_str){json_string_value(v), json_string_length(v)};
+    }
+    if (dfa_failed(x, lr_dfa_from_texts(x->n, texts, (uint32_t)n, &d, &err), &err, s, "not")) return;
+    larder_status st = lr_dfa_and(x->n, &t->d, &d, true, &err);
+    lr_dfa_free(&d);
+    dfa_failed(x, st, &err, s, "not");
+}
+
 /* What the schemas' keywords for strings allow. The lengths are in the automaton too if there is one. */
 static text_set text_of(schema *x, const items *base)
 {
@@ -126,6 +154,10 @@ static text_set text_of(schema *x, const items *base)
         t.max = LR_MIN(t.max, count(s, "maxLength", UINT64_MAX));
         if (json_object_get(s, "minLength") || json_object_get(s, "maxLength")) limit = s;
         if (pattern) and_regex(x, &t.d, &t.have, pattern, false, s, "pattern");
+        const char *no = json_string_value(json_object_get(s, "\001notPattern"));
+        json_t *texts = json_object_get(s, "\001notTexts");
+        if (no && and_any(x, &t)) and_regex(x, &t.d, &t.have, no, true, s, "not");
+        if (json_array_size(texts) && and_any(x, &t)) and_not_texts(x, &t, s, texts);
         if (format && !lr_format_regex(format)) schema_fail(x, LARDER_UNSUPPORTED, s, "format", "\"%.40s\" is not a format that is enforced", format);
         else if (format) and_regex(x, &t.d, &t.have, lr_format_regex(format), false, s, "format");
     }
@@ -549,15 +581,14 @@ static void put_objects(schema *x, const items *base, uint32_t start, uint32_t e
 }
 
 /* ---------------------------------------------------------------- all types */
-/* `not` and `if` that say nothing, or nothing can satisfy. */
+/* `not` and `if` are in the set as other schemas by now, unless they could not be negated. */
 static bool check_logic(schema *x, const items *base)
 {
-    for (uint32_t i = 0; i < base->n; i++) {
+    for (uint32_t i = 0; i < base->n && !x->n->st; i++) {
         json_t *s = base->p[i].s, *no = json_object_get(s, "not"), *test = json_object_get(s, "if");
-        if (no && (json_is_true(no) || (json_is_object(no) && !json_object_size(no)))) return false;
-        if (no && !json_is_false(no)) schema_fail(x, LARDER_UNSUPPORTED, s, "not", "this keyword cannot be enforced");
-        if (test && (json_object_get(s, "then") || json_object_get(s, "else")))
-            schema_fail(x, LARDER_UNSUPPORTED, s, "if", "this keyword cannot be enforced");
+        if (no && !schema_negate(x, no)) schema_fail(x, LARDER_UNSUPPORTED, s, "not", "the opposite of this schema cannot be enforced");
+        if (test && (json_object_get(s, "then") || json_object_get(s, "else")) && !schema_negate(x, test))
+            schema_fail(x, LARDER_UNSUPPORTED, s, "if", "the opposite of this schema cannot be enforced");
     }
     return !x->n->st;
 }

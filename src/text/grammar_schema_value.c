@@ -237,6 +237,11 @@ static bool valid_string(schema *x, const json_t *s, const json_t *v)
     double n = (double)characters(v);
     if (n < number(s, "minLength", 0) || n > number(s, "maxLength", INFINITY)) return false;
     const char *pattern = json_string_value(json_object_get(s, "pattern")), *format = json_string_value(json_object_get(s, "format"));
+    const char *no = json_string_value(json_object_get(s, "\001notPattern"));
+    json_t *texts = json_object_get(s, "\001notTexts"), *e;
+    size_t i;
+    json_array_foreach(texts, i, e) if (json_equal(e, v)) return false;
+    if (no && matches(x, s, "not", no, v)) return false;
     if (pattern && !matches(x, s, "pattern", pattern, v)) return false;
     if (!format) return true;
     const char *regex = lr_format_regex(format);
