@@ -25,7 +25,7 @@ enum { MAX_HOPS = 8, MAX_ETAG = 200, SMALL_GAIN = 64 << 10, MAX_JUNK = 256 << 10
 
 /* One request and its answer. */
 typedef struct transfer {
-    lr_net *net;
+    lr_fetch *net;
     const char *what; /* for messages and progress: never the URL, which may hold a signature */
     larder_error *err;
     larder_status st; /* why a callback stopped it */
@@ -169,7 +169,7 @@ bool lr_url_is_of(const char *url, const char *endpoint)
 
 static void start_curl(void) { curl_global_init(CURL_GLOBAL_DEFAULT); }
 
-larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, larder_error *err)
+larder_status lr_fetch_open(lr_fetch *net, const char *endpoint, const char *token, larder_error *err)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, start_curl);
@@ -190,7 +190,7 @@ larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, 
     return net->curl ? LARDER_OK : LR_NOMEM(err, "the network");
 }
 
-void lr_net_close(lr_net *net)
+void lr_fetch_close(lr_fetch *net)
 {
     if (net->curl) curl_easy_cleanup(net->curl);
     net->curl = NULL;
@@ -577,7 +577,7 @@ static larder_status pause_before(transfer *t, uint32_t n, long wait_s, uint64_t
     return LARDER_OK;
 }
 
-larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err)
+larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err)
 {
     larder_error own = {0};
     transfer t = {
@@ -701,7 +701,7 @@ static larder_status fetch_rest(transfer *t)
     return LARDER_OK;
 }
 
-larder_status lr_net_file(lr_net *net, int dir, lr_remote *file, larder_error *err)
+larder_status lr_fetch_file(lr_fetch *net, int dir, lr_remote *file, larder_error *err)
 {
     larder_error own = {0};
     transfer t = {.net = net, .what = file->name, .err = err ? err : &own, .dir = dir, .file = file};

@@ -11,7 +11,7 @@
 
 #include "base.h"
 
-typedef struct lr_net {
+typedef struct lr_fetch {
     char endpoint[512]; /* without a slash at the end */
     char token[512];    /* "" if none */
     uint32_t stall_s, n_tries;
@@ -19,14 +19,14 @@ typedef struct lr_net {
     void (*note)(void *user, const char *line);
     void *user;
     void *curl;
-} lr_net;
+} lr_fetch;
 
 /* The callbacks and `user` are the caller's to set before; endpoint and token are checked. */
-larder_status lr_net_open(lr_net *net, const char *endpoint, const char *token, larder_error *err);
-void lr_net_close(lr_net *net);
+larder_status lr_fetch_open(lr_fetch *net, const char *endpoint, const char *token, larder_error *err);
+void lr_fetch_close(lr_fetch *net);
 
 /* What lies at `url`, at most `max` bytes of it, appended to `out`. *next: the page after it (Link: rel="next"), or "". */
-larder_status lr_net_get(lr_net *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err);
+larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err);
 
 typedef struct lr_remote {
     const char *url;
@@ -37,7 +37,7 @@ typedef struct lr_remote {
 } lr_remote;
 
 /* Fetches into the folder `dir`: NAME.part while it lasts, NAME when it is whole and checked. */
-larder_status lr_net_file(lr_net *net, int dir, lr_remote *file, larder_error *err);
+larder_status lr_fetch_file(lr_fetch *net, int dir, lr_remote *file, larder_error *err);
 
 /* Whether the URL may be asked for at all; whether it is the endpoint's own (and may see the token). */
 larder_status lr_url_check(const char *url, larder_error *err);

@@ -40,7 +40,7 @@ typedef struct remote {
 typedef struct job {
     const larder_pull_options *o;
     larder_error *err;
-    lr_net net;
+    lr_fetch net;
     lr_store_name name;
     char revision[LR_STORE_PART + 1];
     char url[4096];  /* of a single file outside the hub; else "" */
@@ -214,7 +214,7 @@ static larder_status read_list(job *j)
         else if (!lr_url_is_of(url.p, j->net.endpoint))
             st = lr_fail(j->err, LARDER_FORMAT, "the hub's list goes on elsewhere; refused");
         page.n = 0;
-        if (!st) st = lr_net_get(&j->net, url.p, MAX_LIST - total, &page, next, j->err);
+        if (!st) st = lr_fetch_get(&j->net, url.p, MAX_LIST - total, &page, next, j->err);
         total += page.n;
         if (!st) st = read_page(j, &page, &cap);
         url.n = 0;
@@ -483,7 +483,7 @@ static larder_status fetch_files(job *j)
             LR_TRY(file_url(j, f, &url));
             r.url = url;
             if (f->sha256) memcpy(r.sha256, f->sha256, sizeof r.sha256);
-            LR_TRY(lr_net_file(&j->net, j->dir, &r, j->err));
+            LR_TRY(lr_fetch_file(&j->net, j->dir, &r, j->err));
         }
         j->n_before += f->n_bytes;
         if (!show(j, f->name, j->n_before)) return lr_fail(j->err, LARDER_CANCELLED, "stopped");
@@ -499,7 +499,7 @@ static larder_status fetch_url(job *j)
     memcpy(name, begin, (size_t)(end - begin));
     name[end - begin] = 0;
     lr_remote r = {.name = name, .url = j->url};
-    LR_TRY(lr_net_file(&j->net, j->dir, &r, j->err));
+    LR_TRY(lr_fetch_file(&j->net, j->dir, &r, j->err));
     j->n_total = r.n_bytes;
     if (!show(j, name, r.n_bytes)) return lr_fail(j->err, LARDER_CANCELLED, "stopped");
     if (!r.sha256[0]) note(j, "the server tells no checksum of the file; only its size was checked");
@@ -622,12 +622,12 @@ static larder_status open_net(job *j)
     const larder_pull_options *o = j->o;
     const char *endpoint = o->endpoint ? o->endpoint : getenv("HF_ENDPOINT"),
                *token = o->token ? o->token : getenv("HF_TOKEN");
-    j->net = (lr_net){.stall_s = o->stall_s ? o->stall_s : 30,
+    j->net = (lr_fetch){.stall_s = o->stall_s ? o->stall_s : 30,
                       .n_tries = o->n_tries ? o->n_tries : 6,
                       .tick = on_tick,
                       .note = on_note,
                       .user = j};
-    return lr_net_open(&j->net, endpoint && endpoint[0] ? endpoint : "https://huggingface.co", token, j->err);
+    return lr_fetch_open(&j->net, endpoint && endpoint[0] ? endpoint : "https://huggingface.co", token, j->err);
 }
 
 /* Nothing is fetched twice. */
@@ -671,7 +671,7 @@ larder_status larder_pull(const char *name, const larder_pull_options *options, 
     larder_status st = pull(j, name);
     if (!st && path) st = lr_store_model_in(j->final, path, cap, j->err);
     if (j->dir >= 0) close(j->dir);
-    lr_net_close(&j->net);
+    lr_fetch_close(&j->net);
     lr_arena_free(&j->arena);
     lr_free(j->files);
     lr_free(j);
