@@ -107,6 +107,7 @@ uint64_t cli_peak(void);
     X(probe, "measure this machine: memory, arithmetic, disk")                                               \
     X(plan, "before loading or buying: does it fit, how fast, how many watts")                               \
     X(check, "judge claims about machines and models")                                                       \
+    X(lab, "prove this box: a vector add, a decode run, what software is here")                              \
     X(bench, "measure a model here: prefill and decode")                                                     \
     X(perplexity, "how well a model predicts a text")                                                        \
     X(logits, "the logits of every position, to a file")                                                     \

@@ -184,6 +184,16 @@ larder_status larder_plan_score(const char *path, larder_score_how how, char **o
 /* Claims as people make them, each judged. */
 larder_status larder_check_claims(const char *path, bool json, char **out, larder_error *err);
 
+/* ---------------------------------------------------------------- lab (lab.c)
+ * Exercises that prove a machine: c = a + b over ten million floats a hundred times, one decode run, software in PATH. */
+typedef struct larder_lab {
+    double add_gbs, read_gbs;            /* of the vector add (12 bytes a number); what this memory reads */
+    double decode_tok_s, decode_ceiling; /* 0 without a model */
+    char software[512];
+} larder_lab;
+/* `model` may be NULL. */
+larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progress_fn *progress, void *user, larder_error *err);
+
 #ifdef __cplusplus
 }
 #endif
