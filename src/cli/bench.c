@@ -66,6 +66,7 @@ int verb_bench(int argc, char **argv)
     list prompts = {.v = {512}, .n = 1}, depths = {.v = {0}, .n = 1};
     uint32_t n_gen = 64, repeat = 5;
     form f = MARKDOWN;
+    const char *old = NULL;
     cli_model_init(&m);
     arg_table t = {
         .verb = "bench", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
@@ -78,6 +79,7 @@ int verb_bench(int argc, char **argv)
         {"depth", 'd', ARG_CALL, &depths, "N,N", "tokens already in the cache (default 0)", set_list},
         {"repeat", 'r', ARG_U32, &repeat, "N", "medians of N runs (default 5, at most 64)", 0},
         {"format", 0, ARG_CALL, &f, "md|csv|json", "how to print (default md)", set_form},
+        {"compare", 0, ARG_STR, &old, "OLD.csv", "what changed since then (a file of --format csv); on standard error", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
@@ -99,6 +101,10 @@ int verb_bench(int argc, char **argv)
         print_head(f, &info);
         for (size_t i = 0; i < n; i++) print_row(f, &info, &rows[i], i + 1 == n);
         if (f == JSON) puts("]");
+        char *gain = NULL;
+        if (old && larder_bench_compare(old, info.name, info.format, rows, n, &gain, &err)) status = cli_fail("bench", &err);
+        if (gain) fputs(gain, stderr);
+        larder_free(gain);
     }
     larder_free(rows);
     cli_model_close(&m);

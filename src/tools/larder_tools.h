@@ -141,6 +141,10 @@ typedef struct larder_bench_row {
 larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows, size_t *n,
                            larder_progress_fn *progress, void *user, larder_error *err);
 
+/* What changed since `path` was written (as `larder bench --format csv` prints): lines of text, larder_free. */
+larder_status larder_bench_compare(const char *path, const char *name, const char *format, const larder_bench_row *rows, size_t n,
+                                   char **out, larder_error *err);
+
 typedef struct larder_ppl {
     double ppl, error; /* perplexity of the scored tokens, and its standard error */
     uint64_t n_scored;
