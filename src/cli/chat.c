@@ -243,6 +243,14 @@ static char *read_message(void)
     bool quoted = false;
     for (;;) {
         char *line = readline(text || quoted ? ". " : "> ");
+        if (!line && cli_interrupted()) { /* Ctrl-C at the prompt: what was typed is forgotten */
+            cli_clear_interrupt();
+            fputs("\n", stdout);
+            free(text);
+            text = NULL;
+            quoted = false;
+            continue;
+        }
         if (!line) return text;
         size_t n = strlen(line);
         bool more = quoted;
