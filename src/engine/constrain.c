@@ -29,8 +29,8 @@ static larder_status vocabulary(const larder_model *model, const lr_vocab **out,
     return LARDER_OK;
 }
 
-larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text, size_t n_text,
-                                     larder_grammar **out, larder_error *err)
+larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text,
+                                     size_t n_text, larder_grammar **out, larder_error *err)
 {
     const lr_vocab *v = NULL;
     *out = NULL;
@@ -66,7 +66,9 @@ larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error
     lr_mask mask;
     if (!r->grammar.g) return LARDER_OK;
     LR_TRY(lr_matcher_mask(&r->grammar, !r->ignore_eos, &mask, err));
-    if (!mask.n) return lr_fail(err, LARDER_UNSUPPORTED, "no token of this model can continue the answer as its grammar wants");
+    if (!mask.n)
+        return lr_fail(err, LARDER_UNSUPPORTED,
+                       "no token of this model can continue the answer as its grammar wants");
     lr_mask_apply(&mask, logits, r->engine->program.n_vocab);
     return LARDER_OK;
 }
@@ -79,7 +81,8 @@ larder_status lr_constrain_take(larder_request *r, int32_t token, bool *over, la
     if (!r->grammar.g) return LARDER_OK;
     larder_status st = LARDER_OK;
     if (!r->ignore_eos && lr_tokenizer_is_end(tok, token)) ok = lr_matcher_complete(&r->grammar);
-    else if (token >= 0 && (uint32_t)token < lr_tokenizer_size(tok)) st = lr_tokenizer_piece(tok, token, false, &piece, err);
+    else if (token >= 0 && (uint32_t)token < lr_tokenizer_size(tok))
+        st = lr_tokenizer_piece(tok, token, false, &piece, err);
     if (!st && piece.n) st = lr_matcher_take(&r->grammar, piece.p, piece.n, &ok, err);
     lr_buf_free(&piece);
     if (!st && !ok) st = lr_fail(err, LARDER_USAGE, "the logit bias bans every token that the grammar allows");

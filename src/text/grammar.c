@@ -3,7 +3,7 @@
 
 #include <stdatomic.h>
 
-enum { STATE_MEMORY = 64 << 20, MASK_MEMORY = 32 << 20, TEXT_MAX = 16 << 20 };
+enum { STATE_MEMORY = 64 << 20, MASK_MEMORY = 32 << 20, TEXT_MAX = 4 << 20 };
 
 static void read_front(lr_net *n, larder_grammar_kind kind, lr_str text)
 {
@@ -17,11 +17,13 @@ static void read_front(lr_net *n, larder_grammar_kind kind, lr_str text)
     lr_net_fail(n, LARDER_USAGE, "there is no kind %d of grammar", (int)kind);
 }
 
-larder_status lr_grammar_new(larder_grammar_kind kind, lr_str text, const lr_vocab *v, lr_grammar **out, larder_error *err)
+larder_status lr_grammar_new(larder_grammar_kind kind, lr_str text, const lr_vocab *v, lr_grammar **out,
+                             larder_error *err)
 {
     larder_status st = LARDER_OK;
     *out = NULL;
-    if (text.n > TEXT_MAX) return lr_fail(err, LARDER_LIMIT, "the grammar is %zu bytes; %d at most", text.n, TEXT_MAX);
+    if (text.n > TEXT_MAX)
+        return lr_fail(err, LARDER_LIMIT, "the grammar is %zu bytes; %d at most", text.n, TEXT_MAX);
     lr_grammar *g = lr_calloc(1, sizeof *g);
     if (!g) return LR_NOMEM(err, "a grammar");
     atomic_store(&g->n_owner, 1);
@@ -59,8 +61,8 @@ void lr_grammar_free(lr_grammar *g)
 uint64_t lr_grammar_bytes(const lr_grammar *g)
 {
     const lr_net *n = &g->net;
-    return sizeof *g + (uint64_t)n->cap_state * 8 + (uint64_t)n->cap_edge * sizeof(lr_edge) + (uint64_t)n->cap_rule * sizeof(lr_rule) +
-           g->run.n_bytes + (g->masks ? lr_mask_cache_bytes(g->masks) : 0);
+    return sizeof *g + (uint64_t)n->cap_state * 8 + (uint64_t)n->cap_edge * sizeof(lr_edge) +
+           (uint64_t)n->cap_rule * sizeof(lr_rule) + g->run.n_bytes + (g->masks ? lr_mask_cache_bytes(g->masks) : 0);
 }
 
 void lr_grammar_set_memory(lr_grammar *g, size_t n_states, size_t n_masks)
@@ -93,7 +95,8 @@ static larder_status fault(uint32_t state, larder_error *err)
 /* Follows bytes from a state. Returns the state, DEAD, FULL or HARD. */
 static uint32_t follow(lr_auto *a, uint32_t state, const char *p, size_t n)
 {
-    for (size_t i = 0; i < n && state != LR_STATE_DEAD && state < LR_STATE_HARD; i++) state = lr_auto_step(a, state, (uint8_t)p[i]);
+    for (size_t i = 0; i < n && state != LR_STATE_DEAD && state < LR_STATE_HARD; i++)
+        state = lr_auto_step(a, state, (uint8_t)p[i]);
     return state;
 }
 
@@ -144,7 +147,8 @@ larder_status lr_matcher_next(lr_matcher *m, bool set[256], larder_error *err)
     LR_TRY(catch_up(m, err));
     for (int turn = 0; turn < 2; turn++) {
         uint32_t to = LR_STATE_DEAD;
-        for (int b = 0; b < 256 && to < LR_STATE_HARD; b++) set[b] = (to = lr_auto_step(&m->g->run, m->state, (uint8_t)b)) != LR_STATE_DEAD;
+        for (int b = 0; b < 256 && to < LR_STATE_HARD; b++)
+            set[b] = (to = lr_auto_step(&m->g->run, m->state, (uint8_t)b)) != LR_STATE_DEAD;
         if (to < LR_STATE_HARD) return LARDER_OK;
         if (to == LR_STATE_HARD || turn) return fault(to, err);
         LR_TRY(begin_again(m, err));

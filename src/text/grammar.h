@@ -22,7 +22,8 @@ void lr_vocab_free(lr_vocab *v);
 /* ---------------------------------------------------------------- grammars */
 typedef struct lr_grammar lr_grammar;
 /* v may be NULL: then there are no masks. It must outlive the grammar. */
-larder_status lr_grammar_new(larder_grammar_kind kind, lr_str text, const lr_vocab *v, lr_grammar **out, larder_error *err);
+larder_status lr_grammar_new(larder_grammar_kind kind, lr_str text, const lr_vocab *v, lr_grammar **out,
+                             larder_error *err);
 lr_grammar *lr_grammar_hold(lr_grammar *g); /* one more owner */
 void lr_grammar_free(lr_grammar *g);
 uint64_t lr_grammar_bytes(const lr_grammar *g); /* what it holds now, its memory of states and masks included */
@@ -45,7 +46,7 @@ bool lr_matcher_over(lr_matcher *m);     /* and nothing may follow */
 larder_status lr_matcher_next(lr_matcher *m, bool set[256], larder_error *err);
 
 typedef struct lr_mask {
-    uint32_t n; /* tokens allowed */
+    uint32_t n;           /* tokens allowed */
     const uint32_t *ids;  /* if few: they, rising */
     const uint64_t *bits; /* else a bitmap */
 } lr_mask;

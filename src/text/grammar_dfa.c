@@ -13,10 +13,26 @@ static int by_lo(const void *x, const void *y)
     return (a->lo > b->lo) - (a->lo < b->lo);
 }
 
+/* Ranges that come out of order wait until the room is used up, or for the end. */
+void lr_chars_sort(lr_chars *c)
+{
+    uint32_t n = 0;
+    bool sorted = true;
+    for (uint32_t i = 1; i < c->n; i++) sorted &= c->p[i - 1].hi + 1 < c->p[i].lo;
+    if (sorted) return;
+    qsort(c->p, c->n, sizeof *c->p, by_lo);
+    for (uint32_t i = 0; i < c->n; i++) {
+        if (n && c->p[i].lo <= c->p[n - 1].hi + 1) c->p[n - 1].hi = LR_MAX(c->p[n - 1].hi, c->p[i].hi);
+        else c->p[n++] = c->p[i];
+    }
+    c->n = n;
+}
+
 void lr_chars_add(lr_chars *c, uint32_t lo, uint32_t hi)
 {
     if (lo > hi || c->failed) return;
-    if (c->n == c->cap) {
+    if (c->n == c->cap) lr_chars_sort(c);
+    if (c->n * 2 >= c->cap) {
         uint32_t cap = c->cap * 2 + 8;
         void *p = lr_realloc(c->p, cap * sizeof *c->p);
         if (!p) {
@@ -27,26 +43,20 @@ void lr_chars_add(lr_chars *c, uint32_t lo, uint32_t hi)
         c->cap = cap;
     }
     c->p[c->n++] = (struct lr_char_range){lo, hi};
-    if (c->n < 2 || c->p[c->n - 2].hi + 1 < lo) return;
-    qsort(c->p, c->n, sizeof *c->p, by_lo);
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n; i++) {
-        if (n && c->p[i].lo <= c->p[n - 1].hi + 1) c->p[n - 1].hi = LR_MAX(c->p[n - 1].hi, c->p[i].hi);
-        else c->p[n++] = c->p[i];
-    }
-    c->n = n;
 }
 
 void lr_chars_add_all(lr_chars *c, const lr_chars *from)
 {
     for (uint32_t i = 0; i < from->n; i++) lr_chars_add(c, from->p[i].lo, from->p[i].hi);
     c->failed |= from->failed;
+    lr_chars_sort(c);
 }
 
 void lr_chars_invert(lr_chars *c)
 {
     lr_chars out = {.failed = c->failed};
     uint32_t next = 0;
+    lr_chars_sort(c);
     for (uint32_t i = 0; i < c->n; i++) {
         if (c->p[i].lo > next) lr_chars_add(&out, next, c->p[i].lo - 1);
         next = c->p[i].hi + 1;
@@ -75,6 +85,10 @@ void lr_dfa_free(lr_dfa *d)
 static uint32_t new_state(lr_net *n, lr_dfa *d)
 {
     if (!lr_net_spend(n, d->n_class)) return 0;
+    if ((uint64_t)d->n_state * d->n_class >= LR_DFA_CELLS) {
+        lr_net_fail(n, LARDER_LIMIT, "a pattern or format tells apart too many characters in too many states");
+        return 0;
+    }
     if (d->n_state >= LR_DFA_STATES) {
         lr_net_fail(n, LARDER_LIMIT, "a pattern or format needs more than %d states", LR_DFA_STATES);
         return 0;
@@ -204,7 +218,8 @@ static bool tuples_room(tuples *t, uint32_t more)
         uint32_t *p = lr_calloc(cap, sizeof *p);
         if (!p) return false;
         for (uint32_t i = 0; i < t->n; i++) {
-            uint32_t h = (uint32_t)lr_hash(t->data + t->at[i], (t->at[i + 1] - t->at[i]) * sizeof *t->data) & (cap - 1);
+            uint32_t h = (uint32_t)lr_hash(t->data + t->at[i], (t->at[i + 1] - t->at[i]) * sizeof *t->data) &
+                         (cap - 1);
             while (p[h]) h = (h + 1) & (cap - 1);
             p[h] = i + 1;
         }
@@ -262,7 +277,8 @@ larder_status lr_dfa_and(lr_net *n, lr_dfa *a, const lr_dfa *b, bool not_b, lard
             uint32_t to = tuples_find(&t, pair, 2);
             if (to == UINT32_MAX) lr_net_fail(n, LARDER_NOMEM, "out of memory for a pattern");
             else d.to[(size_t)s * k + c] = to;
-            if (t.n > LR_DFA_STATES) lr_net_fail(n, LARDER_LIMIT, "a pattern or format needs more than %d states", LR_DFA_STATES);
+            if (t.n > LR_DFA_STATES)
+                lr_net_fail(n, LARDER_LIMIT, "a pattern or format needs more than %d states", LR_DFA_STATES);
         }
         lr_net_spend(n, k);
     }
@@ -292,7 +308,10 @@ typedef struct nfa {
 static uint32_t nfa_state(nfa *f)
 {
     if (!lr_net_spend(f->budget, 1)) return 0;
-    if (f->n >= 200000) return lr_net_fail(f->budget, LARDER_LIMIT, "an expression is too large when its repetitions are written out"), 0;
+    if (f->n >= 200000)
+        return lr_net_fail(f->budget, LARDER_LIMIT,
+                           "an expression is too large when its repetitions are written out"),
+               0;
     if (f->n == f->cap) {
         uint32_t *p = lr_realloc(f->first, (f->cap * 2 + 64) * sizeof *p);
         if (!p) return lr_net_fail(f->budget, LARDER_NOMEM, "out of memory for a pattern"), 0;
@@ -331,7 +350,11 @@ static uint32_t nfa_of(nfa *f, const lr_syntax *s, uint32_t from)
     case LR_SYN_BEGIN:
     case LR_SYN_END:
         to = nfa_state(f);
-        nfa_add(f, from, s->kind == LR_SYN_CHARS ? NFA_CHARS : s->kind == LR_SYN_BEGIN ? NFA_BEGIN : NFA_END, &s->chars, to);
+        nfa_add(f, from,
+                s->kind == LR_SYN_CHARS   ? NFA_CHARS
+                : s->kind == LR_SYN_BEGIN ? NFA_BEGIN
+                                          : NFA_END,
+                &s->chars, to);
         return to;
     case LR_SYN_CAT:
         for (const lr_syntax *c = s->child; c; c = c->next) from = nfa_of(f, c, from);
@@ -414,7 +437,8 @@ static void subset_close(subset *u, bool begin, bool end)
     for (uint32_t i = 0; i < u->n; i++)
         for (uint32_t e = u->f->first[u->list[i]]; e; e = u->f->edges[e].next) {
             int k = u->f->edges[e].kind;
-            if (k == NFA_SKIP || (k == NFA_BEGIN && begin) || (k == NFA_END && end)) subset_visit(u, u->f->edges[e].to);
+            if (k == NFA_SKIP || (k == NFA_BEGIN && begin) || (k == NFA_END && end))
+                subset_visit(u, u->f->edges[e].to);
         }
     lr_net_spend(u->f->budget, u->n);
 }
@@ -467,13 +491,15 @@ static void determinise(subset *u, uint32_t start, lr_dfa *d)
             const uint32_t *ids = t.data + t.at[s] + 1;
             for (uint32_t i = 0; i < n_ids; i++)
                 for (uint32_t e = u->f->first[ids[i]]; e; e = u->f->edges[e].next)
-                    if (u->f->edges[e].kind == NFA_CHARS && chars_have(u->f->edges[e].chars, d->bound[c])) subset_visit(u, u->f->edges[e].to);
+                    if (u->f->edges[e].kind == NFA_CHARS && chars_have(u->f->edges[e].chars, d->bound[c]))
+                        subset_visit(u, u->f->edges[e].to);
             lr_net_spend(n, n_ids + 1);
             subset_close(u, false, false);
             uint32_t to = subset_number(u, &t, false);
             if (to == UINT32_MAX) lr_net_fail(n, LARDER_NOMEM, "out of memory for a pattern");
             else d->to[(size_t)s * d->n_class + c] = to;
-            if (t.n > LR_DFA_STATES) lr_net_fail(n, LARDER_LIMIT, "a pattern needs more than %d states", LR_DFA_STATES);
+            if (t.n > LR_DFA_STATES || t.n_data > 2 * LR_DFA_CELLS)
+                lr_net_fail(n, LARDER_LIMIT, "a pattern needs more than %d states", LR_DFA_STATES);
         }
     }
     tuples_free(&t);
@@ -525,6 +551,10 @@ larder_status lr_dfa_from_regex(lr_net *n, lr_str regex, bool whole, lr_dfa *out
     lr_arena arena = {0};
     lr_syntax *s = NULL;
     *out = (lr_dfa){0};
+    uint64_t cost = regex.n * 16; /* a property looks at every character there is */
+    for (size_t i = 0; i + 1 < regex.n; i++)
+        if (regex.p[i] == '\\' && (regex.p[i + 1] | 32) == 'p') cost += 400000;
+    if (!lr_net_spend(n, cost)) return ended(n, out, err);
     larder_status st = lr_regex_parse(regex, &arena, &s, err);
     if (!st) st = build(n, s, whole, out, err);
     lr_syntax_close(s);

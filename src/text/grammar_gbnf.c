@@ -80,7 +80,9 @@ static int32_t take_hex(parser *p, int n)
 {
     uint32_t v = 0;
     for (int i = 0; i < n; i++, p->at++) {
-        int c = peek(p), d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int c = peek(p), d = c >= '0' && c <= '9'                 ? c - '0'
+                             : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                                  : -1;
         if (d < 0) return fail(p, LARDER_FORMAT, "a hexadecimal digit is missing"), -1;
         v = v * 16 + (uint32_t)d;
     }
@@ -104,7 +106,13 @@ static int32_t take_char(parser *p)
     case 't': return '\t';
     case 'r': return '\r';
     case 'n': return '\n';
-    case '\\': case '"': case '[': case ']': case '-': case '^': case '/': return c;
+    case '\\':
+    case '"':
+    case '[':
+    case ']':
+    case '-':
+    case '^':
+    case '/': return c;
     default: return fail(p, LARDER_FORMAT, "there is no such escape"), -1;
     }
 }
@@ -138,6 +146,7 @@ static lr_syntax *take_class(parser *p)
         if (lo > hi) fail(p, LARDER_FORMAT, "a range is upside down");
         else lr_chars_add(&s->chars, (uint32_t)lo, (uint32_t)hi);
     }
+    lr_chars_sort(&s->chars);
     if (invert) lr_chars_invert(&s->chars);
     return s;
 }
@@ -176,7 +185,8 @@ static bool take_number(parser *p, uint32_t *out)
 {
     uint64_t v = 0;
     size_t begin = p->at;
-    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++) v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
+    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
+        v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
     *out = (uint32_t)v;
     return p->at > begin;
 }
@@ -196,7 +206,8 @@ static bool take_count(parser *p, uint32_t *min, uint32_t *max)
     if (comma) high = take_number(p, max);
     else *max = *min;
     skip_space(p, true);
-    if (!(low || high) || !take(p, '}')) return fail(p, LARDER_FORMAT, "a repetition is written {n}, {n,}, {,m} or {n,m}"), false;
+    if (!(low || high) || !take(p, '}'))
+        return fail(p, LARDER_FORMAT, "a repetition is written {n}, {n,}, {,m} or {n,m}"), false;
     if (!low) *min = 0;
     if (comma && !high) *max = UINT32_MAX;
     if (*min > *max) return fail(p, LARDER_FORMAT, "a repetition is upside down"), false;
@@ -221,7 +232,8 @@ static lr_syntax *take_sequence(parser *p, bool nested)
             if (p->n->st || !take_count(p, &min, &max)) break;
             lr_syntax *inner = *link, *r = node(p, LR_SYN_REPEAT);
             if (!r) return cat;
-            if (++p->depth > LR_SYNTAX_DEPTH) return fail(p, LARDER_LIMIT, "too many repetitions of repetitions"), cat;
+            if (++p->depth > LR_SYNTAX_DEPTH)
+                return fail(p, LARDER_LIMIT, "too many repetitions of repetitions"), cat;
             *r = (lr_syntax){.kind = LR_SYN_REPEAT, .child = inner, .min = min, .max = max};
             *link = r;
         }
@@ -325,13 +337,15 @@ static void take_rule(parser *p)
     }
     p->at += 3;
     if (of->defined) {
-        lr_net_fail(p->n, LARDER_FORMAT, "the grammar, line %d: rule \"%.*s\" is defined twice", line_of(p), LR_STR_ARG(text));
+        lr_net_fail(p->n, LARDER_FORMAT, "the grammar, line %d: rule \"%.*s\" is defined twice", line_of(p),
+                    LR_STR_ARG(text));
         return;
     }
     of->defined = true;
     lr_syntax *s = take_alternatives(p, false);
     skip_space(p, false);
-    if (!p->n->st && peek(p) >= 0 && peek(p) != '\n' && peek(p) != '\r') fail(p, LARDER_FORMAT, "a rule ends in something that is no symbol");
+    if (!p->n->st && peek(p) >= 0 && peek(p) != '\n' && peek(p) != '\r')
+        fail(p, LARDER_FORMAT, "a rule ends in something that is no symbol");
     if (!p->n->st && s) {
         lr_net_enter(p->n, of->rule);
         uint32_t end = put(p->n, s, p->n->rules[of->rule].start);
@@ -354,7 +368,9 @@ void lr_front_gbnf(lr_net *n, lr_str text)
     for (int i = 0; i < BUCKETS && !n->st; i++)
         for (const name *of = p->names[i]; of; of = of->next) {
             root |= lr_str_is(of->text, "root");
-            if (!of->defined) lr_net_fail(n, LARDER_FORMAT, "the grammar: rule \"%.*s\" is used but not defined", LR_STR_ARG(of->text));
+            if (!of->defined)
+                lr_net_fail(n, LARDER_FORMAT, "the grammar: rule \"%.*s\" is used but not defined",
+                            LR_STR_ARG(of->text));
         }
     if (!n->st && !root) lr_net_fail(n, LARDER_FORMAT, "the grammar has no rule \"root\"");
     lr_arena_free(&p->a);

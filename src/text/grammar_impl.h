@@ -24,6 +24,7 @@ typedef struct lr_rule {
 
 enum {
     LR_NET_STATES = 400000,
+    LR_NET_EDGES = 4000000,
     LR_NET_WORK = 60000000, /* steps a compilation may take in all; a second or so */
 };
 /* Faults stick: after the first every call does nothing and returns 0. */
@@ -67,12 +68,20 @@ typedef struct lr_chars { /* sorted, apart, not touching */
 } lr_chars;
 void lr_chars_add(lr_chars *c, uint32_t lo, uint32_t hi);
 void lr_chars_add_all(lr_chars *c, const lr_chars *from);
+void lr_chars_sort(lr_chars *c); /* once all is added; adding in order needs none */
 void lr_chars_invert(lr_chars *c);
 void lr_chars_free(lr_chars *c);
 
 /* Syntax of a regular expression or of a GBNF rule's right side. */
 typedef enum lr_syntax_kind {
-    LR_SYN_EMPTY, LR_SYN_CHARS, LR_SYN_CAT, LR_SYN_ALT, LR_SYN_REPEAT, LR_SYN_BEGIN, LR_SYN_END, LR_SYN_RULE
+    LR_SYN_EMPTY,
+    LR_SYN_CHARS,
+    LR_SYN_CAT,
+    LR_SYN_ALT,
+    LR_SYN_REPEAT,
+    LR_SYN_BEGIN,
+    LR_SYN_END,
+    LR_SYN_RULE
 } lr_syntax_kind;
 typedef struct lr_syntax lr_syntax;
 struct lr_syntax {
@@ -95,7 +104,7 @@ typedef struct lr_dfa {
     uint8_t *accept;
     uint32_t n_state, cap_state;
 } lr_dfa;
-enum { LR_DFA_STATES = 30000 };
+enum { LR_DFA_STATES = 30000, LR_DFA_CELLS = 8 << 20 };
 /* whole: the expression is the whole text; else it is searched in the text. */
 larder_status lr_dfa_from_regex(lr_net *budget, lr_str regex, bool whole, lr_dfa *out, larder_error *err);
 larder_status lr_dfa_from_texts(lr_net *budget, const lr_str *texts, uint32_t n, lr_dfa *out, larder_error *err);
@@ -122,8 +131,15 @@ void lr_front_json_object(lr_net *n);
 
 /* JSON's own shapes (grammar_json_form.c); each is a rule made when first asked for. */
 typedef enum lr_json_rule {
-    LR_JSON_SPACE, LR_JSON_CHAR, LR_JSON_STRING, LR_JSON_INTEGER, LR_JSON_NUMBER, LR_JSON_VALUE,
-    LR_JSON_OBJECT, LR_JSON_ARRAY, LR_JSON_RULES
+    LR_JSON_SPACE,
+    LR_JSON_CHAR,
+    LR_JSON_STRING,
+    LR_JSON_INTEGER,
+    LR_JSON_NUMBER,
+    LR_JSON_VALUE,
+    LR_JSON_OBJECT,
+    LR_JSON_ARRAY,
+    LR_JSON_RULES
 } lr_json_rule;
 typedef struct lr_json_rules {
     uint32_t id[LR_JSON_RULES]; /* 0: not made */
@@ -138,7 +154,13 @@ void lr_decimal_bound(lr_buf *out, const char *bound, bool above, bool strict);
 
 /* ---------------------------------------------------------------- running (grammar_run.c) */
 typedef struct lr_auto lr_auto;
-enum { LR_STATE_DEAD = 0, LR_STATE_START = 1, LR_STATE_UNKNOWN = 0xffffffffu, LR_STATE_FULL = 0xfffffffeu, LR_STATE_HARD = 0xfffffffdu };
+enum {
+    LR_STATE_DEAD = 0,
+    LR_STATE_START = 1,
+    LR_STATE_UNKNOWN = 0xffffffffu,
+    LR_STATE_FULL = 0xfffffffeu,
+    LR_STATE_HARD = 0xfffffffdu
+};
 struct lr_auto {
     const lr_net *net;
     uint8_t class_of[256];
@@ -170,7 +192,8 @@ void lr_mask_cache_empty(lr_mask_cache *c);
 void lr_mask_cache_limit(lr_mask_cache *c, size_t max_bytes);
 uint64_t lr_mask_cache_bytes(const lr_mask_cache *c);
 /* *full: the automaton's memory ran full. */
-larder_status lr_mask_cache_get(lr_mask_cache *c, lr_auto *a, uint32_t state, bool end, lr_mask *out, bool *full, larder_error *err);
+larder_status lr_mask_cache_get(lr_mask_cache *c, lr_auto *a, uint32_t state, bool end, lr_mask *out, bool *full,
+                                larder_error *err);
 
 struct lr_grammar {
     _Atomic(uint32_t) n_owner;

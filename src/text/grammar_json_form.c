@@ -95,7 +95,8 @@ static void put_number(lr_net *n, uint32_t start, uint32_t end)
 static void put_list(lr_net *n, lr_json_rules *r, uint32_t start, uint32_t end, bool object)
 {
     uint32_t space = lr_json_rule_get(n, r, LR_JSON_SPACE), value = lr_json_rule_get(n, r, LR_JSON_VALUE);
-    uint32_t open = lr_net_puts(n, start, object ? "{" : "["), item = lr_net_state(n), after = lr_net_state(n), close = lr_net_state(n);
+    uint32_t open = lr_net_puts(n, start, object ? "{" : "["), item = lr_net_state(n), after = lr_net_state(n),
+             close = lr_net_state(n);
     lr_net_call(n, open, space, item);
     lr_net_skip(n, item, close); /* none */
     uint32_t at = item;
@@ -188,8 +189,12 @@ void lr_front_choice(lr_net *n, lr_str text)
         lr_net_enter(n, 0);
         json_array_foreach(list, i, s)
         {
-            if (!json_is_string(s) || !json_string_length(s)) lr_net_fail(n, LARDER_FORMAT, "choice %zu is not a string, or is empty", i);
-            else lr_net_skip(n, lr_net_text(n, n->rules[0].start, (lr_str){json_string_value(s), json_string_length(s)}), n->rules[0].end);
+            if (!json_is_string(s) || !json_string_length(s))
+                lr_net_fail(n, LARDER_FORMAT, "choice %zu is not a string, or is empty", i);
+            else
+                lr_net_skip(n,
+                            lr_net_text(n, n->rules[0].start, (lr_str){json_string_value(s), json_string_length(s)}),
+                            n->rules[0].end);
         }
     }
     json_decref(list);
@@ -230,7 +235,8 @@ const char *lr_format_regex(const char *name)
         {"ipv6", "^" IPV6 "$"},
         {"hostname", "^" HOST "$"},
         {"email", "^" ATOM "(\\." ATOM "){0,2}@" LABEL "(\\." LABEL "){1,3}$"},
-        {"uri", "^[A-Za-z][A-Za-z0-9+.\\-]{0,30}://" HOST "(:[0-9]{1,5})?(/" PCHAR "*)*(\\?(" PCHAR "|[/?])*)?(#(" PCHAR "|[/?])*)?$"},
+        {"uri", "^[A-Za-z][A-Za-z0-9+.\\-]{0,30}://" HOST "(:[0-9]{1,5})?(/" PCHAR "*)*(\\?(" PCHAR
+                "|[/?])*)?(#(" PCHAR "|[/?])*)?$"},
         {"json-pointer", "^" POINTER "$"},
         {"relative-json-pointer", "^(0|[1-9][0-9]{0,8})(#|" POINTER ")$"},
     };
@@ -266,7 +272,8 @@ static void above(lr_buf *out, const decimal *d, bool strict)
     if (zero) lr_buf_puts(out, "[1-9]\\d*(\\.\\d+)?");
     else lr_buf_printf(out, "[1-9]\\d{%d}\\d*(\\.\\d+)?", d->n_whole);
     for (int i = 0; !zero && i < d->n_whole; i++)
-        if (d->whole[i] < '9') lr_buf_printf(out, "|%.*s[%c-9]\\d{%d}(\\.\\d+)?", i, d->whole, d->whole[i] + 1, d->n_whole - i - 1);
+        if (d->whole[i] < '9')
+            lr_buf_printf(out, "|%.*s[%c-9]\\d{%d}(\\.\\d+)?", i, d->whole, d->whole[i] + 1, d->n_whole - i - 1);
     lr_buf_printf(out, "|%.*s", d->n_whole, d->whole);
     if (!d->n_part) {
         lr_buf_puts(out, strict ? "\\.\\d*[1-9]\\d*" : "(\\.\\d+)?");
@@ -287,7 +294,9 @@ static void below(lr_buf *out, const decimal *d, bool strict)
     if (d->n_whole > 1) lr_buf_printf(out, "|[1-9]\\d{0,%d}(\\.\\d+)?", d->n_whole - 2);
     for (int i = 0; !zero && i < d->n_whole; i++) {
         int low = i == 0 ? '1' : '0';
-        if (d->whole[i] > low) lr_buf_printf(out, "|%.*s[%c-%c]\\d{%d}(\\.\\d+)?", i, d->whole, low, d->whole[i] - 1, d->n_whole - i - 1);
+        if (d->whole[i] > low)
+            lr_buf_printf(out, "|%.*s[%c-%c]\\d{%d}(\\.\\d+)?", i, d->whole, low, d->whole[i] - 1,
+                          d->n_whole - i - 1);
     }
     if (!d->n_part) {
         if (!strict) lr_buf_printf(out, "|%.*s(\\.0+)?", d->n_whole, d->whole);

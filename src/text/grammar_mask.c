@@ -36,7 +36,6 @@ typedef struct entry {
     uint8_t run; /* characters if plain, else 0 */
 } entry;
 
-
 static int by_bytes(const void *x, const void *y)
 {
     const entry *a = x, *b = y;
@@ -62,7 +61,8 @@ static larder_status grow_tree(lr_vocab *v, tree *t, const entry *e, uint32_t n,
     size_t total = 0;
     uint32_t most = 0;
     for (uint32_t i = 0; i < n; i++) total += e[i].n, most = LR_MAX(most, e[i].n);
-    if (total > UINT32_MAX / 2 || most > UINT16_MAX) return lr_fail(err, LARDER_LIMIT, "the vocabulary's tokens are too long");
+    if (total > UINT32_MAX / 2 || most > UINT16_MAX)
+        return lr_fail(err, LARDER_LIMIT, "the vocabulary's tokens are too long");
     t->nodes = lr_alloc((total + 1) * sizeof *t->nodes);
     uint32_t *open = lr_calloc((size_t)most + 1, sizeof *open); /* the node of each depth of the branch being grown */
     if (!t->nodes || !open) {
@@ -104,8 +104,8 @@ static larder_status list_plain(lr_vocab *v, const entry *e, uint32_t n, larder_
     return LARDER_OK;
 }
 
-static larder_status read_tokens(const lr_tokenizer *t, lr_vocab *v, uint32_t n, lr_buf *bytes, entry *e, uint32_t *n_entry,
-                                 larder_error *err)
+static larder_status read_tokens(const lr_tokenizer *t, lr_vocab *v, uint32_t n, lr_buf *bytes, entry *e,
+                                 uint32_t *n_entry, larder_error *err)
 {
     for (uint32_t i = 0; i < n; i++) {
         lr_token_kind kind = lr_tokenizer_kind(t, (int32_t)i);
@@ -174,10 +174,10 @@ struct lr_mask_cache {
     size_t n_bytes, max_bytes;
     entry_mask *by_state[2]; /* [n_state]: without and with the ends */
     uint32_t n_state;
-    uint64_t *bits;  /* being filled */
-    uint32_t *path;  /* [deepest + 2]: states of the branch being walked */
+    uint64_t *bits; /* being filled */
+    uint32_t *path; /* [deepest + 2]: states of the branch being walked */
     struct run {
-        uint8_t n; /* 0: not known; else 1 + characters (RUN_MAX: or more) */
+        uint8_t n;   /* 0: not known; else 1 + characters (RUN_MAX: or more) */
         bool closed; /* after them no plain character may come */
     } * runs;
 };
@@ -255,8 +255,9 @@ static uint32_t after_plain(lr_auto *a, uint32_t state)
 {
     static const uint8_t ascii[][2] = {{0x20, 0x21}, {0x23, 0x5b}, {0x5d, 0x7e}};
     /* lead bytes, bytes that may follow at once, and how many of 80..bf come after that */
-    static const uint8_t multi[][5] = {{0xc2, 0xdf, 0x80, 0xbf, 0}, {0xe0, 0xe0, 0xa0, 0xbf, 1}, {0xe1, 0xec, 0x80, 0xbf, 1},
-                                       {0xed, 0xed, 0x80, 0x9f, 1}, {0xee, 0xef, 0x80, 0xbf, 1}, {0xf0, 0xf0, 0x90, 0xbf, 2},
+    static const uint8_t multi[][5] = {{0xc2, 0xdf, 0x80, 0xbf, 0}, {0xe0, 0xe0, 0xa0, 0xbf, 1},
+                                       {0xe1, 0xec, 0x80, 0xbf, 1}, {0xed, 0xed, 0x80, 0x9f, 1},
+                                       {0xee, 0xef, 0x80, 0xbf, 1}, {0xf0, 0xf0, 0x90, 0xbf, 2},
                                        {0xf1, 0xf3, 0x80, 0xbf, 2}, {0xf4, 0xf4, 0x80, 0x8f, 2}};
     uint32_t to = all_to(a, state, ascii[0][0], ascii[0][1]);
     if (to >= LR_STATE_HARD) return to;
@@ -273,7 +274,8 @@ static uint32_t after_plain(lr_auto *a, uint32_t state)
             uint32_t s = lr_auto_step(a, state, (uint8_t)lead);
             if (s == LR_STATE_DEAD || s >= LR_STATE_HARD) return LR_STATE_UNKNOWN;
             s = all_to(a, s, multi[i][2], multi[i][3]);
-            for (int k = 0; k < multi[i][4] && s != LR_STATE_DEAD && s < LR_STATE_HARD; k++) s = all_to(a, s, 0x80, 0xbf);
+            for (int k = 0; k < multi[i][4] && s != LR_STATE_DEAD && s < LR_STATE_HARD; k++)
+                s = all_to(a, s, 0x80, 0xbf);
             if (s != to) return LR_STATE_UNKNOWN;
         }
     }
@@ -365,7 +367,8 @@ static larder_status keep_mask(lr_mask_cache *c, entry_mask *e, larder_error *er
     return LARDER_OK;
 }
 
-larder_status lr_mask_cache_get(lr_mask_cache *c, lr_auto *a, uint32_t state, bool end, lr_mask *out, bool *full, larder_error *err)
+larder_status lr_mask_cache_get(lr_mask_cache *c, lr_auto *a, uint32_t state, bool end, lr_mask *out, bool *full,
+                                larder_error *err)
 {
     const lr_vocab *v = c->v;
     *full = false;

@@ -17,7 +17,8 @@ larder_status lr_net_fail(lr_net *n, larder_status st, const char *fmt, ...)
 bool lr_net_spend(lr_net *n, uint64_t work)
 {
     n->work += work;
-    if (n->work > LR_NET_WORK) lr_net_fail(n, LARDER_LIMIT, "the grammar is too large: compiling it takes more than %d steps", LR_NET_WORK);
+    if (n->work > LR_NET_WORK)
+        lr_net_fail(n, LARDER_LIMIT, "the grammar is too large: compiling it takes more than %d steps", LR_NET_WORK);
     return !n->st;
 }
 
@@ -39,7 +40,8 @@ uint32_t lr_net_state(lr_net *n)
 {
     if (n->st || !lr_net_spend(n, 1)) return 0;
     if (n->n_state >= LR_NET_STATES) {
-        lr_net_fail(n, LARDER_LIMIT, "the grammar is too large: more than %d states (long counted repetitions are the usual cause)",
+        lr_net_fail(n, LARDER_LIMIT,
+                    "the grammar is too large: more than %d states (long counted repetitions are the usual cause)",
                     LR_NET_STATES);
         return 0;
     }
@@ -68,6 +70,10 @@ static void add_edge(lr_net *n, uint32_t from, lr_edge e)
 {
     if (n->st || !lr_net_spend(n, 1)) return;
     if (!n->n_edge) n->n_edge = 1;
+    if (n->n_edge >= LR_NET_EDGES) {
+        lr_net_fail(n, LARDER_LIMIT, "the grammar is too large: more than %d edges", LR_NET_EDGES);
+        return;
+    }
     if (!grow(n, (void **)&n->edges, &n->cap_edge, n->n_edge + 1, sizeof *n->edges)) return;
     e.next = n->first[from];
     n->edges[n->n_edge] = e;
@@ -107,10 +113,12 @@ static int encode(uint32_t c, uint8_t out[4])
     if (c < 0x80) return out[0] = (uint8_t)c, 1;
     if (c < 0x800) return out[0] = (uint8_t)(0xc0 | c >> 6), out[1] = (uint8_t)(0x80 | (c & 63)), 2;
     if (c < 0x10000) {
-        out[0] = (uint8_t)(0xe0 | c >> 12), out[1] = (uint8_t)(0x80 | (c >> 6 & 63)), out[2] = (uint8_t)(0x80 | (c & 63));
+        out[0] = (uint8_t)(0xe0 | c >> 12), out[1] = (uint8_t)(0x80 | (c >> 6 & 63)),
+        out[2] = (uint8_t)(0x80 | (c & 63));
         return 3;
     }
-    out[0] = (uint8_t)(0xf0 | c >> 18), out[1] = (uint8_t)(0x80 | (c >> 12 & 63)), out[2] = (uint8_t)(0x80 | (c >> 6 & 63));
+    out[0] = (uint8_t)(0xf0 | c >> 18), out[1] = (uint8_t)(0x80 | (c >> 12 & 63)),
+    out[2] = (uint8_t)(0x80 | (c >> 6 & 63));
     out[3] = (uint8_t)(0x80 | (c & 63));
     return 4;
 }
@@ -150,7 +158,8 @@ static void emit_length(lr_net *n, uint32_t from, uint32_t lo, uint32_t hi, uint
 
 void lr_net_chars(lr_net *n, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to)
 {
-    static const uint32_t part[][2] = {{0, 0x7f}, {0x80, 0x7ff}, {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LR_CHAR_MAX}};
+    static const uint32_t part[][2] = {
+        {0, 0x7f}, {0x80, 0x7ff}, {0x800, 0xd7ff}, {0xe000, 0xffff}, {0x10000, LR_CHAR_MAX}};
     for (size_t i = 0; i < LR_LEN(part) && !n->st; i++) {
         uint32_t a = LR_MAX(lo, part[i][0]), b = LR_MIN(hi, part[i][1]);
         if (a <= b) emit_length(n, from, a, b, to);
@@ -170,7 +179,8 @@ int32_t lr_utf8_next(lr_str s, size_t *at)
         if ((p[i] & 0xc0) != 0x80) return -1;
         c = c << 6 | (p[i] & 63);
     }
-    if ((len == 3 && c < 0x800) || (len == 4 && c < 0x10000) || c > LR_CHAR_MAX || (c >= 0xd800 && c < 0xe000)) return -1;
+    if ((len == 3 && c < 0x800) || (len == 4 && c < 0x10000) || c > LR_CHAR_MAX || (c >= 0xd800 && c < 0xe000))
+        return -1;
     *at += len;
     return (int32_t)c;
 }
@@ -270,7 +280,8 @@ static void left_calls(const lr_net *n, uint32_t *queue, uint8_t *seen, uint32_t
 }
 
 /* Depth first from the root. at[] is used up; path and colour are [n_rule]. */
-static bool has_circle(const lr_net *n, uint32_t *at, const uint32_t *end, const uint32_t *called, uint32_t *path, uint8_t *colour)
+static bool has_circle(const lr_net *n, uint32_t *at, const uint32_t *end, const uint32_t *called, uint32_t *path,
+                       uint8_t *colour)
 {
     uint32_t n_path = 0;
     colour[path[n_path++] = 0] = 1;
@@ -295,7 +306,8 @@ static larder_status close_with(lr_net *n, reach *r, uint32_t *at, uint32_t *end
     spread(r, true);
     for (uint32_t i = 0; i < n->n_rule; i++) n->rules[i].empty = r->mark[n->rules[i].start];
     spread(r, false);
-    if (!r->mark[n->rules[0].start]) return lr_net_fail(n, LARDER_UNSUPPORTED, "no text can match: its demands contradict each other");
+    if (!r->mark[n->rules[0].start])
+        return lr_net_fail(n, LARDER_UNSUPPORTED, "no text can match: its demands contradict each other");
     drop_dead(n, r->mark);
     memset(r->mark, 0, n->n_state);
     left_calls(n, r->queue, r->mark, at, called);
@@ -320,8 +332,7 @@ larder_status lr_net_close(lr_net *n)
     uint8_t *colour = lr_calloc((size_t)n->n_rule + 1, 1);
     if (r.in_at && r.call_at && r.in && r.calls && r.queue && r.mark && at && end && called && colour)
         close_with(n, &r, at, end, called, colour);
-    else
-        lr_net_fail(n, LARDER_NOMEM, "out of memory for a grammar");
+    else lr_net_fail(n, LARDER_NOMEM, "out of memory for a grammar");
     lr_free(r.in_at);
     lr_free(r.call_at);
     lr_free(r.in);

@@ -57,7 +57,9 @@ static int32_t take_hex(parser *p, int n)
 {
     int32_t v = 0;
     for (int i = 0; i < n; i++, p->at++) {
-        int c = peek(p), d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        int c = peek(p), d = c >= '0' && c <= '9'                 ? c - '0'
+                             : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+                                                                  : -1;
         if (d < 0) return fail(p, LARDER_FORMAT, "a hexadecimal digit is missing"), -1;
         v = v * 16 + d;
     }
@@ -86,8 +88,9 @@ static void add_class(lr_chars *c, int letter)
 {
     static const uint32_t digit[][2] = {{'0', '9'}};
     static const uint32_t word[][2] = {{'0', '9'}, {'A', 'Z'}, {'_', '_'}, {'a', 'z'}};
-    static const uint32_t space[][2] = {{9, 13}, {' ', ' '}, {0xa0, 0xa0}, {0x1680, 0x1680}, {0x2000, 0x200a},
-                                        {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f}, {0x3000, 0x3000}, {0xfeff, 0xfeff}};
+    static const uint32_t space[][2] = {{9, 13},          {' ', ' '},       {0xa0, 0xa0},     {0x1680, 0x1680},
+                                        {0x2000, 0x200a}, {0x2028, 0x2029}, {0x202f, 0x202f}, {0x205f, 0x205f},
+                                        {0x3000, 0x3000}, {0xfeff, 0xfeff}};
     lr_chars set = {0};
     const uint32_t(*list)[2] = (letter | 32) == 'd' ? digit : (letter | 32) == 'w' ? word : space;
     size_t n = (letter | 32) == 'd' ? LR_LEN(digit) : (letter | 32) == 'w' ? LR_LEN(word) : LR_LEN(space);
@@ -102,17 +105,33 @@ static bool add_property(parser *p, lr_chars *c, bool invert)
 {
     static const struct {
         const char *name, *code;
-    } names[] = {{"Letter", "L"}, {"Lowercase_Letter", "Ll"}, {"Uppercase_Letter", "Lu"}, {"Titlecase_Letter", "Lt"},
-                 {"Modifier_Letter", "Lm"}, {"Other_Letter", "Lo"}, {"Mark", "M"}, {"Number", "N"}, {"Decimal_Number", "Nd"},
-                 {"digit", "Nd"}, {"Letter_Number", "Nl"}, {"Other_Number", "No"}, {"Punctuation", "P"}, {"punct", "P"},
-                 {"Symbol", "S"}, {"Separator", "Z"}, {"Space_Separator", "Zs"}, {"Other", "C"}, {"Control", "Cc"}};
+    } names[] = {{"Letter", "L"},
+                 {"Lowercase_Letter", "Ll"},
+                 {"Uppercase_Letter", "Lu"},
+                 {"Titlecase_Letter", "Lt"},
+                 {"Modifier_Letter", "Lm"},
+                 {"Other_Letter", "Lo"},
+                 {"Mark", "M"},
+                 {"Number", "N"},
+                 {"Decimal_Number", "Nd"},
+                 {"digit", "Nd"},
+                 {"Letter_Number", "Nl"},
+                 {"Other_Number", "No"},
+                 {"Punctuation", "P"},
+                 {"punct", "P"},
+                 {"Symbol", "S"},
+                 {"Separator", "Z"},
+                 {"Space_Separator", "Zs"},
+                 {"Other", "C"},
+                 {"Control", "Cc"}};
     if (!take(p, "{")) return fail(p, LARDER_FORMAT, "\\p wants a name in braces"), false;
     size_t begin = p->at;
     while (peek(p) >= 0 && peek(p) != '}') p->at++;
     lr_str name = {p->s.p + begin, p->at - begin};
     if (!take(p, "}")) return fail(p, LARDER_FORMAT, "\\p{ is not closed"), false;
     for (const char *key = "gc=\0General_Category=\0"; *key; key += strlen(key) + 1)
-        if (name.n > strlen(key) && !memcmp(name.p, key, strlen(key))) name = (lr_str){name.p + strlen(key), name.n - strlen(key)};
+        if (name.n > strlen(key) && !memcmp(name.p, key, strlen(key)))
+            name = (lr_str){name.p + strlen(key), name.n - strlen(key)};
     for (size_t i = 0; i < LR_LEN(names); i++)
         if (lr_str_is(name, names[i].name)) name = lr_str_of(names[i].code);
     bool known = name.n >= 1 && name.n <= 2 && strchr("LMNPSZC", name.p[0]) && name.p[0];
@@ -125,7 +144,8 @@ static bool add_property(parser *p, lr_chars *c, bool invert)
         from = x + 1;
     }
     if (set.failed && !p->st) p->st = LR_NOMEM(p->err, "an expression");
-    if (!set.n) return lr_chars_free(&set), fail(p, LARDER_UNSUPPORTED, "\\p of this property is not supported"), false;
+    if (!set.n)
+        return lr_chars_free(&set), fail(p, LARDER_UNSUPPORTED, "\\p of this property is not supported"), false;
     if (invert) lr_chars_invert(&set);
     lr_chars_add_all(c, &set);
     lr_chars_free(&set);
@@ -140,8 +160,14 @@ static int32_t take_escape(parser *p, lr_chars *set, bool in_class)
     if (c >= 0x80) return take_char(p);
     p->at++;
     switch (c) {
-    case 'd': case 'D': case 'w': case 'W': case 's': case 'S': return add_class(set, c), -2;
-    case 'p': case 'P': return add_property(p, set, c == 'P') ? -2 : -1;
+    case 'd':
+    case 'D':
+    case 'w':
+    case 'W':
+    case 's':
+    case 'S': return add_class(set, c), -2;
+    case 'p':
+    case 'P': return add_property(p, set, c == 'P') ? -2 : -1;
     case 't': return '\t';
     case 'n': return '\n';
     case 'r': return '\r';
@@ -192,6 +218,7 @@ static lr_syntax *take_class(parser *p)
         else lr_chars_add(&set, (uint32_t)lo, (uint32_t)hi);
         if (p->st) break;
     }
+    lr_chars_sort(&set);
     if (invert) lr_chars_invert(&set);
     s->chars = set;
     if (set.failed && !p->st) p->st = LR_NOMEM(p->err, "an expression");
@@ -263,7 +290,8 @@ static bool take_number(parser *p, uint32_t *out)
 {
     uint64_t v = 0;
     size_t begin = p->at;
-    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++) v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
+    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
+        v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
     *out = (uint32_t)v;
     return p->at > begin;
 }

@@ -12,9 +12,9 @@
 enum { MAX_CALLS = 4096, MAX_PAIRS = 20000 }; /* in one closure; more is an ambiguity that no answer needs */
 
 typedef struct local {
-    uint32_t at, n;       /* its states, in ids */
+    uint32_t at, n;          /* its states, in ids */
     uint32_t calls, n_calls; /* in calls */
-    bool end, bytes, tail; /* may end; has bytes; only an end */
+    bool end, bytes, tail;   /* may end; has bytes; only an end */
 } local;
 typedef struct call {
     uint32_t rule, back; /* back: a local */
@@ -47,10 +47,10 @@ typedef struct lr_auto_parts {
     pair *pairs;
     uint32_t n_pair, cap_pair, cap_set, cap_to, cap_local_to, cap_complete;
     table by_ids, by_frame, by_pairs;
-    uint32_t *rule_local; /* [n_rule]: local of its start, or UNKNOWN */
+    uint32_t *rule_local;    /* [n_rule]: local of its start, or UNKNOWN */
     uint8_t class_byte[256]; /* a byte of each class */
     /* scratch */
-    uint32_t *seen, stamp; /* [net n_state] */
+    uint32_t *seen, stamp;  /* [net n_state] */
     uint32_t *list, n_list; /* [net n_state] */
     pair *work;
     uint32_t n_work, cap_work;
@@ -105,9 +105,15 @@ static void table_put(table *t, uint64_t hash, uint32_t id)
     t->n++;
 }
 
-static uint64_t hash_local(const parts *p, uint32_t id) { return lr_hash(p->ids + p->locals[id].at, p->locals[id].n * sizeof *p->ids); }
+static uint64_t hash_local(const parts *p, uint32_t id)
+{
+    return lr_hash(p->ids + p->locals[id].at, p->locals[id].n * sizeof *p->ids);
+}
 static uint64_t hash_frame(const parts *p, uint32_t id) { return lr_hash(&p->frames[id], sizeof(frame)); }
-static uint64_t hash_set(const parts *p, uint32_t id) { return lr_hash(p->pairs + p->sets[id].at, p->sets[id].n * sizeof(pair)); }
+static uint64_t hash_set(const parts *p, uint32_t id)
+{
+    return lr_hash(p->pairs + p->sets[id].at, p->sets[id].n * sizeof(pair));
+}
 static uint64_t hash_work(const parts *p, uint32_t id) { return lr_hash(&p->work[id], sizeof(pair)); }
 
 /* ---------------------------------------------------------------- locals */
@@ -177,14 +183,17 @@ static uint32_t local_of_list(lr_auto *a)
     qsort(p->list, keep, sizeof *p->list, by_number);
     uint64_t hash = lr_hash(p->list, keep * sizeof *p->list);
     if (!table_room(a, &p->by_ids, hash_local)) return LR_STATE_UNKNOWN;
-    for (uint32_t at = (uint32_t)hash & (p->by_ids.cap - 1); p->by_ids.slot[at]; at = (at + 1) & (p->by_ids.cap - 1)) {
+    for (uint32_t at = (uint32_t)hash & (p->by_ids.cap - 1); p->by_ids.slot[at];
+         at = (at + 1) & (p->by_ids.cap - 1)) {
         const local *o = &p->locals[p->by_ids.slot[at] - 1];
         if (o->n == keep && !memcmp(p->ids + o->at, p->list, keep * sizeof *p->list)) return p->by_ids.slot[at] - 1;
     }
     if (!room(a, (void **)&p->ids, &p->cap_ids, (size_t)p->n_ids + keep, sizeof *p->ids)) return LR_STATE_UNKNOWN;
-    if (!room(a, (void **)&p->locals, &p->cap_local, (size_t)p->n_local + 1, sizeof *p->locals)) return LR_STATE_UNKNOWN;
+    if (!room(a, (void **)&p->locals, &p->cap_local, (size_t)p->n_local + 1, sizeof *p->locals))
+        return LR_STATE_UNKNOWN;
     size_t row = (size_t)p->n_local * a->n_class;
-    if (!room(a, (void **)&p->local_to, &p->cap_local_to, row + a->n_class, sizeof *p->local_to)) return LR_STATE_UNKNOWN;
+    if (!room(a, (void **)&p->local_to, &p->cap_local_to, row + a->n_class, sizeof *p->local_to))
+        return LR_STATE_UNKNOWN;
     memcpy(p->ids + p->n_ids, p->list, keep * sizeof *p->list);
     p->n_ids += keep;
     l.n = keep;
@@ -245,7 +254,8 @@ static uint32_t push_frame(lr_auto *a, uint32_t back, uint32_t below)
     frame f = {back, below};
     uint64_t hash = lr_hash(&f, sizeof f);
     if (!table_room(a, &p->by_frame, hash_frame)) return 0;
-    for (uint32_t at = (uint32_t)hash & (p->by_frame.cap - 1); p->by_frame.slot[at]; at = (at + 1) & (p->by_frame.cap - 1)) {
+    for (uint32_t at = (uint32_t)hash & (p->by_frame.cap - 1); p->by_frame.slot[at];
+         at = (at + 1) & (p->by_frame.cap - 1)) {
         const frame *o = &p->frames[p->by_frame.slot[at] - 1];
         if (o->back == back && o->below == below) return p->by_frame.slot[at] - 1;
     }
@@ -280,7 +290,8 @@ static void add_pair(lr_auto *a, uint32_t at_local, uint32_t stack)
     size_t before = a->n_bytes;
     if (!table_room(a, &p->by_work, hash_work)) return;
     a->n_bytes = before; /* scratch is not counted */
-    for (uint32_t at = (uint32_t)hash & (p->by_work.cap - 1); p->by_work.slot[at]; at = (at + 1) & (p->by_work.cap - 1)) {
+    for (uint32_t at = (uint32_t)hash & (p->by_work.cap - 1); p->by_work.slot[at];
+         at = (at + 1) & (p->by_work.cap - 1)) {
         const pair *o = &p->work[p->by_work.slot[at] - 1];
         if (o->local == at_local && o->stack == stack) return;
     }
@@ -311,9 +322,11 @@ static uint32_t number_set(lr_auto *a, uint32_t keep, bool complete)
     qsort(p->work, keep, sizeof *p->work, by_pair);
     uint64_t hash = lr_hash(p->work, keep * sizeof *p->work);
     if (!table_room(a, &p->by_pairs, hash_set)) return LR_STATE_FULL;
-    for (uint32_t at = (uint32_t)hash & (p->by_pairs.cap - 1); p->by_pairs.slot[at]; at = (at + 1) & (p->by_pairs.cap - 1)) {
+    for (uint32_t at = (uint32_t)hash & (p->by_pairs.cap - 1); p->by_pairs.slot[at];
+         at = (at + 1) & (p->by_pairs.cap - 1)) {
         const set *o = &p->sets[p->by_pairs.slot[at] - 1];
-        if (o->n == keep && !memcmp(p->pairs + o->at, p->work, keep * sizeof *p->work)) return p->by_pairs.slot[at] - 1;
+        if (o->n == keep && !memcmp(p->pairs + o->at, p->work, keep * sizeof *p->work))
+            return p->by_pairs.slot[at] - 1;
     }
     size_t row = (size_t)a->n_set * a->n_class;
     if (!room(a, (void **)&p->pairs, &p->cap_pair, (size_t)p->n_pair + keep, sizeof *p->pairs) ||
@@ -386,7 +399,8 @@ static void classes(lr_auto *a)
     bool cut[257] = {true};
     for (uint32_t s = 0; s < a->net->n_state; s++)
         for (uint32_t e = a->net->first[s]; e; e = a->net->edges[e].next)
-            if (a->net->edges[e].kind == LR_EDGE_BYTES) cut[a->net->edges[e].lo] = cut[a->net->edges[e].hi + 1] = true;
+            if (a->net->edges[e].kind == LR_EDGE_BYTES)
+                cut[a->net->edges[e].lo] = cut[a->net->edges[e].hi + 1] = true;
     a->n_class = 0;
     for (int b = 0; b < 256; b++) {
         if (cut[b]) a->parts->class_byte[a->n_class++] = (uint8_t)b;
@@ -397,8 +411,9 @@ static void classes(lr_auto *a)
 static void forget(lr_auto *a)
 {
     parts *p = a->parts;
-    void *all[] = {p->locals, p->local_to, p->ids, p->calls, p->frames, p->sets, p->pairs, p->by_ids.slot, p->by_frame.slot,
-                   p->by_pairs.slot, p->by_work.slot, p->work, a->to, a->complete};
+    void *all[] = {p->locals,       p->local_to, p->ids,         p->calls,         p->frames,
+                   p->sets,         p->pairs,    p->by_ids.slot, p->by_frame.slot, p->by_pairs.slot,
+                   p->by_work.slot, p->work,     a->to,          a->complete};
     for (size_t i = 0; i < LR_LEN(all); i++) lr_free(all[i]);
     *p = (parts){.rule_local = p->rule_local, .seen = p->seen, .stamp = p->stamp, .list = p->list};
     a->to = NULL;
@@ -434,7 +449,8 @@ larder_status lr_auto_empty(lr_auto *a, larder_error *err)
     begin_work(p);
     add_pair(a, rule_start(a, 0), 0);
     uint32_t start = close_work(a);
-    if (start == LR_STATE_HARD) return lr_fail(err, LARDER_LIMIT, "the grammar is too ambiguous: more than %d ways to begin", MAX_PAIRS);
+    if (start == LR_STATE_HARD)
+        return lr_fail(err, LARDER_LIMIT, "the grammar is too ambiguous: more than %d ways to begin", MAX_PAIRS);
     if (start != LR_STATE_START) return LR_NOMEM(err, "a grammar's states");
     return LARDER_OK;
 }

@@ -16,7 +16,8 @@ static bool point_at(const json_t *at, const json_t *want, lr_buf *path, int dep
         json_object_foreach((json_t *)at, key, v)
         {
             lr_buf_puts(path, "/");
-            for (const char *k = key; *k; k++) lr_buf_puts(path, *k == '~' ? "~0" : *k == '/' ? "~1" : (char[2]){*k, 0});
+            for (const char *k = key; *k; k++)
+                lr_buf_puts(path, *k == '~' ? "~0" : *k == '/' ? "~1" : (char[2]){*k, 0});
             if (point_at(v, want, path, depth + 1)) return true;
             path->n = before;
         }
@@ -40,7 +41,8 @@ void schema_fail(schema *x, larder_status st, const json_t *s, const char *keywo
     vsnprintf(what, sizeof what, fmt, ap);
     va_end(ap);
     point_at(x->root, s, &path, 0);
-    lr_net_fail(x->n, st, "the schema, at #%.*s%s%s: %s", (int)LR_MIN(path.n, 120), path.n ? path.p : "", *keyword ? "/" : "", keyword, what);
+    lr_net_fail(x->n, st, "the schema, at #%.*s%s%s: %s", (int)LR_MIN(path.n, 120), path.n ? path.p : "",
+                *keyword ? "/" : "", keyword, what);
     lr_buf_free(&path);
 }
 
@@ -52,12 +54,12 @@ static uint32_t place_of(const struct met *met, uint32_t cap, const json_t *s)
     return at;
 }
 
-static uint32_t order_of(schema *x, json_t *s)
+static struct met *meet(schema *x, json_t *s)
 {
     if (x->n_met * 2 >= x->cap_met) {
         uint32_t cap = LR_MAX(256u, x->cap_met * 2);
         struct met *met = lr_calloc(cap, sizeof *met);
-        if (!met) return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), 0;
+        if (!met) return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), NULL;
         for (uint32_t i = 0; i < x->cap_met; i++)
             if (x->met[i].s) met[place_of(met, cap, x->met[i].s)] = x->met[i];
         lr_free(x->met);
@@ -65,8 +67,8 @@ static uint32_t order_of(schema *x, json_t *s)
         x->cap_met = cap;
     }
     struct met *m = &x->met[place_of(x->met, x->cap_met, s)];
-    if (!m->s) *m = (struct met){s, x->n_met++};
-    return m->order;
+    if (!m->s) *m = (struct met){s, x->n_met++, false};
+    return m;
 }
 
 bool items_add(schema *x, items *l, json_t *s, item_how how)
@@ -80,7 +82,9 @@ bool items_add(schema *x, items *l, json_t *s, item_how how)
         l->p = p;
         l->cap = l->cap * 2 + 8;
     }
-    l->p[l->n++] = (item){s, how, order_of(x, s)};
+    const struct met *m = meet(x, s);
+    if (!m) return false;
+    l->p[l->n++] = (item){s, how, m->order};
     return true;
 }
 
@@ -100,7 +104,8 @@ static int by_item(const void *a, const void *b)
 static uint64_t hash_items(const item *p, uint32_t n)
 {
     uint64_t h = n;
-    for (uint32_t i = 0; i < n; i++) h = (h ^ (uint64_t)p[i].order << 2 ^ p[i].how) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
+    for (uint32_t i = 0; i < n; i++)
+        h = (h ^ (uint64_t)p[i].order << 2 ^ p[i].how) * 0x9e3779b97f4a7c15u, h ^= h >> 29;
     return h;
 }
 
@@ -167,32 +172,36 @@ uint32_t schema_rule(schema *x, items *l)
 }
 
 /* ---------------------------------------------------------------- references */
-static json_t *find_anchor(json_t *at, const char *name, int depth)
+static json_t *find_anchor(schema *x, json_t *at, const char *name, int depth)
 {
     const char *key;
     json_t *v;
     size_t i;
-    if (depth > 2100) return NULL;
+    if (depth > 2100 || !lr_net_spend(x->n, 4)) return NULL;
     if (json_is_object(at)) {
-        const char *a = json_string_value(json_object_get(at, "$anchor")), *d = json_string_value(json_object_get(at, "$dynamicAnchor"));
+        const char *a = json_string_value(json_object_get(at, "$anchor")),
+                   *d = json_string_value(json_object_get(at, "$dynamicAnchor"));
         if ((a && !strcmp(a, name)) || (d && !strcmp(d, name))) return at;
         json_object_foreach(at, key, v)
         {
             if (!strcmp(key, "enum") || !strcmp(key, "const")) continue;
-            json_t *f = find_anchor(v, name, depth + 1);
+            json_t *f = find_anchor(x, v, name, depth + 1);
             if (f) return f;
         }
     } else if (json_is_array(at)) {
         json_array_foreach(at, i, v)
         {
-            json_t *f = find_anchor(v, name, depth + 1);
+            json_t *f = find_anchor(x, v, name, depth + 1);
             if (f) return f;
         }
     }
     return NULL;
 }
 
-static int hex_of(int c) { return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1; }
+static int hex_of(int c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+}
 
 /* One step of a pointer: up to the next slash, with %XX and ~0 ~1 taken back. */
 static const char *pointer_step(const char *p, char *out, size_t cap)
@@ -219,17 +228,19 @@ json_t *schema_find(schema *x, const json_t *s, const char *ref)
         if (!*ref) return at;
     }
     if (*ref != '#') {
-        schema_fail(x, LARDER_UNSUPPORTED, s, "$ref", "only references within the schema are followed, not \"%.80s\"", ref);
+        schema_fail(x, LARDER_UNSUPPORTED, s, "$ref", "only references within the schema are followed, not \"%.80s\"",
+                    ref);
         return NULL;
     }
     const char *p = ref + 1;
     if (*p && *p != '/') {
-        at = find_anchor(x->root, p, 0);
+        at = find_anchor(x, x->root, p, 0);
     } else {
         while (at && *p == '/') {
             p = pointer_step(p + 1, step, sizeof step);
             if (json_is_object(at)) at = json_object_get(at, step);
-            else if (json_is_array(at) && *step && strspn(step, "0123456789") == strlen(step)) at = json_array_get(at, (size_t)strtoul(step, NULL, 10));
+            else if (json_is_array(at) && *step && strspn(step, "0123456789") == strlen(step))
+                at = json_array_get(at, (size_t)strtoul(step, NULL, 10));
             else at = NULL;
         }
         if (*p) at = NULL;
@@ -240,27 +251,90 @@ json_t *schema_find(schema *x, const json_t *s, const char *ref)
 }
 
 /* ---------------------------------------------------------------- keywords */
-typedef enum keyword_shape { ANNOTATION, SCHEMA, SCHEMAS, SCHEMA_MAP, STRINGS, STRING, NUMBER, COUNT, BOOLEAN, VALUE, VALUES, TYPES, STRING_MAP, REFUSED } keyword_shape;
+typedef enum keyword_shape {
+    ANNOTATION,
+    SCHEMA,
+    SCHEMAS,
+    SCHEMA_MAP,
+    STRINGS,
+    STRING,
+    NUMBER,
+    COUNT,
+    BOOLEAN,
+    VALUE,
+    VALUES,
+    TYPES,
+    STRING_MAP,
+    REFUSED
+} keyword_shape;
 static const struct keyword {
     const char *name;
     keyword_shape shape;
 } keywords[] = {
-    {"$schema", STRING}, {"$id", ANNOTATION}, {"$anchor", ANNOTATION}, {"$dynamicAnchor", ANNOTATION}, {"$comment", ANNOTATION},
-    {"$defs", ANNOTATION}, {"definitions", ANNOTATION}, {"title", ANNOTATION}, {"description", ANNOTATION},
-    {"default", ANNOTATION}, {"examples", ANNOTATION}, {"deprecated", ANNOTATION}, {"readOnly", ANNOTATION},
-    {"writeOnly", ANNOTATION}, {"contentMediaType", ANNOTATION}, {"contentEncoding", ANNOTATION}, {"contentSchema", ANNOTATION},
-    {"$ref", STRING}, {"allOf", SCHEMAS}, {"anyOf", SCHEMAS}, {"oneOf", SCHEMAS}, {"not", SCHEMA},
-    {"if", SCHEMA}, {"then", SCHEMA}, {"else", SCHEMA}, {"dependentSchemas", SCHEMA_MAP}, {"dependentRequired", STRING_MAP},
-    {"type", TYPES}, {"enum", VALUES}, {"const", VALUE},
-    {"minimum", NUMBER}, {"maximum", NUMBER}, {"exclusiveMinimum", NUMBER}, {"exclusiveMaximum", NUMBER}, {"multipleOf", NUMBER},
-    {"minLength", COUNT}, {"maxLength", COUNT}, {"pattern", STRING}, {"format", STRING},
-    {"items", SCHEMA}, {"prefixItems", SCHEMAS}, {"minItems", COUNT}, {"maxItems", COUNT}, {"uniqueItems", BOOLEAN},
-    {"contains", SCHEMA}, {"minContains", COUNT}, {"maxContains", COUNT}, {"unevaluatedItems", SCHEMA},
-    {"properties", SCHEMA_MAP}, {"patternProperties", SCHEMA_MAP}, {"additionalProperties", SCHEMA}, {"propertyNames", SCHEMA},
-    {"required", STRINGS}, {"minProperties", COUNT}, {"maxProperties", COUNT}, {"unevaluatedProperties", SCHEMA},
-    {"$dynamicRef", REFUSED}, {"$recursiveRef", REFUSED}, {"$recursiveAnchor", REFUSED}, {"$vocabulary", REFUSED},
-    {"\001notTexts", STRINGS}, {"\001notPattern", STRING}, /* made by schema_negate */
-    {"dependencies", REFUSED}, {"additionalItems", REFUSED},
+    {"$schema", STRING},
+    {"$id", ANNOTATION},
+    {"$anchor", ANNOTATION},
+    {"$dynamicAnchor", ANNOTATION},
+    {"$comment", ANNOTATION},
+    {"$defs", ANNOTATION},
+    {"definitions", ANNOTATION},
+    {"title", ANNOTATION},
+    {"description", ANNOTATION},
+    {"default", ANNOTATION},
+    {"examples", ANNOTATION},
+    {"deprecated", ANNOTATION},
+    {"readOnly", ANNOTATION},
+    {"writeOnly", ANNOTATION},
+    {"contentMediaType", ANNOTATION},
+    {"contentEncoding", ANNOTATION},
+    {"contentSchema", ANNOTATION},
+    {"$ref", STRING},
+    {"allOf", SCHEMAS},
+    {"anyOf", SCHEMAS},
+    {"oneOf", SCHEMAS},
+    {"not", SCHEMA},
+    {"if", SCHEMA},
+    {"then", SCHEMA},
+    {"else", SCHEMA},
+    {"dependentSchemas", SCHEMA_MAP},
+    {"dependentRequired", STRING_MAP},
+    {"type", TYPES},
+    {"enum", VALUES},
+    {"const", VALUE},
+    {"minimum", NUMBER},
+    {"maximum", NUMBER},
+    {"exclusiveMinimum", NUMBER},
+    {"exclusiveMaximum", NUMBER},
+    {"multipleOf", NUMBER},
+    {"minLength", COUNT},
+    {"maxLength", COUNT},
+    {"pattern", STRING},
+    {"format", STRING},
+    {"items", SCHEMA},
+    {"prefixItems", SCHEMAS},
+    {"minItems", COUNT},
+    {"maxItems", COUNT},
+    {"uniqueItems", BOOLEAN},
+    {"contains", SCHEMA},
+    {"minContains", COUNT},
+    {"maxContains", COUNT},
+    {"unevaluatedItems", SCHEMA},
+    {"properties", SCHEMA_MAP},
+    {"patternProperties", SCHEMA_MAP},
+    {"additionalProperties", SCHEMA},
+    {"propertyNames", SCHEMA},
+    {"required", STRINGS},
+    {"minProperties", COUNT},
+    {"maxProperties", COUNT},
+    {"unevaluatedProperties", SCHEMA},
+    {"$dynamicRef", REFUSED},
+    {"$recursiveRef", REFUSED},
+    {"$recursiveAnchor", REFUSED},
+    {"$vocabulary", REFUSED},
+    {"\001notTexts", STRINGS},
+    {"\001notPattern", STRING}, /* made by schema_negate */
+    {"dependencies", REFUSED},
+    {"additionalItems", REFUSED},
 };
 
 static bool is_schema(const json_t *v) { return json_is_object(v) || json_is_boolean(v); }
@@ -278,21 +352,19 @@ static bool well_formed(keyword_shape k, json_t *v)
     json_t *e;
     size_t i;
     switch (k) {
-    case ANNOTATION: case VALUE: case REFUSED: return true;
+    case ANNOTATION:
+    case VALUE:
+    case REFUSED: return true;
     case SCHEMA: return is_schema(v);
-    case SCHEMAS:
-        json_array_foreach(v, i, e) if (!is_schema(e)) return false;
-        return json_array_size(v) > 0;
-    case SCHEMA_MAP:
-        json_object_foreach(v, key, e) if (!is_schema(e)) return false;
-        return json_is_object(v);
-    case STRING_MAP:
-        json_object_foreach(v, key, e) if (!strings_only(e)) return false;
-        return json_is_object(v);
+    case SCHEMAS: json_array_foreach(v, i, e) if (!is_schema(e)) return false; return json_array_size(v) > 0;
+    case SCHEMA_MAP: json_object_foreach(v, key, e) if (!is_schema(e)) return false; return json_is_object(v);
+    case STRING_MAP: json_object_foreach(v, key, e) if (!strings_only(e)) return false; return json_is_object(v);
     case STRINGS: return strings_only(v);
     case STRING: return json_is_string(v);
     case NUMBER: return json_is_number(v);
-    case COUNT: return json_is_number(v) && json_number_value(v) >= 0 && json_number_value(v) == (double)(uint64_t)LR_MIN(json_number_value(v), 9e15);
+    case COUNT:
+        return json_is_number(v) && json_number_value(v) >= 0 &&
+               json_number_value(v) == (double)(uint64_t)LR_MIN(json_number_value(v), 9e15);
     case BOOLEAN: return json_is_boolean(v);
     case VALUES: return json_is_array(v);
     case TYPES: return json_is_string(v) || (strings_only(v) && json_array_size(v) > 0);
@@ -302,8 +374,9 @@ static bool well_formed(keyword_shape k, json_t *v)
 
 static void check_dialect(schema *x, const json_t *s, const char *uri)
 {
-    static const char *const known[] = {"https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema",
-                                        "http://json-schema.org/draft-07/schema", "http://json-schema.org/draft-06/schema"};
+    static const char *const known[] = {
+        "https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema",
+        "http://json-schema.org/draft-07/schema", "http://json-schema.org/draft-06/schema"};
     size_t n = strcspn(uri, "#");
     for (size_t i = 0; i < LR_LEN(known); i++)
         if (strlen(known[i]) == n && !memcmp(uri, known[i], n)) return;
@@ -314,18 +387,24 @@ void schema_check(schema *x, json_t *s)
 {
     const char *key;
     json_t *v;
+    struct met *m = meet(x, s);
+    if (!m || m->checked) return;
+    m->checked = true;
     json_object_foreach(s, key, v)
     {
         const struct keyword *k = NULL;
         for (size_t i = 0; i < LR_LEN(keywords) && !k; i++)
             if (!strcmp(keywords[i].name, key)) k = &keywords[i];
-        if (!lr_net_spend(x->n, 32)) return;
+        if (!lr_net_spend(x->n, 32 + json_object_size(v) + json_array_size(v))) return;
         if (!k && !strncmp(key, "x-", 2)) continue; /* annotations by their name */
         if (!k || k->shape == REFUSED) schema_fail(x, LARDER_UNSUPPORTED, s, key, "this keyword cannot be enforced");
-        else if (!well_formed(k->shape, v)) schema_fail(x, LARDER_FORMAT, s, key, "this keyword's value is not of the kind it must be");
+        else if (!well_formed(k->shape, v))
+            schema_fail(x, LARDER_FORMAT, s, key, "this keyword's value is not of the kind it must be");
         else if (!strcmp(key, "$schema")) check_dialect(x, s, json_string_value(v));
-        else if (!strcmp(key, "$id") && s != x->root) schema_fail(x, LARDER_UNSUPPORTED, s, key, "an identifier inside the schema");
-        else if (!strcmp(key, "multipleOf") && !(json_number_value(v) > 0)) schema_fail(x, LARDER_FORMAT, s, key, "it must be above 0");
+        else if (!strcmp(key, "$id") && s != x->root)
+            schema_fail(x, LARDER_UNSUPPORTED, s, key, "an identifier inside the schema");
+        else if (!strcmp(key, "multipleOf") && !(json_number_value(v) > 0))
+            schema_fail(x, LARDER_FORMAT, s, key, "it must be above 0");
         if (x->n->st) return;
     }
 }
@@ -340,7 +419,8 @@ static void add_dependencies(schema *x, json_t *s, items *out)
         json_t *v;
         json_object_foreach(json_object_get(s, words[w]), name, v)
         {
-            json_t *demand = w ? json_pack("{s:O}", "required", v) : json_pack("{s:[s],s:[O]}", "required", name, "allOf", v);
+            json_t *demand = w ? json_pack("{s:O}", "required", v)
+                               : json_pack("{s:[s],s:[O]}", "required", name, "allOf", v);
             json_t *made = json_pack("{s:[{s:{s:b}},o]}", "anyOf", "properties", name, 0, demand);
             if (!made || json_array_append_new(x->made, made)) {
                 lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
@@ -355,11 +435,12 @@ static void add_dependencies(schema *x, json_t *s, items *out)
 /* if, then, else: anyOf of the two ways. */
 static void add_condition(schema *x, json_t *s, items *out)
 {
-    json_t *test = json_object_get(s, "if"), *then = json_object_get(s, "then"), *otherwise = json_object_get(s, "else");
+    json_t *test = json_object_get(s, "if"), *then = json_object_get(s, "then"),
+           *otherwise = json_object_get(s, "else");
     json_t *no = test && (then || otherwise) ? schema_negate(x, test) : NULL;
     if (!no || x->n->st) return; /* nothing to do, or refused where the schema is written out */
-    json_t *made = json_pack("{s:[{s:[O,O]},{s:[O,O]}]}", "anyOf", "allOf", test, then ? then : json_true(), "allOf", no,
-                             otherwise ? otherwise : json_true());
+    json_t *made = json_pack("{s:[{s:[O,O]},{s:[O,O]}]}", "anyOf", "allOf", test, then ? then : json_true(), "allOf",
+                             no, otherwise ? otherwise : json_true());
     if (!made || json_array_append_new(x->made, made)) {
         lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
         return;
@@ -373,8 +454,10 @@ static bool expand(schema *x, json_t *s, items *out, uint32_t depth)
     if (json_is_true(s) || x->n->st) return true;
     if (json_is_false(s)) return false;
     for (uint32_t i = 0; i < depth; i++)
-        if (x->active[i] == s) return schema_fail(x, LARDER_UNSUPPORTED, s, "", "it refers to itself without anything in between"), true;
-    if (depth == LR_LEN(x->active)) return schema_fail(x, LARDER_LIMIT, s, "", "references are nested more than %u deep", depth), true;
+        if (x->active[i] == s)
+            return schema_fail(x, LARDER_UNSUPPORTED, s, "", "it refers to itself without anything in between"), true;
+    if (depth == LR_LEN(x->active))
+        return schema_fail(x, LARDER_LIMIT, s, "", "references are nested more than %u deep", depth), true;
     if (!items_add(x, out, s, ITEM_BASE)) return true;
     schema_check(x, s);
     if (x->n->st) return true;
@@ -450,7 +533,9 @@ static void rule_out_others(schema *x, const items *all, json_t *s, size_t own, 
         if (i == own || x->n->st || schema_apart(x, branch, other, types, 0) || x->n->st) continue;
         json_t *no = schema_negate(x, other);
         if (no) items_add(x, next, no, ITEM_FULL);
-        else schema_fail(x, LARDER_UNSUPPORTED, s, "oneOf", "branches %zu and %zu may hold at once; use anyOf, or a const that tells them apart", own, i);
+        else
+            schema_fail(x, LARDER_UNSUPPORTED, s, "oneOf",
+                        "branches %zu and %zu may hold at once; use anyOf, or a const that tells them apart", own, i);
     }
 }
 

@@ -33,7 +33,7 @@ typedef struct schema_job {
 typedef struct schema {
     lr_net *n;
     json_t *root;
-    json_t *made; /* a list that owns the schemas made on the way (dependencies) */
+    json_t *made;    /* a list that owns the schemas made on the way (dependencies) */
     json_t *negated; /* by address, what schema_negate made; null: it could not */
     lr_arena arena;
     lr_json_rules rules;
@@ -43,16 +43,27 @@ typedef struct schema {
     struct met {
         json_t *s;
         uint32_t order;
+        bool checked;
     } * met; /* open addressing */
     uint32_t n_met, cap_met;
-    uint32_t never; /* a rule nothing matches; 0: not made */
+    uint32_t never;      /* a rule nothing matches; 0: not made */
     json_t *active[512]; /* references being followed */
 } schema;
 
-enum { TYPE_NULL = 1, TYPE_BOOL = 2, TYPE_INT = 4, TYPE_FRACTION = 8, TYPE_STRING = 16, TYPE_ARRAY = 32, TYPE_OBJECT = 64, TYPE_ALL = 127 };
+enum {
+    TYPE_NULL = 1,
+    TYPE_BOOL = 2,
+    TYPE_INT = 4,
+    TYPE_FRACTION = 8,
+    TYPE_STRING = 16,
+    TYPE_ARRAY = 32,
+    TYPE_OBJECT = 64,
+    TYPE_ALL = 127
+};
 
 /* Fails at a keyword of a schema: its JSON pointer is put in front. */
-void schema_fail(schema *x, larder_status st, const json_t *s, const char *keyword, const char *fmt, ...) LR_PRINTF(5, 6);
+void schema_fail(schema *x, larder_status st, const json_t *s, const char *keyword, const char *fmt, ...)
+    LR_PRINTF(5, 6);
 bool items_add(schema *x, items *l, json_t *s, item_how how); /* false if it was there */
 uint32_t schema_rule(schema *x, items *l);                    /* the rule of a conjunction; takes the list apart */
 void items_free(items *l);

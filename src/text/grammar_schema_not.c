@@ -97,15 +97,17 @@ static bool not_members(negation *n, bool required)
     json_t *v;
     size_t i;
     if (required) {
-        json_array_foreach(n->value, i, v)
-            if (!add(n, json_pack("{s:s,s:{s:b}}", "type", "object", "properties", json_string_value(v), 0))) return false;
+        json_array_foreach(n->value, i, v) if (!add(n, json_pack("{s:s,s:{s:b}}", "type", "object", "properties",
+                                                                 json_string_value(v), 0))) return false;
         return true;
     }
     json_object_foreach(n->value, key, v)
     {
         json_t *no = negate(n->x, v, n->depth + 1);
         if (!no) return false;
-        if (!json_is_false(no) && !add(n, json_pack("{s:s,s:[s],s:{s:O}}", "type", "object", "required", key, "properties", key, no))) return false;
+        if (!json_is_false(no) &&
+            !add(n, json_pack("{s:s,s:[s],s:{s:O}}", "type", "object", "required", key, "properties", key, no)))
+            return false;
     }
     return true;
 }
@@ -122,7 +124,9 @@ static bool not_prefix(negation *n)
         prefix = json_array();
         for (size_t k = 0; k < i; k++) json_array_append_new(prefix, json_true());
         json_array_append(prefix, no);
-        if (!add(n, json_pack("{s:s,s:o,s:I}", "type", "array", "prefixItems", prefix, "minItems", (json_int_t)i + 1))) return false;
+        if (!add(n,
+                 json_pack("{s:s,s:o,s:I}", "type", "array", "prefixItems", prefix, "minItems", (json_int_t)i + 1)))
+            return false;
     }
     return true;
 }
@@ -163,15 +167,20 @@ static bool not_if(negation *n)
 
 static bool not_keyword(negation *n, const char *key)
 {
-    static const char *const bounds[][2] = {{"minimum", "exclusiveMaximum"}, {"maximum", "exclusiveMinimum"},
-                                            {"exclusiveMinimum", "maximum"}, {"exclusiveMaximum", "minimum"}};
-    static const char *const said[] = {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$comment", "$schema",
-                                       "$id", "$anchor", "$dynamicAnchor", "$defs", "definitions", "contentMediaType", "contentEncoding", "contentSchema",
-                                       "then", "else", "minContains"};
+    static const char *const bounds[][2] = {{"minimum", "exclusiveMaximum"},
+                                            {"maximum", "exclusiveMinimum"},
+                                            {"exclusiveMinimum", "maximum"},
+                                            {"exclusiveMaximum", "minimum"}};
+    static const char *const said[] = {
+        "title",           "description",    "default",  "examples",    "deprecated",
+        "readOnly",        "writeOnly",      "$comment", "$schema",     "$id",
+        "$anchor",         "$dynamicAnchor", "$defs",    "definitions", "contentMediaType",
+        "contentEncoding", "contentSchema",  "then",     "else",        "minContains"};
     for (size_t i = 0; i < LR_LEN(said); i++)
         if (!strcmp(key, said[i])) return true;
     for (size_t i = 0; i < LR_LEN(bounds); i++)
-        if (!strcmp(key, bounds[i][0])) return add(n, json_pack("{s:s,s:O}", "type", "number", bounds[i][1], n->value));
+        if (!strcmp(key, bounds[i][0]))
+            return add(n, json_pack("{s:s,s:O}", "type", "number", bounds[i][1], n->value));
     if (!strcmp(key, "type")) return not_type(n);
     if (!strcmp(key, "enum")) return not_values(n, n->value);
     if (!strcmp(key, "const")) {
@@ -192,8 +201,9 @@ static bool not_keyword(negation *n, const char *key)
     if (!strcmp(key, "prefixItems")) return not_prefix(n);
     if (!strcmp(key, "allOf")) return not_list(n, true);
     if (!strcmp(key, "anyOf")) return not_list(n, false);
-    if (!strcmp(key, "not")) return json_is_boolean(n->value) ? not_one(n, json_is_true(n->value) ? json_false() : json_true())
-                                                              : json_array_append(n->any, n->value) == 0;
+    if (!strcmp(key, "not"))
+        return json_is_boolean(n->value) ? not_one(n, json_is_true(n->value) ? json_false() : json_true())
+                                         : json_array_append(n->any, n->value) == 0;
     if (!strcmp(key, "$ref")) return not_one(n, schema_find(n->x, n->s, json_string_value(n->value)));
     if (!strcmp(key, "if")) return not_if(n);
     if (!strcmp(key, "contains") && !json_object_get(n->s, "minContains") && !json_object_get(n->s, "maxContains")) {
@@ -202,7 +212,8 @@ static bool not_keyword(negation *n, const char *key)
     }
     if (!strcmp(key, "items") && json_is_false(n->value) && !json_object_get(n->s, "prefixItems"))
         return add(n, json_pack("{s:s,s:i}", "type", "array", "minItems", 1));
-    static const char *const open[] = {"items", "additionalProperties", "propertyNames", "unevaluatedItems", "unevaluatedProperties"};
+    static const char *const open[] = {"items", "additionalProperties", "propertyNames", "unevaluatedItems",
+                                       "unevaluatedProperties"};
     for (size_t i = 0; i < LR_LEN(open); i++)
         if (!strcmp(key, open[i]) && json_is_true(n->value)) return true;
     return false;
@@ -210,7 +221,8 @@ static bool not_keyword(negation *n, const char *key)
 
 static json_t *keep(schema *x, json_t *made)
 {
-    if (!made || json_array_append_new(x->made, made)) return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), NULL;
+    if (!made || json_array_append_new(x->made, made))
+        return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), NULL;
     return made;
 }
 
@@ -245,6 +257,7 @@ json_t *schema_negate(schema *x, json_t *s)
     json_t *known = json_object_get(x->negated, key);
     if (known) return json_is_null(known) ? NULL : known;
     json_t *made = negate(x, s, 0);
-    if (!x->n->st && json_object_set(x->negated, key, made ? made : json_null())) lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
+    if (!x->n->st && json_object_set(x->negated, key, made ? made : json_null()))
+        lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
     return made;
 }

@@ -17,11 +17,13 @@ static bool dfa_failed(schema *x, larder_status st, const larder_error *err, con
 }
 
 /* *have false: d becomes the expression's automaton; else their conjunction. */
-static bool and_regex(schema *x, lr_dfa *d, bool *have, const char *regex, bool not_it, const json_t *s, const char *keyword)
+static bool and_regex(schema *x, lr_dfa *d, bool *have, const char *regex, bool not_it, const json_t *s,
+                      const char *keyword)
 {
     lr_dfa e;
     larder_error err = {0};
-    if (x->n->st || dfa_failed(x, lr_dfa_from_regex(x->n, lr_str_of(regex), false, &e, &err), &err, s, keyword)) return false;
+    if (x->n->st || dfa_failed(x, lr_dfa_from_regex(x->n, lr_str_of(regex), false, &e, &err), &err, s, keyword))
+        return false;
     if (!*have) {
         *d = e;
         return *have = true;
@@ -67,7 +69,8 @@ static void and_multiple(schema *x, lr_dfa *d, const json_t *s)
         else p = p * 10 + (uint64_t)(*c - '0'), k += point;
     }
     if (p > MULTIPLE || k > 9) {
-        schema_fail(x, LARDER_UNSUPPORTED, s, "multipleOf", "only numbers of few digits (up to %d, up to 9 decimals) are enforced", MULTIPLE);
+        schema_fail(x, LARDER_UNSUPPORTED, s, "multipleOf",
+                    "only numbers of few digits (up to %d, up to 9 decimals) are enforced", MULTIPLE);
         return;
     }
     if (dfa_failed(x, lr_dfa_multiples(x->n, (uint32_t)p, k, &m, &err), &err, s, "multipleOf")) return;
@@ -84,7 +87,8 @@ static void put_numbers(schema *x, const items *base, bool fractions, uint32_t s
     for (uint32_t i = 0; i < base->n; i++)
         for (size_t k = 0; k < LR_LEN(keys); k++) plain &= json_object_get(base->p[i].s, keys[k]) == NULL;
     if (plain) {
-        lr_net_call(x->n, start, lr_json_rule_get(x->n, &x->rules, fractions ? LR_JSON_NUMBER : LR_JSON_INTEGER), end);
+        lr_net_call(x->n, start, lr_json_rule_get(x->n, &x->rules, fractions ? LR_JSON_NUMBER : LR_JSON_INTEGER),
+                    end);
         return;
     }
     const char *form = fractions ? "^-?(0|[1-9]\\d{0,15})(\\.\\d{1,16})?$" : "^(0|-?[1-9]\\d{0,17})$";
@@ -149,7 +153,8 @@ static text_set text_of(schema *x, const items *base)
     const json_t *limit = x->root;
     for (uint32_t i = 0; i < base->n && !x->n->st; i++) {
         const json_t *s = base->p[i].s;
-        const char *pattern = json_string_value(json_object_get(s, "pattern")), *format = json_string_value(json_object_get(s, "format"));
+        const char *pattern = json_string_value(json_object_get(s, "pattern")),
+                   *format = json_string_value(json_object_get(s, "format"));
         t.min = LR_MAX(t.min, count(s, "minLength", 0));
         t.max = LR_MIN(t.max, count(s, "maxLength", UINT64_MAX));
         if (json_object_get(s, "minLength") || json_object_get(s, "maxLength")) limit = s;
@@ -158,7 +163,8 @@ static text_set text_of(schema *x, const items *base)
         json_t *texts = json_object_get(s, "\001notTexts");
         if (no && and_any(x, &t)) and_regex(x, &t.d, &t.have, no, true, s, "not");
         if (json_array_size(texts) && and_any(x, &t)) and_not_texts(x, &t, s, texts);
-        if (format && !lr_format_regex(format)) schema_fail(x, LARDER_UNSUPPORTED, s, "format", "\"%.40s\" is not a format that is enforced", format);
+        if (format && !lr_format_regex(format))
+            schema_fail(x, LARDER_UNSUPPORTED, s, "format", "\"%.40s\" is not a format that is enforced", format);
         else if (format) and_regex(x, &t.d, &t.have, lr_format_regex(format), false, s, "format");
     }
     if (t.have && !x->n->st && (t.min || t.max != UINT64_MAX)) {
@@ -266,7 +272,8 @@ static void put_arrays(schema *x, const items *base, uint32_t start, uint32_t en
             return;
         }
     }
-    uint32_t space = lr_json_rule_get(n, &x->rules, LR_JSON_SPACE), open = lr_net_puts(n, start, "["), at = lr_net_state(n), close = lr_net_state(n);
+    uint32_t space = lr_json_rule_get(n, &x->rules, LR_JSON_SPACE), open = lr_net_puts(n, start, "["),
+             at = lr_net_state(n), close = lr_net_state(n);
     uint32_t before_close = lr_net_state(n);
     lr_net_call(n, open, space, at);
     lr_net_call(n, before_close, space, close);
@@ -329,14 +336,17 @@ static bool list_names(schema *x, object *o)
     const char *key;
     json_t *v;
     for (uint32_t k = 0; k < o->base->n; k++)
-        cap += json_object_size(json_object_get(o->base->p[k].s, "properties")) + json_array_size(json_object_get(o->base->p[k].s, "required"));
+        cap += json_object_size(json_object_get(o->base->p[k].s, "properties")) +
+               json_array_size(json_object_get(o->base->p[k].s, "required"));
     o->names = lr_arena_array(&x->arena, cap + 1, sizeof *o->names);
     o->needed = lr_arena_array(&x->arena, cap + 1, sizeof *o->needed);
     if (!o->names || !o->needed) return lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema"), false;
     for (uint32_t k = 0; k < o->base->n; k++)
-        json_object_foreach(json_object_get(o->base->p[k].s, "properties"), key, v) add_name(x, o, key, false, (uint32_t)cap);
+        json_object_foreach(json_object_get(o->base->p[k].s, "properties"), key, v)
+            add_name(x, o, key, false, (uint32_t)cap);
     for (uint32_t k = 0; k < o->base->n; k++)
-        json_array_foreach(json_object_get(o->base->p[k].s, "required"), i, v) add_name(x, o, json_string_value(v), true, (uint32_t)cap);
+        json_array_foreach(json_object_get(o->base->p[k].s, "required"), i, v)
+            add_name(x, o, json_string_value(v), true, (uint32_t)cap);
     return !x->n->st;
 }
 
@@ -351,11 +361,13 @@ static bool list_patterns(schema *x, object *o)
             for (uint32_t i = 0; i < o->n_pattern; i++) have |= !strcmp(o->patterns[i].text, key);
             if (have) continue;
             if (o->n_pattern == PATTERNS) {
-                schema_fail(x, LARDER_UNSUPPORTED, o->base->p[k].s, "patternProperties", "more than %d patterns for one object", PATTERNS);
+                schema_fail(x, LARDER_UNSUPPORTED, o->base->p[k].s, "patternProperties",
+                            "more than %d patterns for one object", PATTERNS);
                 return false;
             }
             o->patterns[o->n_pattern].text = key;
-            if (!and_regex(x, &o->patterns[o->n_pattern].d, &have, key, false, o->base->p[k].s, "patternProperties")) return false;
+            if (!and_regex(x, &o->patterns[o->n_pattern].d, &have, key, false, o->base->p[k].s, "patternProperties"))
+                return false;
             o->n_pattern++;
         }
     return true;
@@ -393,12 +405,15 @@ static bool bound_names(schema *x, object *o)
             if (good) texts[keep++] = (lr_str){json_string_value(v), json_string_length(v)};
         }
         if (!texts) lr_net_fail(x->n, LARDER_NOMEM, "out of memory for a schema");
-        else o->names_bound = !dfa_failed(x, lr_dfa_from_texts(x->n, texts, (uint32_t)keep, &o->allowed, &err), &err, at, "propertyNames");
+        else
+            o->names_bound = !dfa_failed(x, lr_dfa_from_texts(x->n, texts, (uint32_t)keep, &o->allowed, &err), &err,
+                                         at, "propertyNames");
     } else if (!x->n->st) {
         text_set t = text_of(x, &all);
         if (t.have) o->allowed = t.d, o->names_bound = true;
         else if (!x->n->st && (t.min || t.max != UINT64_MAX))
-            o->names_bound = !dfa_failed(x, lr_dfa_lengths(x->n, t.min, t.max, &o->allowed, &err), &err, at, "propertyNames");
+            o->names_bound = !dfa_failed(x, lr_dfa_lengths(x->n, t.min, t.max, &o->allowed, &err), &err, at,
+                                         "propertyNames");
     }
     items_free(&l);
     items_free(&all);
@@ -410,7 +425,8 @@ static bool says(const object *o, const json_t *s, const char *name, uint32_t hi
 {
     if (name && json_object_get(json_object_get(s, "properties"), name)) return true;
     for (uint32_t i = 0; i < o->n_pattern; i++)
-        if (hits >> i & 1 && json_object_get(json_object_get(s, "patternProperties"), o->patterns[i].text)) return true;
+        if (hits >> i & 1 && json_object_get(json_object_get(s, "patternProperties"), o->patterns[i].text))
+            return true;
     return false;
 }
 
@@ -421,7 +437,8 @@ static bool member_known(schema *x, const object *o, json_t *s, const char *name
     brought_in(x, o->base, s, &all, 0);
     for (uint32_t i = 0; i < all.n; i++) {
         const json_t *t = all.p[i].s;
-        known |= says(o, t, name, hits) || json_object_get(t, "additionalProperties") || (t != s && json_object_get(t, "unevaluatedProperties"));
+        known |= says(o, t, name, hits) || json_object_get(t, "additionalProperties") ||
+                 (t != s && json_object_get(t, "unevaluatedProperties"));
     }
     items_free(&all);
     return known;
@@ -432,16 +449,19 @@ static uint32_t member_rule(schema *x, const object *o, const char *name, uint32
     items l = {0};
     for (uint32_t k = 0; k < o->base->n; k++) {
         json_t *s = o->base->p[k].s, *own = name ? json_object_get(json_object_get(s, "properties"), name) : NULL;
-        json_t *rest = json_object_get(s, "additionalProperties"), *other = json_object_get(s, "unevaluatedProperties");
+        json_t *rest = json_object_get(s, "additionalProperties"),
+               *other = json_object_get(s, "unevaluatedProperties");
         if (own) items_add(x, &l, own, ITEM_FULL);
         for (uint32_t i = 0; i < o->n_pattern; i++) {
-            json_t *v = hits >> i & 1 ? json_object_get(json_object_get(s, "patternProperties"), o->patterns[i].text) : NULL;
+            json_t *v = hits >> i & 1 ? json_object_get(json_object_get(s, "patternProperties"), o->patterns[i].text)
+                                      : NULL;
             if (v) items_add(x, &l, v, ITEM_FULL);
         }
         if (rest && !says(o, s, name, hits)) items_add(x, &l, rest, ITEM_FULL);
         if (other && !json_is_true(other) && !member_known(x, o, s, name, hits)) items_add(x, &l, other, ITEM_FULL);
     }
-    if (name && o->names_bound && !lr_dfa_matches(&o->allowed, lr_str_of(name))) items_add(x, &l, json_false(), ITEM_FULL);
+    if (name && o->names_bound && !lr_dfa_matches(&o->allowed, lr_str_of(name)))
+        items_add(x, &l, json_false(), ITEM_FULL);
     uint32_t rule = schema_rule(x, &l);
     items_free(&l);
     return rule;
@@ -473,12 +493,14 @@ static uint32_t further(schema *x, const object *o)
         if (!st && o->n_names) st = lr_dfa_and(n, &d, &part, true, &err);
         lr_dfa_free(&part);
         if (!st && o->names_bound) st = lr_dfa_and(n, &d, &o->allowed, false, &err);
-        for (uint32_t i = 0; !st && i < o->n_pattern; i++) st = lr_dfa_and(n, &d, &o->patterns[i].d, !(hits >> i & 1), &err);
+        for (uint32_t i = 0; !st && i < o->n_pattern; i++)
+            st = lr_dfa_and(n, &d, &o->patterns[i].d, !(hits >> i & 1), &err);
         bool bad = dfa_failed(x, st, &err, o->base->p[0].s, "");
         if (!bad && !lr_dfa_nothing(&d)) {
             if (!id) id = lr_net_rule(n);
             lr_net_enter(n, id);
-            uint32_t start = n->st ? 0 : n->rules[id].start, end = n->st ? 0 : n->rules[id].end, key = lr_net_state(n), close = lr_net_state(n);
+            uint32_t start = n->st ? 0 : n->rules[id].start, end = n->st ? 0 : n->rules[id].end,
+                     key = lr_net_state(n), close = lr_net_state(n);
             bool plain = !o->n_names && !o->names_bound && !o->n_pattern;
             if (plain) {
                 lr_net_call(n, start, lr_json_rule_get(n, &x->rules, LR_JSON_STRING), close);
@@ -497,19 +519,23 @@ static uint32_t further(schema *x, const object *o)
 static uint32_t hits_of(const object *o, const char *name)
 {
     uint32_t hits = 0;
-    for (uint32_t i = 0; i < o->n_pattern; i++) hits |= (uint32_t)lr_dfa_matches(&o->patterns[i].d, lr_str_of(name)) << i;
+    for (uint32_t i = 0; i < o->n_pattern; i++)
+        hits |= (uint32_t)lr_dfa_matches(&o->patterns[i].d, lr_str_of(name)) << i;
     return hits;
 }
 
 /* Columns: members so far, up to `cap` (where more no longer matter). Rows: declared names. A further member may repeat
  * an earlier one's name, so only the first of them is counted towards the minimum; all count towards the maximum. */
-static void put_members(schema *x, const object *o, uint64_t min, uint64_t max, uint32_t more, uint32_t open, uint32_t close)
+static void put_members(schema *x, const object *o, uint64_t min, uint64_t max, uint32_t more, uint32_t open,
+                        uint32_t close)
 {
     lr_net *n = x->n;
     uint64_t cap = max != UINT64_MAX ? max : LR_MAX(min, 1);
-    uint32_t space = lr_json_rule_get(n, &x->rules, LR_JSON_SPACE), width = (uint32_t)LR_MIN(cap, (uint64_t)o->n_names + 1) + 1;
+    uint32_t space = lr_json_rule_get(n, &x->rules, LR_JSON_SPACE),
+             width = (uint32_t)LR_MIN(cap, (uint64_t)o->n_names + 1) + 1;
     if (!lr_net_spend(n, (uint64_t)width * (o->n_names + 1) * 4)) return;
-    uint32_t *row = lr_arena_array(&x->arena, width, sizeof *row), *next = lr_arena_array(&x->arena, width, sizeof *next);
+    uint32_t *row = lr_arena_array(&x->arena, width, sizeof *row),
+             *next = lr_arena_array(&x->arena, width, sizeof *next);
     if (!row || !next) {
         lr_net_fail(n, LARDER_NOMEM, "out of memory for a schema");
         return;
@@ -569,7 +595,9 @@ static void put_objects(schema *x, const items *base, uint32_t start, uint32_t e
     if (list_names(x, &o) && list_patterns(x, &o) && bound_names(x, &o) && min <= max) {
         uint32_t more = further(x, &o);
         if (min > (uint64_t)o.n_names + (more != 0)) {
-            if (more) schema_fail(x, LARDER_UNSUPPORTED, wants, "minProperties", "more members than `properties` names cannot be counted on");
+            if (more)
+                schema_fail(x, LARDER_UNSUPPORTED, wants, "minProperties",
+                            "more members than `properties` names cannot be counted on");
         } else if (!n->st) {
             uint32_t open = lr_net_puts(n, start, "{"), close = lr_net_state(n);
             put_members(x, &o, min, max, more, open, close);
@@ -586,7 +614,8 @@ static bool check_logic(schema *x, const items *base)
 {
     for (uint32_t i = 0; i < base->n && !x->n->st; i++) {
         json_t *s = base->p[i].s, *no = json_object_get(s, "not"), *test = json_object_get(s, "if");
-        if (no && !schema_negate(x, no)) schema_fail(x, LARDER_UNSUPPORTED, s, "not", "the opposite of this schema cannot be enforced");
+        if (no && !schema_negate(x, no))
+            schema_fail(x, LARDER_UNSUPPORTED, s, "not", "the opposite of this schema cannot be enforced");
         if (test && (json_object_get(s, "then") || json_object_get(s, "else")) && !schema_negate(x, test))
             schema_fail(x, LARDER_UNSUPPORTED, s, "if", "the opposite of this schema cannot be enforced");
     }

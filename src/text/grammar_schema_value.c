@@ -27,8 +27,9 @@ static uint32_t type_named(const char *s)
     static const struct {
         const char *name;
         uint32_t bits;
-    } all[] = {{"null", TYPE_NULL}, {"boolean", TYPE_BOOL}, {"integer", TYPE_INT}, {"number", TYPE_INT | TYPE_FRACTION},
-               {"string", TYPE_STRING}, {"array", TYPE_ARRAY}, {"object", TYPE_OBJECT}};
+    } all[] = {
+        {"null", TYPE_NULL},     {"boolean", TYPE_BOOL}, {"integer", TYPE_INT},  {"number", TYPE_INT | TYPE_FRACTION},
+        {"string", TYPE_STRING}, {"array", TYPE_ARRAY},  {"object", TYPE_OBJECT}};
     for (size_t i = 0; i < LR_LEN(all); i++)
         if (!strcmp(all[i].name, s)) return all[i].bits;
     return 0;
@@ -60,10 +61,11 @@ uint32_t schema_types(schema *x, const json_t *s, int depth)
     if (!json_is_object(s) || depth > DEPTH || !lr_net_spend(x->n, 4)) return TYPE_ALL;
     uint32_t bits = own_types(x, s);
     const char *ref = json_string_value(json_object_get(s, "$ref"));
-    json_t *target = ref ? schema_find(x, s, ref) : NULL, *one = json_object_get(s, "const"), *list = json_object_get(s, "enum");
+    json_t *target = ref ? schema_find(x, s, ref) : NULL, *one = json_object_get(s, "const"),
+           *list = json_object_get(s, "enum");
     if (target) bits &= schema_types(x, target, depth + 1);
     if (one) bits &= schema_type_of(one);
-    if (list) {
+    if (list && lr_net_spend(x->n, json_array_size(list) / 8)) {
         uint32_t some = 0;
         json_array_foreach(list, i, v) some |= schema_type_of(v);
         bits &= some;
@@ -84,7 +86,8 @@ bool schema_same(const json_t *a, const json_t *b)
     json_t *v;
     size_t i;
     if (json_is_number(a) && json_is_number(b))
-        return json_is_integer(a) && json_is_integer(b) ? json_integer_value(a) == json_integer_value(b) : json_number_value(a) == json_number_value(b);
+        return json_is_integer(a) && json_is_integer(b) ? json_integer_value(a) == json_integer_value(b)
+                                                        : json_number_value(a) == json_number_value(b);
     if (json_typeof(a) != json_typeof(b)) return false;
     if (json_is_array(a)) {
         if (json_array_size(a) != json_array_size(b)) return false;
@@ -159,7 +162,9 @@ void schema_put_value(schema *x, uint32_t from, const json_t *v, uint32_t to)
     case JSON_FALSE: lr_net_skip(n, lr_net_puts(n, from, "false"), to); return;
     case JSON_INTEGER:
     case JSON_REAL: put_number(x, from, v, to); return;
-    case JSON_STRING: lr_net_skip(n, lr_json_quoted(n, from, (lr_str){json_string_value(v), json_string_length(v)}), to); return;
+    case JSON_STRING:
+        lr_net_skip(n, lr_json_quoted(n, from, (lr_str){json_string_value(v), json_string_length(v)}), to);
+        return;
     case JSON_ARRAY:
     case JSON_OBJECT: break;
     }
@@ -236,7 +241,8 @@ static bool valid_string(schema *x, const json_t *s, const json_t *v)
 {
     double n = (double)characters(v);
     if (n < number(s, "minLength", 0) || n > number(s, "maxLength", INFINITY)) return false;
-    const char *pattern = json_string_value(json_object_get(s, "pattern")), *format = json_string_value(json_object_get(s, "format"));
+    const char *pattern = json_string_value(json_object_get(s, "pattern")),
+               *format = json_string_value(json_object_get(s, "format"));
     const char *no = json_string_value(json_object_get(s, "\001notPattern"));
     json_t *texts = json_object_get(s, "\001notTexts"), *e;
     size_t i;
@@ -245,17 +251,22 @@ static bool valid_string(schema *x, const json_t *s, const json_t *v)
     if (pattern && !matches(x, s, "pattern", pattern, v)) return false;
     if (!format) return true;
     const char *regex = lr_format_regex(format);
-    if (!regex) return schema_fail(x, LARDER_UNSUPPORTED, s, "format", "\"%.40s\" is not a format that is enforced", format), false;
+    if (!regex)
+        return schema_fail(x, LARDER_UNSUPPORTED, s, "format", "\"%.40s\" is not a format that is enforced", format),
+               false;
     return matches(x, s, "format", regex, v);
 }
 
 static bool valid_array(schema *x, json_t *s, const json_t *v, int depth)
 {
-    json_t *prefix = json_object_get(s, "prefixItems"), *rest = json_object_get(s, "items"), *contains = json_object_get(s, "contains"), *e;
+    json_t *prefix = json_object_get(s, "prefixItems"), *rest = json_object_get(s, "items"),
+           *contains = json_object_get(s, "contains"), *e;
     size_t i, found = 0, n = json_array_size(v);
     if ((double)n < number(s, "minItems", 0) || (double)n > number(s, "maxItems", INFINITY)) return false;
     if (json_object_get(s, "unevaluatedItems") && !json_is_true(json_object_get(s, "unevaluatedItems")))
-        return schema_fail(x, LARDER_UNSUPPORTED, s, "unevaluatedItems", "it is not enforced for the lists of an enum"), false;
+        return schema_fail(x, LARDER_UNSUPPORTED, s, "unevaluatedItems",
+                           "it is not enforced for the lists of an enum"),
+               false;
     json_array_foreach((json_t *)v, i, e)
     {
         json_t *of = i < json_array_size(prefix) ? json_array_get(prefix, i) : rest;
@@ -264,12 +275,14 @@ static bool valid_array(schema *x, json_t *s, const json_t *v, int depth)
         for (size_t k = 0; json_is_true(json_object_get(s, "uniqueItems")) && k < i; k++)
             if (!lr_net_spend(x->n, 4) || schema_same(json_array_get(v, k), e)) return false;
     }
-    return !contains || ((double)found >= number(s, "minContains", 1) && (double)found <= number(s, "maxContains", INFINITY));
+    return !contains ||
+           ((double)found >= number(s, "minContains", 1) && (double)found <= number(s, "maxContains", INFINITY));
 }
 
 static bool valid_member(schema *x, json_t *s, const char *name, json_t *value, int depth)
 {
-    json_t *own = json_object_get(json_object_get(s, "properties"), name), *names = json_object_get(s, "propertyNames"), *v;
+    json_t *own = json_object_get(json_object_get(s, "properties"), name),
+           *names = json_object_get(s, "propertyNames"), *v;
     const char *pattern;
     bool known = own != NULL, good = !own || schema_valid(x, own, value, depth + 1);
     json_t *text = json_string(name);
@@ -292,15 +305,18 @@ static bool valid_object(schema *x, json_t *s, const json_t *v, int depth)
     size_t i, n = json_object_size(v);
     if ((double)n < number(s, "minProperties", 0) || (double)n > number(s, "maxProperties", INFINITY)) return false;
     if (json_object_get(s, "unevaluatedProperties") && !json_is_true(json_object_get(s, "unevaluatedProperties")))
-        return schema_fail(x, LARDER_UNSUPPORTED, s, "unevaluatedProperties", "it is not enforced for the objects of an enum"), false;
-    json_array_foreach(json_object_get(s, "required"), i, e) if (!json_object_get(v, json_string_value(e))) return false;
+        return schema_fail(x, LARDER_UNSUPPORTED, s, "unevaluatedProperties",
+                           "it is not enforced for the objects of an enum"),
+               false;
+    json_array_foreach(json_object_get(s, "required"), i,
+                       e) if (!json_object_get(v, json_string_value(e))) return false;
     json_object_foreach(json_object_get(s, "dependentRequired"), key, d)
     {
         if (!json_object_get(v, key)) continue;
         json_array_foreach(d, i, e) if (!json_object_get(v, json_string_value(e))) return false;
     }
-    json_object_foreach(json_object_get(s, "dependentSchemas"), key, d)
-        if (json_object_get(v, key) && !schema_valid(x, d, v, depth + 1)) return false;
+    json_object_foreach(json_object_get(s, "dependentSchemas"), key,
+                        d) if (json_object_get(v, key) && !schema_valid(x, d, v, depth + 1)) return false;
     json_object_foreach((json_t *)v, key, e) if (!valid_member(x, s, key, e, depth)) return false;
     return true;
 }
@@ -308,7 +324,8 @@ static bool valid_object(schema *x, json_t *s, const json_t *v, int depth)
 static bool valid_combined(schema *x, json_t *s, const json_t *v, int depth)
 {
     const char *ref = json_string_value(json_object_get(s, "$ref"));
-    json_t *target = ref ? schema_find(x, s, ref) : NULL, *e, *any = json_object_get(s, "anyOf"), *one = json_object_get(s, "oneOf");
+    json_t *target = ref ? schema_find(x, s, ref) : NULL, *e, *any = json_object_get(s, "anyOf"),
+           *one = json_object_get(s, "oneOf");
     json_t *no = json_object_get(s, "not"), *test = json_object_get(s, "if");
     size_t i, held = 0;
     if (target && !schema_valid(x, target, v, depth + 1)) return false;
@@ -329,7 +346,8 @@ bool schema_valid(schema *x, json_t *s, const json_t *v, int depth)
     json_t *one, *list, *e;
     size_t i;
     if (json_is_boolean(s) || x->n->st) return json_is_true(s);
-    if (depth > DEPTH) return schema_fail(x, LARDER_LIMIT, s, "", "values are nested too deeply to be checked"), false;
+    if (depth > DEPTH)
+        return schema_fail(x, LARDER_LIMIT, s, "", "values are nested too deeply to be checked"), false;
     if (!lr_net_spend(x->n, 32)) return false;
     schema_check(x, s);
     if (x->n->st) return false;
@@ -338,7 +356,10 @@ bool schema_valid(schema *x, json_t *s, const json_t *v, int depth)
     if ((one = json_object_get(s, "const")) && !schema_same(one, v)) return false;
     if ((list = json_object_get(s, "enum"))) {
         bool found = false;
-        json_array_foreach(list, i, e) if (lr_net_spend(x->n, 1)) found |= schema_same(e, v);
+        if (!lr_net_spend(x->n, json_array_size(list) / 64)) return false;
+        json_array_foreach(list, i, e) if ((found = e == v)) break; /* most often it is its own */
+        for (i = 0; !found && i < json_array_size(list) && lr_net_spend(x->n, 1); i++)
+            found = schema_same(json_array_get(list, i), v);
         if (!found) return false;
     }
     if (type & (TYPE_INT | TYPE_FRACTION) && !valid_number(x, s, v)) return false;
@@ -378,7 +399,8 @@ static bool apart_by_values(schema *x, json_t *a, const items *la, json_t *b)
     if (!list) return false;
     if (one) return !schema_valid(x, a, list, 1) || !schema_valid(x, b, list, 1);
     for (size_t i = 0; i < json_array_size(list); i++)
-        if (schema_valid(x, a, json_array_get(list, i), 1) && schema_valid(x, b, json_array_get(list, i), 1)) return false;
+        if (schema_valid(x, a, json_array_get(list, i), 1) && schema_valid(x, b, json_array_get(list, i), 1))
+            return false;
     return true;
 }
 
@@ -423,7 +445,8 @@ static double bound(const items *l, bool upper, const char *loose, const char *s
     return best;
 }
 
-static bool below(const items *a, const items *b, const char *max, const char *strict_max, const char *min, const char *strict_min)
+static bool below(const items *a, const items *b, const char *max, const char *strict_max, const char *min,
+                  const char *strict_min)
 {
     bool open = false, open_too = false;
     double hi = bound(a, true, max, strict_max, &open), lo = bound(b, false, min, strict_min, &open_too);
@@ -450,8 +473,12 @@ bool schema_apart(schema *x, json_t *a, json_t *b, uint32_t types, int depth)
         if (both & (TYPE_INT | TYPE_FRACTION))
             apart &= below(&la, &lb, "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum") ||
                      below(&lb, &la, "maximum", "exclusiveMaximum", "minimum", "exclusiveMinimum");
-        if (both & TYPE_STRING) apart &= below(&la, &lb, "maxLength", NULL, "minLength", NULL) || below(&lb, &la, "maxLength", NULL, "minLength", NULL);
-        if (both & TYPE_ARRAY) apart &= below(&la, &lb, "maxItems", NULL, "minItems", NULL) || below(&lb, &la, "maxItems", NULL, "minItems", NULL);
+        if (both & TYPE_STRING)
+            apart &= below(&la, &lb, "maxLength", NULL, "minLength", NULL) ||
+                     below(&lb, &la, "maxLength", NULL, "minLength", NULL);
+        if (both & TYPE_ARRAY)
+            apart &= below(&la, &lb, "maxItems", NULL, "minItems", NULL) ||
+                     below(&lb, &la, "maxItems", NULL, "minItems", NULL);
         if (both & TYPE_OBJECT) apart &= apart_by_member(x, &la, &lb, depth) || apart_by_member(x, &lb, &la, depth);
         if (both & (TYPE_NULL | TYPE_BOOL)) apart = false;
     }

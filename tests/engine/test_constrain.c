@@ -4,10 +4,11 @@
 
 #include <jansson.h>
 
-static const char schema[] =
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"minLength\":1,\"maxLength\":16},\"age\":{\"type\":\"integer\",\"minimum\":0,"
-    "\"maximum\":120},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"cat\",\"dog\"]},\"maxItems\":3}},\"required\":[\"name\",\"age\"],"
-    "\"additionalProperties\":false}";
+static const char schema[] = "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\",\"minLength\":1,"
+                             "\"maxLength\":16},\"age\":{\"type\":\"integer\",\"minimum\":0,"
+                             "\"maximum\":120},\"tags\":{\"type\":\"array\",\"items\":{\"enum\":[\"cat\",\"dog\"]},"
+                             "\"maxItems\":3}},\"required\":[\"name\",\"age\"],"
+                             "\"additionalProperties\":false}";
 
 typedef struct answer {
     char text[4096], error[500];
@@ -100,7 +101,8 @@ static void check_person(const answer *a)
     CHECK(json_integer_value(age) >= 0 && json_integer_value(age) <= 120);
     CHECK(json_array_size(tags) <= 3);
     CHECK_EQ_INT(json_object_size(v), tags ? 3 : 2);
-    json_array_foreach(tags, i, tag) CHECK(!strcmp(json_string_value(tag), "cat") || !strcmp(json_string_value(tag), "dog"));
+    json_array_foreach(tags, i, tag)
+        CHECK(!strcmp(json_string_value(tag), "cat") || !strcmp(json_string_value(tag), "dog"));
     json_decref(v);
 }
 
@@ -149,7 +151,8 @@ TEST_TIME(other_kinds, 60)
             larder_request *r = submit(&s, g, 3, greedy ? 0 : 1, &a);
             CHECK_OK(larder_wait(s.engine, r, &err));
             CHECK_EQ_INT(a.finish, LARDER_FINISH_EOS);
-            bool known = !rows[i].may[0] && (!strncmp(a.text, "cat-1", 5) || !strncmp(a.text, "dog-1", 5)) && a.n == 6;
+            bool known = !rows[i].may[0] && (!strncmp(a.text, "cat-1", 5) || !strncmp(a.text, "dog-1", 5)) &&
+                         a.n == 6;
             for (int k = 0; k < 4 && rows[i].may[k]; k++) known |= !strcmp(a.text, rows[i].may[k]);
             if (!known) TEST_FAIL("%s gave %s", rows[i].text, a.text);
             larder_request_free(r);
@@ -165,7 +168,8 @@ TEST(refused_in_words)
     larder_grammar *g = NULL;
     stage s = open_stage(1);
     static const char bad[] = "{\"type\":\"object\",\"properties\":{\"a\":{\"contains\":{}}}}";
-    CHECK_STATUS(larder_grammar_compile(s.model, LARDER_GRAMMAR_JSON_SCHEMA, bad, strlen(bad), &g, &err), LARDER_UNSUPPORTED);
+    CHECK_STATUS(larder_grammar_compile(s.model, LARDER_GRAMMAR_JSON_SCHEMA, bad, strlen(bad), &g, &err),
+                 LARDER_UNSUPPORTED);
     CHECK(!g && strstr(err.message, "#/properties/a/contains"));
     /* all that the grammar allows is banned: an error, not free text */
     g = compile(&s, LARDER_GRAMMAR_REGEX, "[0-9]+");

@@ -14,7 +14,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     larder_error err = {0};
     lr_str text = {(const char *)data + 1, size - 1};
     if (size > 4096) return 0;
-    larder_status st = lr_grammar_new(kind ? (larder_grammar_kind)(kind - kinds) : (larder_grammar_kind)(data[0] % 5), text, NULL, &g, &err);
+    larder_status st = lr_grammar_new(kind ? (larder_grammar_kind)(kind - kinds) : (larder_grammar_kind)(data[0] % 5),
+                                      text, NULL, &g, &err);
     if (st) {
         if (!err.message[0] || st == LARDER_INTERNAL) abort();
         return 0;

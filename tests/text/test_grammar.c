@@ -34,7 +34,8 @@ static void check_rows(larder_grammar_kind kind, const struct row *rows, size_t 
     for (size_t i = 0; i < n; i++) {
         lr_grammar *g = compile(kind, rows[i].text);
         for (int k = 0; k < 8 && rows[i].yes[k]; k++)
-            if (!takes(g, rows[i].yes[k], strlen(rows[i].yes[k]))) TEST_FAIL("%s leaves %s", rows[i].text, rows[i].yes[k]);
+            if (!takes(g, rows[i].yes[k], strlen(rows[i].yes[k])))
+                TEST_FAIL("%s leaves %s", rows[i].text, rows[i].yes[k]);
         for (int k = 0; k < 8 && rows[i].no[k]; k++)
             if (takes(g, rows[i].no[k], strlen(rows[i].no[k]))) TEST_FAIL("%s takes %s", rows[i].text, rows[i].no[k]);
         lr_grammar_free(g);
@@ -46,7 +47,8 @@ static void check_refused(larder_grammar_kind kind, const char *text, larder_sta
     larder_error err = {0};
     lr_grammar *g = NULL;
     larder_status st = lr_grammar_new(kind, lr_str_of(text), NULL, &g, &err);
-    if (st != want || !strstr(err.message, says)) TEST_FAIL("%.200s: %s: \"%s\", not \"%s\"", text, larder_status_text(st), err.message, says);
+    if (st != want || !strstr(err.message, says))
+        TEST_FAIL("%.200s: %s: \"%s\", not \"%s\"", text, larder_status_text(st), err.message, says);
     CHECK(!g);
 }
 
@@ -54,15 +56,22 @@ static void check_refused(larder_grammar_kind kind, const char *text, larder_sta
 TEST(schema_types)
 {
     static const struct row rows[] = {
-        {"true", {"1", "\"a\"", "[1, {\"a\":null}]", "{}", "-1.5e+10"}, {"", "01", "[1,]", "{\"a\"}", "\"a", "nul", "1 "}},
+        {"true",
+         {"1", "\"a\"", "[1, {\"a\":null}]", "{}", "-1.5e+10"},
+         {"", "01", "[1,]", "{\"a\"}", "\"a", "nul", "1 "}},
         {"{\"type\":\"null\"}", {"null"}, {"nul", "0", "\"null\""}},
         {"{\"type\":\"boolean\"}", {"true", "false"}, {"True", "0"}},
-        {"{\"type\":\"integer\"}", {"0", "-1", "123456789012345678"}, {"-0", "01", "1.5", "1e3", "1234567890123456789"}},
+        {"{\"type\":\"integer\"}",
+         {"0", "-1", "123456789012345678"},
+         {"-0", "01", "1.5", "1e3", "1234567890123456789"}},
         {"{\"type\":\"number\"}", {"0", "-0.5", "1e9", "12.25E-3"}, {"1.", ".5", "+1", "1e", "NaN", "1e999"}},
         {"{\"type\":[\"integer\",\"null\"]}", {"null", "7"}, {"\"7\"", "true"}},
-        {"{\"type\":\"string\"}", {"\"\"", "\"caf\xc3\xa9\"", "\"\\u00e9\\n\"", "\"\\ud83d\\ude00\""},
+        {"{\"type\":\"string\"}",
+         {"\"\"", "\"caf\xc3\xa9\"", "\"\\u00e9\\n\"", "\"\\ud83d\\ude00\""},
          {"\"\n\"", "\"\\x\"", "\"\\ud83d\"", "\"\xff\"", "\"\xc3\"", "\"\xed\xa0\x80\"", "\"\xc0\xaf\"", "a"}},
-        {"{\"enum\":[1,\"a\\\"b\",null,[1,{\"x\":2}]]}", {"1", "\"a\\\"b\"", "null", "[1,{\"x\":2}]", "[1, {\"x\": 2}]"}, {"2", "[1]", "\"a\""}},
+        {"{\"enum\":[1,\"a\\\"b\",null,[1,{\"x\":2}]]}",
+         {"1", "\"a\\\"b\"", "null", "[1,{\"x\":2}]", "[1, {\"x\": 2}]"},
+         {"2", "[1]", "\"a\""}},
         {"{\"const\":{\"a\":[true]}}", {"{\"a\":[true]}", "{\"a\": [true]}"}, {"{}", "{\"a\":[false]}"}},
         {"{\"enum\":[1,2,\"x\"],\"type\":\"integer\",\"minimum\":2}", {"2"}, {"1", "\"x\""}},
     };
@@ -72,16 +81,28 @@ TEST(schema_types)
 TEST(schema_numbers)
 {
     static const struct row rows[] = {
-        {"{\"type\":\"integer\",\"minimum\":-5,\"maximum\":120}", {"-5", "0", "99", "120"}, {"-6", "121", "1000", "-10", "-0"}},
-        {"{\"type\":\"integer\",\"exclusiveMinimum\":9,\"exclusiveMaximum\":101}", {"10", "100"}, {"9", "101", "1", "-50"}},
+        {"{\"type\":\"integer\",\"minimum\":-5,\"maximum\":120}",
+         {"-5", "0", "99", "120"},
+         {"-6", "121", "1000", "-10", "-0"}},
+        {"{\"type\":\"integer\",\"exclusiveMinimum\":9,\"exclusiveMaximum\":101}",
+         {"10", "100"},
+         {"9", "101", "1", "-50"}},
         {"{\"type\":\"integer\",\"maximum\":-7}", {"-7", "-70", "-8"}, {"-6", "0", "7"}},
-        {"{\"type\":\"number\",\"minimum\":1.25,\"maximum\":3}", {"1.25", "1.3", "2", "3.0", "2.999"}, {"1.2", "1.249", "3.01", "4", "0"}},
-        {"{\"type\":\"number\",\"exclusiveMinimum\":-0.5,\"exclusiveMaximum\":0}", {"-0.4", "-0.49", "-0.01"}, {"-0.5", "0", "-0.50", "-1", "0.1"}},
+        {"{\"type\":\"number\",\"minimum\":1.25,\"maximum\":3}",
+         {"1.25", "1.3", "2", "3.0", "2.999"},
+         {"1.2", "1.249", "3.01", "4", "0"}},
+        {"{\"type\":\"number\",\"exclusiveMinimum\":-0.5,\"exclusiveMaximum\":0}",
+         {"-0.4", "-0.49", "-0.01"},
+         {"-0.5", "0", "-0.50", "-1", "0.1"}},
         {"{\"type\":\"number\",\"exclusiveMinimum\":0}", {"0.001", "1", "10"}, {"0", "0.0", "-1", "-0.0"}},
         {"{\"type\":\"number\",\"maximum\":0.07}", {"0.07", "0", "-3", "0.0699"}, {"0.08", "0.071", "1"}},
         {"{\"type\":\"integer\",\"multipleOf\":7}", {"0", "7", "-14", "700"}, {"1", "8", "-6"}},
-        {"{\"type\":\"number\",\"multipleOf\":0.25}", {"0.25", "1", "1.5", "-2.75", "1.50"}, {"0.3", "1.55", "0.001"}},
-        {"{\"type\":\"integer\",\"minimum\":10,\"allOf\":[{\"maximum\":12},{\"multipleOf\":2}]}", {"10", "12"}, {"11", "8", "14"}},
+        {"{\"type\":\"number\",\"multipleOf\":0.25}",
+         {"0.25", "1", "1.5", "-2.75", "1.50"},
+         {"0.3", "1.55", "0.001"}},
+        {"{\"type\":\"integer\",\"minimum\":10,\"allOf\":[{\"maximum\":12},{\"multipleOf\":2}]}",
+         {"10", "12"},
+         {"11", "8", "14"}},
     };
     check_rows(LARDER_GRAMMAR_JSON_SCHEMA, rows, LR_LEN(rows));
 }
@@ -89,18 +110,34 @@ TEST(schema_numbers)
 TEST(schema_strings)
 {
     static const struct row rows[] = {
-        {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}", {"\"ab\"", "\"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\"", "\"a\\n\\u0041\""}, {"\"a\"", "\"abcd\""}},
+        {"{\"type\":\"string\",\"minLength\":2,\"maxLength\":3}",
+         {"\"ab\"", "\"\xe6\x97\xa5\xe6\x9c\xac\xe8\xaa\x9e\"", "\"a\\n\\u0041\""},
+         {"\"a\"", "\"abcd\""}},
         {"{\"type\":\"string\",\"pattern\":\"^a+$\"}", {"\"a\"", "\"aaa\""}, {"\"\"", "\"ab\"", "\"ba\""}},
         {"{\"type\":\"string\",\"pattern\":\"b\"}", {"\"b\"", "\"abc\"", "\"\\nb\""}, {"\"\"", "\"ac\""}},
         {"{\"type\":\"string\",\"pattern\":\"^x|y$\"}", {"\"xa\"", "\"ay\""}, {"\"ax\"", "\"ya\""}},
-        {"{\"type\":\"string\",\"pattern\":\"^[^a]$\",\"minLength\":1}", {"\"b\"", "\"\\\"\"", "\"\\\\\"", "\"\xf0\x9f\x98\x80\""}, {"\"a\"", "\"bb\""}},
-        {"{\"type\":\"string\",\"pattern\":\"^\\\\p{Lu}\\\\w*$\",\"maxLength\":4}", {"\"Ab\"", "\"\xc3\x89t\""}, {"\"ab\"", "\"Abcde\""}},
-        {"{\"type\":\"string\",\"format\":\"date\"}", {"\"2024-02-29\"", "\"2023-12-31\""}, {"\"2023-02-29\"", "\"2023-13-01\"", "\"23-1-1\""}},
-        {"{\"type\":\"string\",\"format\":\"date-time\"}", {"\"2024-02-29T23:59:59Z\"", "\"1999-01-01T00:00:00.5+01:00\""}, {"\"2024-02-29\"", "\"2024-02-29T24:00:00Z\""}},
+        {"{\"type\":\"string\",\"pattern\":\"^[^a]$\",\"minLength\":1}",
+         {"\"b\"", "\"\\\"\"", "\"\\\\\"", "\"\xf0\x9f\x98\x80\""},
+         {"\"a\"", "\"bb\""}},
+        {"{\"type\":\"string\",\"pattern\":\"^\\\\p{Lu}\\\\w*$\",\"maxLength\":4}",
+         {"\"Ab\"", "\"\xc3\x89t\""},
+         {"\"ab\"", "\"Abcde\""}},
+        {"{\"type\":\"string\",\"format\":\"date\"}",
+         {"\"2024-02-29\"", "\"2023-12-31\""},
+         {"\"2023-02-29\"", "\"2023-13-01\"", "\"23-1-1\""}},
+        {"{\"type\":\"string\",\"format\":\"date-time\"}",
+         {"\"2024-02-29T23:59:59Z\"", "\"1999-01-01T00:00:00.5+01:00\""},
+         {"\"2024-02-29\"", "\"2024-02-29T24:00:00Z\""}},
         {"{\"type\":\"string\",\"format\":\"uuid\"}", {"\"2eb8aa08-aa98-11ea-b4aa-73b441d16380\""}, {"\"2eb8aa08\""}},
-        {"{\"type\":\"string\",\"format\":\"ipv4\"}", {"\"127.0.0.1\"", "\"255.255.255.255\""}, {"\"256.0.0.1\"", "\"1.2.3\"", "\"01.2.3.4\""}},
-        {"{\"type\":\"string\",\"format\":\"ipv6\"}", {"\"::1\"", "\"1:2:3:4:5:6:7:8\"", "\"fe80::1:2\""}, {"\"1::2::3\"", "\":1\"", "\"1:2:3\""}},
-        {"{\"type\":\"string\",\"format\":\"email\"}", {"\"a.b@example.com\""}, {"\"a@\"", "\"@b.c\"", "\"a b@c.d\""}},
+        {"{\"type\":\"string\",\"format\":\"ipv4\"}",
+         {"\"127.0.0.1\"", "\"255.255.255.255\""},
+         {"\"256.0.0.1\"", "\"1.2.3\"", "\"01.2.3.4\""}},
+        {"{\"type\":\"string\",\"format\":\"ipv6\"}",
+         {"\"::1\"", "\"1:2:3:4:5:6:7:8\"", "\"fe80::1:2\""},
+         {"\"1::2::3\"", "\":1\"", "\"1:2:3\""}},
+        {"{\"type\":\"string\",\"format\":\"email\"}",
+         {"\"a.b@example.com\""},
+         {"\"a@\"", "\"@b.c\"", "\"a b@c.d\""}},
     };
     check_rows(LARDER_GRAMMAR_JSON_SCHEMA, rows, LR_LEN(rows));
 }
@@ -108,12 +145,24 @@ TEST(schema_strings)
 TEST(schema_arrays)
 {
     static const struct row rows[] = {
-        {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}", {"[]", "[1]", "[1, 2,3]", "[\n  1,\n  2\n]"}, {"[\"a\"]", "[1 ,2]", "[,]", "[1,]"}},
-        {"{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":1,\"maxItems\":2}", {"[null]", "[null,null]"}, {"[]", "[null,null,null]"}},
-        {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":false}", {"[]", "[1]", "[1,2]"}, {"[2]", "[1,2,3]"}},
-        {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"items\":{\"const\":0},\"minItems\":2}", {"[1,0]", "[1,0,0]"}, {"[1]", "[0,0]"}},
-        {"{\"type\":\"array\",\"uniqueItems\":true,\"maxItems\":1,\"items\":{\"const\":1}}", {"[]", "[1]"}, {"[1,1]"}},
-        {"{\"type\":\"array\",\"contains\":{\"const\":3},\"minContains\":0,\"items\":{\"const\":1}}", {"[1]"}, {"[3]"}},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"integer\"}}",
+         {"[]", "[1]", "[1, 2,3]", "[\n  1,\n  2\n]"},
+         {"[\"a\"]", "[1 ,2]", "[,]", "[1,]"}},
+        {"{\"type\":\"array\",\"items\":{\"type\":\"null\"},\"minItems\":1,\"maxItems\":2}",
+         {"[null]", "[null,null]"},
+         {"[]", "[null,null,null]"}},
+        {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1},{\"const\":2}],\"items\":false}",
+         {"[]", "[1]", "[1,2]"},
+         {"[2]", "[1,2,3]"}},
+        {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"items\":{\"const\":0},\"minItems\":2}",
+         {"[1,0]", "[1,0,0]"},
+         {"[1]", "[0,0]"}},
+        {"{\"type\":\"array\",\"uniqueItems\":true,\"maxItems\":1,\"items\":{\"const\":1}}",
+         {"[]", "[1]"},
+         {"[1,1]"}},
+        {"{\"type\":\"array\",\"contains\":{\"const\":3},\"minContains\":0,\"items\":{\"const\":1}}",
+         {"[1]"},
+         {"[3]"}},
         {"{\"type\":\"array\",\"prefixItems\":[{\"const\":1}],\"unevaluatedItems\":false}", {"[1]"}, {"[1,1]"}},
     };
     check_rows(LARDER_GRAMMAR_JSON_SCHEMA, rows, LR_LEN(rows));
@@ -122,21 +171,39 @@ TEST(schema_arrays)
 TEST(schema_objects)
 {
     static const struct row rows[] = {
-        {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2}},\"required\":[\"b\"],\"additionalProperties\":false}",
-         {"{\"b\":2}", "{\"a\":1,\"b\":2}", "{ \"a\": 1, \"b\": 2 }"}, {"{}", "{\"a\":1}", "{\"b\":2,\"a\":1}", "{\"b\":2,\"c\":1}", "{\"b\":2,\"b\":2}"}},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1},\"b\":{\"const\":2}},\"required\":[\"b\"],"
+         "\"additionalProperties\":false}",
+         {"{\"b\":2}", "{\"a\":1,\"b\":2}", "{ \"a\": 1, \"b\": 2 }"},
+         {"{}", "{\"a\":1}", "{\"b\":2,\"a\":1}", "{\"b\":2,\"c\":1}", "{\"b\":2,\"b\":2}"}},
         {"{\"type\":\"object\",\"properties\":{\"a\":{\"const\":1}},\"additionalProperties\":{\"const\":0}}",
-         {"{}", "{\"a\":1}", "{\"b\":0}", "{\"a\":1,\"b\":0,\"ab\":0,\"\":0}"}, {"{\"a\":0}", "{\"b\":1}", "{\"b\":0,\"a\":0}", "{\"\\u0061\":0}"}},
-        {"{\"type\":\"object\",\"patternProperties\":{\"^x\":{\"const\":1},\"y$\":{\"type\":\"integer\"}},\"additionalProperties\":false}",
-         {"{\"x\":1}", "{\"ay\":7}", "{\"xy\":1}"}, {"{\"xy\":7}", "{\"z\":1}", "{\"ay\":null}"}},
-        {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"minProperties\":2,\"maxProperties\":2,\"additionalProperties\":false}",
-         {"{\"a\":1,\"b\":1}", "{\"a\":1,\"c\":1}"}, {"{\"a\":1}", "{\"a\":1,\"b\":1,\"c\":1}", "{}"}},
-        {"{\"type\":\"object\",\"minProperties\":1,\"maxProperties\":2,\"additionalProperties\":{\"const\":1}}", {"{\"q\":1}", "{\"q\":1,\"r\":1}"}, {"{}", "{\"q\":1,\"r\":1,\"s\":1}"}},
-        {"{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-c]+$\"}}", {"{}", "{\"abc\":1}"}, {"{\"d\":1}", "{\"\":1}"}},
-        {"{\"type\":\"object\",\"propertyNames\":{\"enum\":[\"x\",\"y\"]},\"properties\":{\"z\":{}}}", {"{\"x\":1}"}, {"{\"z\":1}", "{\"w\":1}"}},
+         {"{}", "{\"a\":1}", "{\"b\":0}", "{\"a\":1,\"b\":0,\"ab\":0,\"\":0}"},
+         {"{\"a\":0}", "{\"b\":1}", "{\"b\":0,\"a\":0}", "{\"\\u0061\":0}"}},
+        {"{\"type\":\"object\",\"patternProperties\":{\"^x\":{\"const\":1},\"y$\":{\"type\":\"integer\"}},"
+         "\"additionalProperties\":false}",
+         {"{\"x\":1}", "{\"ay\":7}", "{\"xy\":1}"},
+         {"{\"xy\":7}", "{\"z\":1}", "{\"ay\":null}"}},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{},\"c\":{}},\"minProperties\":2,\"maxProperties\":2,"
+         "\"additionalProperties\":false}",
+         {"{\"a\":1,\"b\":1}", "{\"a\":1,\"c\":1}"},
+         {"{\"a\":1}", "{\"a\":1,\"b\":1,\"c\":1}", "{}"}},
+        {"{\"type\":\"object\",\"minProperties\":1,\"maxProperties\":2,\"additionalProperties\":{\"const\":1}}",
+         {"{\"q\":1}", "{\"q\":1,\"r\":1}"},
+         {"{}", "{\"q\":1,\"r\":1,\"s\":1}"}},
+        {"{\"type\":\"object\",\"propertyNames\":{\"pattern\":\"^[a-c]+$\"}}",
+         {"{}", "{\"abc\":1}"},
+         {"{\"d\":1}", "{\"\":1}"}},
+        {"{\"type\":\"object\",\"propertyNames\":{\"enum\":[\"x\",\"y\"]},\"properties\":{\"z\":{}}}",
+         {"{\"x\":1}"},
+         {"{\"z\":1}", "{\"w\":1}"}},
         {"{\"type\":\"object\",\"required\":[\"k\"]}", {"{\"k\":1}", "{\"k\":1,\"m\":[]}"}, {"{}", "{\"m\":1}"}},
-        {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"dependentRequired\":{\"a\":[\"b\"]},\"additionalProperties\":false}",
-         {"{}", "{\"b\":1}", "{\"a\":1,\"b\":1}"}, {"{\"a\":1}"}},
-        {"{\"type\":\"object\",\"properties\":{\"a\":{}},\"unevaluatedProperties\":false,\"allOf\":[{\"properties\":{\"b\":{}}}]}", {"{\"a\":1,\"b\":1}"}, {"{\"c\":1}"}},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{},\"b\":{}},\"dependentRequired\":{\"a\":[\"b\"]},"
+         "\"additionalProperties\":false}",
+         {"{}", "{\"b\":1}", "{\"a\":1,\"b\":1}"},
+         {"{\"a\":1}"}},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{}},\"unevaluatedProperties\":false,\"allOf\":[{\"properties\":{"
+         "\"b\":{}}}]}",
+         {"{\"a\":1,\"b\":1}"},
+         {"{\"c\":1}"}},
     };
     check_rows(LARDER_GRAMMAR_JSON_SCHEMA, rows, LR_LEN(rows));
 }
@@ -146,16 +213,29 @@ TEST(schema_combined)
     static const struct row rows[] = {
         {"{\"anyOf\":[{\"type\":\"integer\"},{\"const\":\"a\"}]}", {"1", "\"a\""}, {"\"b\"", "null"}},
         {"{\"oneOf\":[{\"type\":\"integer\"},{\"type\":\"string\"}]}", {"1", "\"b\""}, {"null"}},
-        {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"a\"},\"n\":{\"const\":1}},\"required\":[\"t\",\"n\"],\"additionalProperties\":false},"
-         "{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"b\"},\"n\":{\"const\":2}},\"required\":[\"t\",\"n\"],\"additionalProperties\":false}]}",
-         {"{\"t\":\"a\",\"n\":1}", "{\"t\":\"b\",\"n\":2}"}, {"{\"t\":\"a\",\"n\":2}"}},
-        {"{\"allOf\":[{\"type\":\"string\",\"minLength\":2},{\"maxLength\":2},{\"pattern\":\"^z\"}]}", {"\"za\""}, {"\"z\"", "\"zab\"", "\"ab\""}},
-        {"{\"$ref\":\"#/$defs/n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"v\":{\"const\":1},\"next\":{\"anyOf\":[{\"$ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},"
+        {"{\"oneOf\":[{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"a\"},\"n\":{\"const\":1}},\"required\":"
+         "[\"t\",\"n\"],\"additionalProperties\":false},"
+         "{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"b\"},\"n\":{\"const\":2}},\"required\":[\"t\","
+         "\"n\"],\"additionalProperties\":false}]}",
+         {"{\"t\":\"a\",\"n\":1}", "{\"t\":\"b\",\"n\":2}"},
+         {"{\"t\":\"a\",\"n\":2}"}},
+        {"{\"allOf\":[{\"type\":\"string\",\"minLength\":2},{\"maxLength\":2},{\"pattern\":\"^z\"}]}",
+         {"\"za\""},
+         {"\"z\"", "\"zab\"", "\"ab\""}},
+        {"{\"$ref\":\"#/$defs/"
+         "n\",\"$defs\":{\"n\":{\"type\":\"object\",\"properties\":{\"v\":{\"const\":1},\"next\":{\"anyOf\":[{\"$"
+         "ref\":\"#/$defs/n\"},{\"type\":\"null\"}]}},"
          "\"required\":[\"v\"],\"additionalProperties\":false}}}",
-         {"{\"v\":1}", "{\"v\":1,\"next\":null}", "{\"v\":1,\"next\":{\"v\":1,\"next\":{\"v\":1}}}"}, {"{\"next\":null}", "{\"v\":1,\"next\":{}}"}},
-        {"{\"$ref\":\"#name\",\"maximum\":3,\"$defs\":{\"a\":{\"$anchor\":\"name\",\"type\":\"integer\",\"minimum\":1}}}", {"1", "3"}, {"0", "4"}},
+         {"{\"v\":1}", "{\"v\":1,\"next\":null}", "{\"v\":1,\"next\":{\"v\":1,\"next\":{\"v\":1}}}"},
+         {"{\"next\":null}", "{\"v\":1,\"next\":{}}"}},
+        {"{\"$ref\":\"#name\",\"maximum\":3,\"$defs\":{\"a\":{\"$anchor\":\"name\",\"type\":\"integer\",\"minimum\":"
+         "1}}}",
+         {"1", "3"},
+         {"0", "4"}},
         {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}", {"[]", "[[],[[]]]"}, {"[1]", "[[]"}},
-        {"{\"enum\":[1,2,3,4],\"not\":{\"multipleOf\":2},\"if\":{\"const\":1},\"then\":false}", {"3"}, {"1", "2", "4"}},
+        {"{\"enum\":[1,2,3,4],\"not\":{\"multipleOf\":2},\"if\":{\"const\":1},\"then\":false}",
+         {"3"},
+         {"1", "2", "4"}},
         {"{\"not\":false,\"type\":\"null\"}", {"null"}, {"1"}},
     };
     check_rows(LARDER_GRAMMAR_JSON_SCHEMA, rows, LR_LEN(rows));
@@ -173,7 +253,8 @@ TEST(schema_refused)
         {"{\"a\":1,\"a\":2}", LARDER_FORMAT, "duplicate"},
         {"{\"type\":\"strnig\"}", LARDER_FORMAT, "#/type"},
         {"{\"type\":\"string\",\"maxLenght\":3}", LARDER_UNSUPPORTED, "#/maxLenght"},
-        {"{\"properties\":{\"a/b\":{\"uniqueItems\":true,\"items\":{}}}}", LARDER_UNSUPPORTED, "#/properties/a~1b/uniqueItems"},
+        {"{\"properties\":{\"a/b\":{\"uniqueItems\":true,\"items\":{}}}}", LARDER_UNSUPPORTED,
+         "#/properties/a~1b/uniqueItems"},
         {"{\"$dynamicRef\":\"#a\"}", LARDER_UNSUPPORTED, "$dynamicRef"},
         {"{\"if\":{\"multipleOf\":3},\"then\":{\"minimum\":1}}", LARDER_UNSUPPORTED, "#/if"},
         {"{\"contains\":{\"const\":1}}", LARDER_UNSUPPORTED, "#/contains"},
@@ -181,7 +262,9 @@ TEST(schema_refused)
         {"{\"$ref\":\"other.json\"}", LARDER_UNSUPPORTED, "$ref"},
         {"{\"$ref\":\"#/$defs/none\"}", LARDER_FORMAT, "$ref"},
         {"{\"$ref\":\"#\"}", LARDER_UNSUPPORTED, "refers to itself"},
-        {"{\"$defs\":{\"a\":{\"$ref\":\"#/$defs/b\"},\"b\":{\"allOf\":[{\"$ref\":\"#/$defs/a\"}]}},\"$ref\":\"#/$defs/a\"}", LARDER_UNSUPPORTED, "refers to itself"},
+        {"{\"$defs\":{\"a\":{\"$ref\":\"#/$defs/b\"},\"b\":{\"allOf\":[{\"$ref\":\"#/$defs/a\"}]}},\"$ref\":\"#/"
+         "$defs/a\"}",
+         LARDER_UNSUPPORTED, "refers to itself"},
         {"{\"type\":\"string\",\"format\":\"idn-email\"}", LARDER_UNSUPPORTED, "#/format"},
         {"{\"type\":\"string\",\"pattern\":\"(?=a)\"}", LARDER_UNSUPPORTED, "#/pattern"},
         {"{\"type\":\"string\",\"pattern\":\"(a\"}", LARDER_FORMAT, "#/pattern"},
@@ -198,7 +281,8 @@ TEST(schema_refused)
         {"{\"type\":\"object\",\"minProperties\":3}", LARDER_UNSUPPORTED, "#/minProperties"},
         {"{\"type\":\"object\",\"properties\":{\"a\":{\"$id\":\"x\"}}}", LARDER_UNSUPPORTED, "#/properties/a/$id"},
     };
-    for (size_t i = 0; i < LR_LEN(rows); i++) check_refused(LARDER_GRAMMAR_JSON_SCHEMA, rows[i].text, rows[i].st, rows[i].says);
+    for (size_t i = 0; i < LR_LEN(rows); i++)
+        check_refused(LARDER_GRAMMAR_JSON_SCHEMA, rows[i].text, rows[i].st, rows[i].says);
 }
 
 /* ---------------------------------------------------------------- the others */
@@ -206,7 +290,9 @@ TEST(gbnf)
 {
     static const struct row rows[] = {
         {"root ::= \"yes\" | \"no\"", {"yes", "no"}, {"y", "yesno", ""}},
-        {"# a comment\nroot ::= item{2,3} [x-z]+ # more\nitem ::= \"a\" |\n  \"\\x62\\n\"\n", {"aax", "ab\nazz"}, {"ax", "aaaax", "aa"}},
+        {"# a comment\nroot ::= item{2,3} [x-z]+ # more\nitem ::= \"a\" |\n  \"\\x62\\n\"\n",
+         {"aax", "ab\nazz"},
+         {"ax", "aaaax", "aa"}},
         {"root ::= (\n \"(\" root \")\"\n)?", {"", "()", "((()))"}, {"(", "())"}},
         {"root ::= [^a-c\\]]", {"d", "\xc3\xa9"}, {"a", "]", "\xc3", "dd"}},
         {"root ::= a b? c* \na ::= \"a\"\nb ::= \"b\"\nc ::= \"c\"", {"a", "ab", "accc", "abcc"}, {"b", "aab"}},
@@ -217,7 +303,8 @@ TEST(gbnf)
     check_rows(LARDER_GRAMMAR_GBNF, rows, LR_LEN(rows));
     check_refused(LARDER_GRAMMAR_GBNF, "root ::= root \"a\" | \"b\"", LARDER_UNSUPPORTED, "left recursion");
     check_refused(LARDER_GRAMMAR_GBNF, "root ::= a? b\na ::= \"x\"\nb ::= a? root", LARDER_UNSUPPORTED, "contradict");
-    check_refused(LARDER_GRAMMAR_GBNF, "root ::= a? b | \"q\"\na ::= \"x\"\nb ::= a? root", LARDER_UNSUPPORTED, "left recursion");
+    check_refused(LARDER_GRAMMAR_GBNF, "root ::= a? b | \"q\"\na ::= \"x\"\nb ::= a? root", LARDER_UNSUPPORTED,
+                  "left recursion");
     check_refused(LARDER_GRAMMAR_GBNF, "root ::= nothing", LARDER_FORMAT, "nothing");
     check_refused(LARDER_GRAMMAR_GBNF, "a ::= \"x\"", LARDER_FORMAT, "root");
     check_refused(LARDER_GRAMMAR_GBNF, "root ::= \"x", LARDER_FORMAT, "line 1");
@@ -231,10 +318,18 @@ TEST(regex)
     static const struct row rows[] = {
         {"(cat|dog)s?", {"cat", "dogs"}, {"ca", "catsx", "xcat"}},
         {"^\\d{3}-[a-f]+$", {"123-abc"}, {"12-a", "123-"}},
-        {"a.c", {"abc", "a\xe2\x82\xac" "c"}, {"a\nc", "ac", "a\xe2" "c"}},
+        {"a.c",
+         {"abc", "a\xe2\x82\xac"
+                 "c"},
+         {"a\nc", "ac",
+          "a\xe2"
+          "c"}},
         {"[^\\d\\s]{2,}", {"ab"}, {"a1", "a", "a b"}},
         {"(?:a|(?<n>b))*?c", {"c", "abbac"}, {"", "ab"}},
-        {"\\u{1F600}\\x41\\.", {"\xf0\x9f\x98\x80" "A."}, {"A."}},
+        {"\\u{1F600}\\x41\\.",
+         {"\xf0\x9f\x98\x80"
+          "A."},
+         {"A."}},
         {"a{0}b", {"b"}, {"ab"}},
         {"(a*)*b", {"b", "aab"}, {"a"}},
         {"$^", {""}, {"a"}},
@@ -256,7 +351,8 @@ TEST(regex)
 
 TEST(choice_and_object)
 {
-    static const struct row choices[] = {{"[\"red\",\"re\",\"caf\xc3\xa9\"]", {"red", "re", "caf\xc3\xa9"}, {"r", "redd", ""}}};
+    static const struct row choices[] = {
+        {"[\"red\",\"re\",\"caf\xc3\xa9\"]", {"red", "re", "caf\xc3\xa9"}, {"r", "redd", ""}}};
     static const struct row objects[] = {{"", {"{}", "{\"a\":[1,{\"b\":\"c\"}]}"}, {"[]", "1", "{", ""}}};
     check_rows(LARDER_GRAMMAR_CHOICE, choices, 1);
     check_rows(LARDER_GRAMMAR_JSON_OBJECT, objects, 1);
@@ -312,29 +408,61 @@ TEST_TIME(depth, 120)
 
 TEST_TIME(growth, 120)
 {
-    static const char *const regexes[] = {"((a{0,1000}){0,1000}){0,1000}", "(a|b)*a(a|b){40}", "(.*a){30}", "(x{0,1000}){0,1000}",
-                                          "(((((a?){100}){100}){100}){100}){100}", "(){100000}(){100000}", "((){100000}){100000}", ".*.*.*.*.*.*.*.*a.{0,300}b"};
-    static const char *const gbnfs[] = {"root ::= ((\"a\"{0,1000}){0,1000}){0,1000}", "root ::= (((\"a\"?){100}){100}){100}",
-                                        "root ::= x x\nx ::= y{1000}\ny ::= z{1000}\nz ::= [a-z]{0,1000}", "root ::= ((((\"\"){100000}){100000}){100000}){100000}",
-                                        "root ::= (x | y)* \nx ::= \"a\" x \"b\" | \"a\"\ny ::= \"a\" y \"c\" | \"a\" x"};
+    static const char *const regexes[] = {"((a{0,1000}){0,1000}){0,1000}",
+                                          "(a|b)*a(a|b){40}",
+                                          "(.*a){30}",
+                                          "(x{0,1000}){0,1000}",
+                                          "(((((a?){100}){100}){100}){100}){100}",
+                                          "(){100000}(){100000}",
+                                          "((){100000}){100000}",
+                                          ".*.*.*.*.*.*.*.*a.{0,300}b"};
+    static const char *const gbnfs[] = {
+        "root ::= ((\"a\"{0,1000}){0,1000}){0,1000}", "root ::= (((\"a\"?){100}){100}){100}",
+        "root ::= x x\nx ::= y{1000}\ny ::= z{1000}\nz ::= [a-z]{0,1000}",
+        "root ::= ((((\"\"){100000}){100000}){100000}){100000}",
+        "root ::= (x | y)* \nx ::= \"a\" x \"b\" | \"a\"\ny ::= \"a\" y \"c\" | \"a\" x"};
     static const char *const schemas[] = {
-        "{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"array\",\"minItems\":1000,\"maxItems\":1000}}}",
-        "{\"type\":\"string\",\"maxLength\":4000000000}", "{\"type\":\"array\",\"minItems\":4000000000}", "{\"type\":\"array\",\"maxItems\":99999999999999999999}",
+        "{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":\"array\",\"maxItems\":1000,\"items\":{\"type\":"
+        "\"array\",\"minItems\":1000,\"maxItems\":1000}}}",
+        "{\"type\":\"string\",\"maxLength\":4000000000}",
+        "{\"type\":\"array\",\"minItems\":4000000000}",
+        "{\"type\":\"array\",\"maxItems\":99999999999999999999}",
         "{\"type\":\"string\",\"pattern\":\"^(a|b)*a(a|b){14}$\",\"minLength\":1000,\"maxLength\":20000}",
         "{\"type\":\"integer\",\"multipleOf\":8999,\"allOf\":[{\"multipleOf\":8971},{\"multipleOf\":8969}]}",
-        "{\"type\":\"number\",\"minimum\":1e308}", "{\"type\":\"number\",\"minimum\":1e-300,\"maximum\":5e-324}",
-        "{\"type\":\"object\",\"propertyNames\":{\"maxLength\":100000},\"patternProperties\":{\"a{1000}\":{},\"b{1000}\":{}}}"};
+        "{\"type\":\"number\",\"minimum\":1e308}",
+        "{\"type\":\"number\",\"minimum\":1e-300,\"maximum\":5e-324}",
+        "{\"type\":\"object\",\"propertyNames\":{\"maxLength\":100000},\"patternProperties\":{\"a{1000}\":{},\"b{"
+        "1000}\":{}}}"};
     for (size_t i = 0; i < LR_LEN(regexes); i++) must_end(LARDER_GRAMMAR_REGEX, strdup(regexes[i]));
     for (size_t i = 0; i < LR_LEN(gbnfs); i++) must_end(LARDER_GRAMMAR_GBNF, strdup(gbnfs[i]));
     for (size_t i = 0; i < LR_LEN(schemas); i++) must_end(LARDER_GRAMMAR_JSON_SCHEMA, strdup(schemas[i]));
     lr_buf b = {0}; /* 2^40 combinations of choices */
     lr_buf_puts(&b, "{\"allOf\":[");
-    for (int i = 0; i < 40; i++) lr_buf_printf(&b, "%s{\"anyOf\":[{\"minLength\":%d},{\"maxLength\":%d}]}", i ? "," : "", i, 100 + i);
+    for (int i = 0; i < 40; i++)
+        lr_buf_printf(&b, "%s{\"anyOf\":[{\"minLength\":%d},{\"maxLength\":%d}]}", i ? "," : "", i, 100 + i);
     lr_buf_puts(&b, "],\"type\":\"string\"}");
     must_end(LARDER_GRAMMAR_JSON_SCHEMA, lr_buf_steal(&b));
     lr_buf_puts(&b, "{\"$ref\":\"#/$defs/d0\",\"$defs\":{"); /* a chain of 10^5 references */
     for (int i = 0; i < 100000; i++) lr_buf_printf(&b, "\"d%d\":{\"$ref\":\"#/$defs/d%d\"},", i, i + 1);
     lr_buf_puts(&b, "\"d100000\":{}}}");
+    must_end(LARDER_GRAMMAR_JSON_SCHEMA, lr_buf_steal(&b));
+    lr_buf_puts(&b, "{\"allOf\":["); /* properties of characters, which take long to list */
+    for (int i = 0; i < 2000; i++) lr_buf_printf(&b, "%s{\"pattern\":\"\\\\p{L}%d\"}", i ? "," : "", i);
+    lr_buf_puts(&b, "]}");
+    must_end(LARDER_GRAMMAR_JSON_SCHEMA, lr_buf_steal(&b));
+    lr_buf_puts(&b, "{\"prefixItems\":["); /* anchors, which are searched for */
+    for (int i = 0; i < 20000; i++) lr_buf_printf(&b, "%s{\"$ref\":\"#a%d\"}", i ? "," : "", i);
+    lr_buf_puts(&b, "],\"$defs\":{");
+    for (int i = 0; i < 20000; i++) lr_buf_printf(&b, "%s\"d%d\":{\"$anchor\":\"a%d\"}", i ? "," : "", i, i);
+    lr_buf_puts(&b, "}}");
+    must_end(LARDER_GRAMMAR_JSON_SCHEMA, lr_buf_steal(&b));
+    lr_buf_puts(&b, "["); /* a class of many characters, last one first */
+    for (int i = 200000; i > 0x20000; i -= 2) lr_buf_printf(&b, "\\u{%x}", i);
+    lr_buf_puts(&b, "]+");
+    must_end(LARDER_GRAMMAR_REGEX, lr_buf_steal(&b));
+    lr_buf_puts(&b, "{\"enum\":[");
+    for (int i = 0; i < 20000; i++) lr_buf_printf(&b, "%s\"value %d\"", i ? "," : "", i);
+    lr_buf_puts(&b, "]}");
     must_end(LARDER_GRAMMAR_JSON_SCHEMA, lr_buf_steal(&b));
     lr_buf_puts(&b, "{\"type\":\"object\",\"additionalProperties\":false,\"properties\":{");
     for (int i = 0; i < 5000; i++) lr_buf_printf(&b, "%s\"member%d\":{\"type\":\"string\"}", i ? "," : "", i);
@@ -363,8 +491,8 @@ TEST(memory_is_bounded)
         if (depth == 0) CHECK_OK(lr_matcher_take(&other, "([(", 3, &ok, &err));
         most = LR_MAX(most, lr_grammar_bytes(g));
     }
-    CHECK(depth > 20);               /* it holds some, */
-    CHECK_EQ_INT(st, LARDER_LIMIT);  /* but a stack that no longer fits is an error, */
+    CHECK(depth > 20);              /* it holds some, */
+    CHECK_EQ_INT(st, LARDER_LIMIT); /* but a stack that no longer fits is an error, */
     CHECK(most < 200000);
     CHECK_OK(lr_matcher_take(&other, "x)])", 4, &ok, &err)); /* and the others go on */
     CHECK(ok && lr_matcher_over(&other));
@@ -397,9 +525,12 @@ TEST(allocations_fail)
     static const struct {
         larder_grammar_kind kind;
         const char *text;
-    } all[] = {{LARDER_GRAMMAR_GBNF, "root ::= (a \"x\"){2,} | [^q]\na ::= \"\\n\" a?"}, {LARDER_GRAMMAR_REGEX, "^(a|[b-d\\p{L}]{2,3})+$"},
-               {LARDER_GRAMMAR_JSON_SCHEMA, "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\",\"minimum\":-3},\"b\":{\"anyOf\":[{\"pattern\":\"^x\"},"
-                                            "{\"enum\":[1,\"z\"]}]}},\"required\":[\"c\"],\"patternProperties\":{\"q\":{\"format\":\"date\"}},\"propertyNames\":{\"maxLength\":9}}"}};
+    } all[] = {{LARDER_GRAMMAR_GBNF, "root ::= (a \"x\"){2,} | [^q]\na ::= \"\\n\" a?"},
+               {LARDER_GRAMMAR_REGEX, "^(a|[b-d\\p{L}]{2,3})+$"},
+               {LARDER_GRAMMAR_JSON_SCHEMA, "{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\","
+                                            "\"minimum\":-3},\"b\":{\"anyOf\":[{\"pattern\":\"^x\"},"
+                                            "{\"enum\":[1,\"z\"]}]}},\"required\":[\"c\"],\"patternProperties\":{"
+                                            "\"q\":{\"format\":\"date\"}},\"propertyNames\":{\"maxLength\":9}}"}};
     for (size_t k = 0; k < LR_LEN(all); k++) {
         larder_error err = {0};
         lr_grammar *g = NULL;

@@ -6,16 +6,26 @@
 #include <jansson.h>
 
 static const char *const schemas[] = {
-    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":150},"
-    "\"email\":{\"type\":\"string\",\"minLength\":3,\"maxLength\":40},\"tags\":{\"type\":\"array\",\"items\":{\"type\":\"string\"},\"maxItems\":5}},"
+    "{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"},\"age\":{\"type\":\"integer\",\"minimum\":0,"
+    "\"maximum\":150},"
+    "\"email\":{\"type\":\"string\",\"minLength\":3,\"maxLength\":40},\"tags\":{\"type\":\"array\",\"items\":{"
+    "\"type\":\"string\"},\"maxItems\":5}},"
     "\"required\":[\"name\",\"age\"],\"additionalProperties\":false}",
-    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"integer\"},\"kind\":{\"enum\":[\"alpha\",\"beta\",\"gamma\"]},"
-    "\"note\":{\"type\":[\"string\",\"null\"],\"maxLength\":12}},\"required\":[\"id\",\"kind\"],\"additionalProperties\":false},\"minItems\":1,\"maxItems\":4}",
-    "{\"$ref\":\"#/$defs/t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"number\",\"minimum\":-1.5,\"maximum\":2},"
-    "\"c\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/t\"},\"maxItems\":2}},\"required\":[\"v\"],\"additionalProperties\":false}}}",
-    "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"a\"},\"x\":{\"type\":\"boolean\"}},\"required\":[\"t\",\"x\"],\"additionalProperties\":false},"
-    "{\"type\":\"string\",\"pattern\":\"^[A-Z][a-z]{2,8}( [A-Z][a-z]+)?$\"},{\"type\":\"string\",\"format\":\"date-time\"}]}",
-    "{\"type\":\"object\",\"properties\":{\"k\":{\"type\":\"integer\",\"multipleOf\":5}},\"additionalProperties\":{\"type\":\"string\",\"maxLength\":6},\"maxProperties\":4,\"minProperties\":1}",
+    "{\"type\":\"array\",\"items\":{\"type\":\"object\",\"properties\":{\"id\":{\"type\":\"integer\"},\"kind\":{"
+    "\"enum\":[\"alpha\",\"beta\",\"gamma\"]},"
+    "\"note\":{\"type\":[\"string\",\"null\"],\"maxLength\":12}},\"required\":[\"id\",\"kind\"],"
+    "\"additionalProperties\":false},\"minItems\":1,\"maxItems\":4}",
+    "{\"$ref\":\"#/$defs/"
+    "t\",\"$defs\":{\"t\":{\"type\":\"object\",\"properties\":{\"v\":{\"type\":\"number\",\"minimum\":-1.5,"
+    "\"maximum\":2},"
+    "\"c\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/$defs/"
+    "t\"},\"maxItems\":2}},\"required\":[\"v\"],\"additionalProperties\":false}}}",
+    "{\"anyOf\":[{\"type\":\"object\",\"properties\":{\"t\":{\"const\":\"a\"},\"x\":{\"type\":\"boolean\"}},"
+    "\"required\":[\"t\",\"x\"],\"additionalProperties\":false},"
+    "{\"type\":\"string\",\"pattern\":\"^[A-Z][a-z]{2,8}( "
+    "[A-Z][a-z]+)?$\"},{\"type\":\"string\",\"format\":\"date-time\"}]}",
+    "{\"type\":\"object\",\"properties\":{\"k\":{\"type\":\"integer\",\"multipleOf\":5}},\"additionalProperties\":{"
+    "\"type\":\"string\",\"maxLength\":6},\"maxProperties\":4,\"minProperties\":1}",
 };
 
 static lr_tokenizer *open_tokenizer(const char *package)
@@ -50,8 +60,9 @@ static bool type_is(json_t *t, const json_t *v)
     json_array_foreach(t, i, e) any |= type_is(e, v);
     if (json_is_array(t)) return any;
     const char *n = json_string_value(t);
-    return (!strcmp(n, "object") && json_is_object(v)) || (!strcmp(n, "array") && json_is_array(v)) || (!strcmp(n, "string") && json_is_string(v)) ||
-           (!strcmp(n, "number") && json_is_number(v)) || (!strcmp(n, "integer") && json_is_integer(v)) || (!strcmp(n, "null") && json_is_null(v)) ||
+    return (!strcmp(n, "object") && json_is_object(v)) || (!strcmp(n, "array") && json_is_array(v)) ||
+           (!strcmp(n, "string") && json_is_string(v)) || (!strcmp(n, "number") && json_is_number(v)) ||
+           (!strcmp(n, "integer") && json_is_integer(v)) || (!strcmp(n, "null") && json_is_null(v)) ||
            (!strcmp(n, "boolean") && json_is_boolean(v));
 }
 
@@ -66,7 +77,8 @@ static bool valid_object(json_t *root, json_t *s, json_t *v)
     const char *key;
     json_t *e, *rest = json_object_get(s, "additionalProperties");
     size_t i;
-    json_array_foreach(json_object_get(s, "required"), i, e) if (!json_object_get(v, json_string_value(e))) return false;
+    json_array_foreach(json_object_get(s, "required"), i,
+                       e) if (!json_object_get(v, json_string_value(e))) return false;
     json_object_foreach(v, key, e)
     {
         json_t *own = json_object_get(json_object_get(s, "properties"), key);
@@ -98,9 +110,11 @@ static bool valid(json_t *root, json_t *s, json_t *v)
     if (json_object_get(s, "enum") && !found) return false;
     if (json_is_number(v) && !within(s, "minimum", "maximum", json_number_value(v))) return false;
     if (m && json_is_integer(v) && json_integer_value(v) % json_integer_value(m)) return false;
-    if (json_is_string(v) && !within(s, "minLength", "maxLength", (double)characters(json_string_value(v)))) return false;
+    if (json_is_string(v) && !within(s, "minLength", "maxLength", (double)characters(json_string_value(v))))
+        return false;
     if (json_is_array(v) && !within(s, "minItems", "maxItems", (double)json_array_size(v))) return false;
-    json_array_foreach(v, i, e) if (json_object_get(s, "items") && !valid(root, json_object_get(s, "items"), e)) return false;
+    json_array_foreach(v, i, e) if (json_object_get(s, "items") &&
+                                    !valid(root, json_object_get(s, "items"), e)) return false;
     return !json_is_object(v) || valid_object(root, s, v);
 }
 
@@ -165,7 +179,8 @@ static void check_mask(lr_matcher *m, const lr_tokenizer *t, uint32_t n_logits)
     lr_buf piece = {0};
     uint32_t n = 0;
     CHECK_OK(lr_matcher_mask(m, true, &mask, &err));
-    uint64_t *bits = calloc(n_logits / 64 + 1, sizeof *bits); /* the mask's own memory may go when the grammar is used */
+    uint64_t *bits = calloc(n_logits / 64 + 1,
+                            sizeof *bits); /* the mask's own memory may go when the grammar is used */
     for (uint32_t i = 0; i < n_logits; i++)
         if (lr_mask_has(&mask, i)) bits[i >> 6] |= (uint64_t)1 << (i & 63), n++;
     CHECK_EQ_INT(n, mask.n);
@@ -185,7 +200,8 @@ static void check_mask(lr_matcher *m, const lr_tokenizer *t, uint32_t n_logits)
                 lr_matcher_close(&copy);
             }
         }
-        if (want != (bool)(bits[i >> 6] >> (i & 63) & 1)) TEST_FAIL("token %u (%.*s) after %.*s", i, (int)piece.n, piece.p, (int)m->text.n, m->text.p);
+        if (want != (bool)(bits[i >> 6] >> (i & 63) & 1))
+            TEST_FAIL("token %u (%.*s) after %.*s", i, (int)piece.n, piece.p, (int)m->text.n, m->text.p);
     }
     free(bits);
     lr_buf_free(&piece);
@@ -193,7 +209,8 @@ static void check_mask(lr_matcher *m, const lr_tokenizer *t, uint32_t n_logits)
 
 TEST_TIME(masks_are_exact, 120)
 {
-    static const char *const more[] = {"root ::= [^x]* \"end\"", "root ::= (\"a\" | [\\U00000080-\\U0010ffff])+ \"\\n\"?"};
+    static const char *const more[] = {"root ::= [^x]* \"end\"",
+                                       "root ::= (\"a\" | [\\U00000080-\\U0010ffff])+ \"\\n\"?"};
     lr_tokenizer *t = open_tokenizer("tokenizer-llama3");
     larder_error err = {0};
     lr_vocab *v = NULL;
@@ -201,7 +218,8 @@ TEST_TIME(masks_are_exact, 120)
     CHECK_OK(lr_vocab_new(t, n_logits, &v, &err));
     for (size_t k = 0; k < LR_LEN(schemas) + LR_LEN(more); k++) {
         bool schema = k < LR_LEN(schemas);
-        lr_grammar *g = compile(schema ? LARDER_GRAMMAR_JSON_SCHEMA : LARDER_GRAMMAR_GBNF, schema ? schemas[k] : more[k - LR_LEN(schemas)], v);
+        lr_grammar *g = compile(schema ? LARDER_GRAMMAR_JSON_SCHEMA : LARDER_GRAMMAR_GBNF,
+                                schema ? schemas[k] : more[k - LR_LEN(schemas)], v);
         lr_matcher m;
         CHECK_OK(lr_matcher_init(&m, g, &err));
         for (int i = 0; i < 12; i++) {
@@ -248,7 +266,8 @@ TEST_TIME(masks_are_fast, 120)
     printf("%u tokens; tree built in %.0f ms\n", n_logits, ((double)lr_now_ns() - built) * 1e-6);
     for (int turn = 0; turn < 8; turn++)
         for (size_t k = 0; k < LR_LEN(schemas) + 1; k++) {
-            lr_grammar *g = compile(k < LR_LEN(schemas) ? LARDER_GRAMMAR_JSON_SCHEMA : LARDER_GRAMMAR_JSON_OBJECT, k < LR_LEN(schemas) ? schemas[k] : "", v);
+            lr_grammar *g = compile(k < LR_LEN(schemas) ? LARDER_GRAMMAR_JSON_SCHEMA : LARDER_GRAMMAR_JSON_OBJECT,
+                                    k < LR_LEN(schemas) ? schemas[k] : "", v);
             lr_matcher m;
             CHECK_OK(lr_matcher_init(&m, g, &err));
             for (int i = 0; i < 200 && n < MOST && !lr_matcher_over(&m); i++) {
@@ -263,7 +282,9 @@ TEST_TIME(masks_are_fast, 120)
                 CHECK_OK(lr_matcher_mask(&m, false, &mask, &err));
                 CHECK(mask.n > 0);
                 uint32_t id;
-                do id = mask.ids ? mask.ids[test_random() % mask.n] : (uint32_t)(test_random() % (test_random() % n_logits + 1));
+                do
+                    id = mask.ids ? mask.ids[test_random() % mask.n]
+                                  : (uint32_t)(test_random() % (test_random() % n_logits + 1));
                 while (!lr_mask_has(&mask, id));
                 CHECK_OK(lr_tokenizer_piece(t, (int32_t)id, false, &piece, &err));
                 CHECK_OK(lr_matcher_take(&m, piece.p, piece.n, &ok, &err));
@@ -274,7 +295,8 @@ TEST_TIME(masks_are_fast, 120)
             lr_grammar_free(g);
         }
     qsort(us, n, sizeof *us, by_size);
-    printf("%u masks: median %.1f us, 90%% %.1f us, 99%% %.1f us, most %.1f us\n", n, us[n / 2], us[n * 9 / 10], us[(size_t)n * 99 / 100], us[n - 1]);
+    printf("%u masks: median %.1f us, 90%% %.1f us, 99%% %.1f us, most %.1f us\n", n, us[n / 2], us[n * 9 / 10],
+           us[(size_t)n * 99 / 100], us[n - 1]);
     const char *mode = getenv("LARDER_MODE");
     if (!mode || !strcmp(mode, "release")) { /* bounds with room for a busy machine */
         CHECK(us[n / 2] < 100);
