@@ -19,13 +19,16 @@ const char *larder_status_text(larder_status status)
     return (size_t)status < LR_LEN(texts) ? texts[status] : "unknown status";
 }
 
-/* A message is one line of printable text whatever a hostile file put into it: control bytes become '?', and a
- * UTF-8 character that was cut at the end goes. */
+/* A message is one line of printable text whatever a hostile file put into it: control bytes, and the two of each of
+ * U+0080 to U+009F, which terminals obey as well, become '?'; a UTF-8 character that was cut at the end goes. */
 static void clean_line(char *s)
 {
     size_t n = strlen(s);
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)s[i] < 0x20 || s[i] == 0x7f) s[i] = s[i] == '\t' ? ' ' : '?';
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)s[i], next = (unsigned char)s[i + 1];
+        if (c < 0x20 || c == 0x7f) s[i] = c == '\t' ? ' ' : '?';
+        else if (c == 0xc2 && next >= 0x80 && next < 0xa0) s[i] = s[i + 1] = '?';
+    }
     size_t back = 0;
     while (back < 3 && back < n && ((unsigned char)s[n - 1 - back] & 0xc0) == 0x80) back++;
     if (back >= n) return;

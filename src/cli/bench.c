@@ -23,6 +23,16 @@ static bool set_list(void *to, const char *text)
     }
 }
 
+/* The model's name as tables hold it: no controls, and nothing that would end a cell. */
+static const char *name_of(const larder_model_info *i, char out[128])
+{
+    snprintf(out, 128, "%s", i->name);
+    cli_one_line(out);
+    for (char *p = out; *p; p++)
+        if (*p == '"' || *p == '|') *p = '\'';
+    return out;
+}
+
 typedef enum form { MARKDOWN, CSV, JSON } form;
 static bool set_form(void *to, const char *v)
 {
@@ -35,20 +45,20 @@ static bool set_form(void *to, const char *v)
     return false;
 }
 
-static void print_head(form f, const larder_model_info *i)
+static void print_head(form f, const larder_model_info *i, const char *name)
 {
     char size[24];
     if (f == CSV) puts("model,format,bytes,threads,test,tokens,depth,tok_s,tok_s_low,tok_s_high,gbs,share");
     if (f == MARKDOWN)
         printf("%s %s, %s, %s\n\n| test | threads | tok/s | (lowest, highest) | GB/s | of this memory |\n"
-               "| --- | ---: | ---: | ---: | ---: | ---: |\n", i->architecture, i->name, i->format, cli_bytes(i->n_bytes, size));
+               "| --- | ---: | ---: | ---: | ---: | ---: |\n", i->architecture, name, i->format, cli_bytes(i->n_bytes, size));
 }
 
-static void print_row(form f, const larder_model_info *i, const larder_bench_row *r, bool last)
+static void print_row(form f, const larder_model_info *i, const char *name, const larder_bench_row *r, bool last)
 {
     char gbs[24] = "", share[24] = "";
     if (f == CSV)
-        printf("\"%s\",%s,%llu,%u,%s,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f\n", i->name, i->format, (unsigned long long)i->n_bytes, r->n_threads,
+        printf("\"%s\",%s,%llu,%u,%s,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f\n", name, i->format, (unsigned long long)i->n_bytes, r->n_threads,
                r->test, r->n_tokens, r->depth, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs, r->share);
     if (f == JSON)
         printf("  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"tok_s\": %.3f, \"tok_s_low\": %.3f, "
@@ -66,6 +76,7 @@ int verb_bench(int argc, char **argv)
     list prompts = {.v = {512}, .n = 1}, depths = {.v = {0}, .n = 1};
     uint32_t n_gen = 64, repeat = 5;
     form f = MARKDOWN;
+    bool json = false;
     const char *old = NULL;
     cli_model_init(&m);
     arg_table t = {
@@ -79,12 +90,14 @@ int verb_bench(int argc, char **argv)
         {"depth", 'd', ARG_CALL, &depths, "N,N", "tokens already in the cache (default 0)", set_list},
         {"repeat", 'r', ARG_U32, &repeat, "N", "medians of N runs (default 5, at most 64)", 0},
         {"format", 0, ARG_CALL, &f, "md|csv|json", "how to print (default md)", set_form},
+        {"json", 0, ARG_FLAG, &json, NULL, "as --format json", 0},
         {"compare", 0, ARG_STR, &old, "OLD.csv", "what changed since then (a file of --format csv); on standard error", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
+    if (json) f = JSON;
     larder_error err = {0};
     larder_bench_row *rows = NULL;
     larder_model_info info;
@@ -98,11 +111,13 @@ int verb_bench(int argc, char **argv)
     if (!status) {
         larder_model_get_info(m.model, &info);
         if (f == JSON) puts("[");
-        print_head(f, &info);
-        for (size_t i = 0; i < n; i++) print_row(f, &info, &rows[i], i + 1 == n);
+        char shown[128];
+        const char *name = name_of(&info, shown);
+        print_head(f, &info, name);
+        for (size_t i = 0; i < n; i++) print_row(f, &info, name, &rows[i], i + 1 == n);
         if (f == JSON) puts("]");
         char *gain = NULL;
-        if (old && larder_bench_compare(old, info.name, info.format, rows, n, &gain, &err)) status = cli_fail("bench", &err);
+        if (old && larder_bench_compare(old, name, info.format, rows, n, &gain, &err)) status = cli_fail("bench", &err);
         if (gain) fputs(gain, stderr);
         larder_free(gain);
     }

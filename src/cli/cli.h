@@ -40,12 +40,14 @@ int arg_parse(arg_table *t, int argc, char **argv, int *first);
 /* ---------------------------------------------------------------- messages, progress, interrupts (term.c) */
 void cli_error(const char *verb, const larder_error *err);
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Makes one harmless line of what a file or a server says, in place, for a message or a table: controls become '?'. */
+char *cli_one_line(char *s);
 /* The exit status for an error: usage 2, cancelled 130, else 1. Prints it. */
 int cli_fail(const char *verb, const larder_error *err);
 /* SIGINT and SIGTERM set a flag; a second one leaves at once if asked so. */
 void cli_catch_interrupt(bool second_leaves);
 bool cli_interrupted(void);
-void cli_clear_interrupt(void);
+void cli_clear_interrupt(void); /* SIGINT's; after a SIGTERM cli_interrupted stays true */
 /* Shows a line on standard error, if it is a terminal: name, bar, percent, rate, time left. user: a unit ("B", "tok"). */
 bool cli_progress(void *unit, const larder_progress *p);
 void cli_progress_end(void);

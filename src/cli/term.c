@@ -10,8 +10,24 @@
 #include <time.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t interrupted;
+static volatile sig_atomic_t interrupted, terminated;
 static bool progress_shown, leaves_on_second;
+
+static bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
+/* U+0080 to U+009F in UTF-8: controls too. text[i + 1] may be read. */
+static bool is_c1(const char *text)
+{
+    return (unsigned char)text[0] == 0xc2 && (unsigned char)text[1] >= 0x80 && (unsigned char)text[1] < 0xa0;
+}
+
+char *cli_one_line(char *s)
+{
+    for (char *p = s; *p; p++) {
+        if (is_c1(p)) p[0] = p[1] = '?';
+        else if (is_control((unsigned char)*p)) *p = '?';
+    }
+    return s;
+}
 
 void cli_error(const char *verb, const larder_error *err)
 {
@@ -31,18 +47,20 @@ int cli_fail(const char *verb, const larder_error *err)
 
 void cli_note(const char *fmt, ...)
 {
+    char line[1024];
     va_list ap;
     cli_progress_end();
     va_start(ap, fmt);
-    vfprintf(stderr, fmt, ap);
+    vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
-    fputc('\n', stderr);
+    fprintf(stderr, "%s\n", cli_one_line(line));
 }
 
 static void on_interrupt(int sig)
 {
-    if (interrupted && (leaves_on_second || sig == SIGTERM)) _exit(EXIT_INTERRUPTED);
+    if (cli_interrupted() && (leaves_on_second || sig == SIGTERM)) _exit(EXIT_INTERRUPTED);
     interrupted = 1;
+    if (sig == SIGTERM) terminated = 1;
 }
 
 void cli_catch_interrupt(bool second_leaves)
@@ -56,7 +74,7 @@ void cli_catch_interrupt(bool second_leaves)
 
 bool cli_interrupted(void)
 {
-    return interrupted;
+    return interrupted || terminated;
 }
 
 void cli_clear_interrupt(void)
@@ -85,7 +103,7 @@ static const char *left_text(double s, char out[24])
 
 bool cli_progress(void *unit, const larder_progress *p)
 {
-    if (interrupted) return false;
+    if (cli_interrupted()) return false;
     if (!isatty(STDERR_FILENO)) return true;
     struct winsize w = {.ws_col = 80};
     ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
@@ -98,7 +116,7 @@ bool cli_progress(void *unit, const larder_progress *p)
     int name = w.ws_col > 70 ? w.ws_col - 62 : 8;
     snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100, rate,
              left_text(p->left_s, left));
-    fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, line);
+    fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, cli_one_line(line));
     fflush(stderr);
     progress_shown = true;
     return true;
@@ -112,7 +130,7 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
     if (ev->n_done >= ev->n_total) {
         cli_progress_end();
         *s = (cli_prefill_state){0};
-        return !interrupted;
+        return !cli_interrupted();
     }
     if (s->since == 0) *s = (cli_prefill_state){now, ev->n_done}; /* how long this chunk took is not known: start here */
     double rate = now > s->since ? (ev->n_done - s->n_before) / (now - s->since) : 0;
@@ -136,9 +154,8 @@ void cli_put(FILE *f, const char *text, size_t n)
     }
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)text[i];
-        bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)text[i + 1] < 0xa0; /* U+0080 to U+009F */
-        if (c1) i++;
-        else if ((c >= 0x20 && c != 0x7f) || c == '\n' || c == '\t') fputc(c, f);
+        if (i + 1 < n && is_c1(text + i)) i++;
+        else if (!is_control(c) || c == '\n' || c == '\t') fputc(c, f);
     }
 }
 
@@ -165,7 +182,7 @@ char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
     bool bad = ferror(f) || got > max || !p;
     if (f != stdin) fclose(f);
     if (bad) {
-        if (!interrupted) fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
+        if (!cli_interrupted()) fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
         free(p);
         return NULL;
     }
