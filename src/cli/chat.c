@@ -187,7 +187,7 @@ static void do_load(chat *c, const char *rest)
     json_error_t bad;
     json_t *list = *rest ? json_load_file(rest, 0, &bad) : NULL;
     if (!*rest) puts("[/load needs a file name]");
-    else if (!list) printf("[could not read %s: %s]\n", rest, bad.text);
+    else if (!list) printf("[could not read %s: %s]\n", rest, cli_one_line(bad.text));
     else if (!is_conversation(list)) printf("[%s is not a conversation: a list of {\"role\", \"content\"}]\n", rest);
     else {
         json_decref(c->messages);
@@ -249,6 +249,7 @@ static char *read_message(void)
             free(text);
             text = NULL;
             quoted = false;
+            if (cli_interrupted()) return NULL;
             continue;
         }
         if (!line) return text;
@@ -299,6 +300,7 @@ static void talk(chat *c)
     }
     for (bool go = true; go;) {
         cli_clear_interrupt();
+        if (cli_interrupted()) break;
         char *text = read_message();
         if (!text) break;
         if (*text && person) add_history(text);
@@ -343,6 +345,7 @@ int verb_chat(int argc, char **argv)
         forget(&c, system);
         if (isatty(STDIN_FILENO)) puts("/help lists the commands.");
         talk(&c);
+        if (cli_interrupted()) status = EXIT_INTERRUPTED; /* SIGTERM: Ctrl-C stops answers only */
     }
     json_decref(c.messages);
     free(c.answer);
