@@ -1,6 +1,7 @@
 /* main.c - finds the verb. */
 #include "cli.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <string.h>
 
@@ -56,6 +57,14 @@ static int unknown(const char *name)
     return EXIT_USAGE;
 }
 
+/* What was said must have arrived: a full disk behind standard output is a failure. */
+static int finish(const char *verb, int status)
+{
+    if (!fflush(stdout) && !ferror(stdout)) return status;
+    fprintf(stderr, "larder %s: standard output could not be written: %s\n", verb, strerror(errno));
+    return status ? status : EXIT_FAILED;
+}
+
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "");
@@ -69,7 +78,7 @@ int main(int argc, char **argv)
     if (!strcmp(name, "--help") || !strcmp(name, "-h") || !strcmp(name, "help")) {
         if (argc < 3) {
             help(stdout);
-            return EXIT_OK;
+            return finish("help", EXIT_OK);
         }
         name = argv[2];
         argc = 2;
@@ -79,6 +88,6 @@ int main(int argc, char **argv)
         argv++;
     }
     for (size_t i = 0; i < N_VERBS; i++)
-        if (!strcmp(name, verbs[i].name)) return verbs[i].run(argc, argv);
+        if (!strcmp(name, verbs[i].name)) return finish(name, verbs[i].run(argc, argv));
     return unknown(name);
 }

@@ -54,20 +54,28 @@ static char *join(char **words, int n)
     return p;
 }
 
+static larder_status wrong(larder_error *err, const char *what)
+{
+    snprintf(err->message, sizeof err->message, "%s", what);
+    return err->code = LARDER_USAGE;
+}
+
 /* The prompt's tokens: the model's template around it, or, raw or without a template, the text itself. */
 static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, const char *system, bool raw, int32_t **ids,
                                 size_t *n_ids, larder_error *err)
 {
     larder_model_info info;
     larder_model_get_info(m->model, &info);
+    if (system && !info.has_template) return wrong(err, "this model has no chat template, so --system has no place in the prompt");
     if (raw || !info.has_template) return larder_tokenize(m->model, text, n, LARDER_TEXT_SPECIAL, ids, n_ids, err);
     json_t *messages = json_array();
-    if (system) json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    json_t *first = system ? json_pack("{s:s,s:s}", "role", "system", "content", system) : NULL;
     json_t *content = json_stringn(text, n);
-    if (!content) {
+    if (first) json_array_append_new(messages, first);
+    if (!content || (system && !first)) {
         json_decref(messages);
-        snprintf(err->message, sizeof err->message, "the prompt is not UTF-8; --raw takes any bytes");
-        return err->code = LARDER_USAGE;
+        json_decref(content);
+        return wrong(err, content ? "the system message is not UTF-8" : "the prompt is not UTF-8; --raw takes any bytes");
     }
     json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "user", "content", content));
     json_t *request = json_pack("{s:o,s:b}", "messages", messages, "add_generation_prompt", 1);
@@ -84,13 +92,35 @@ static const char *finish_name(larder_finish f)
     return names[f];
 }
 
+/* The answer was made: what is still to be said of it. */
+static int report(const cli_model *m, const larder_request *r, const answer *a, bool stats)
+{
+    larder_timing t;
+    larder_plan plan;
+    larder_request_get_timing(r, &t);
+    larder_engine_get_plan(m->e, &plan);
+    if (a->out) {
+        fputc('\n', a->out);
+        fflush(a->out);
+        if (stats) cli_stats(stderr, &t, &plan);
+        else if (isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
+        return EXIT_OK;
+    }
+    json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",
+                          finish_name(a->finish), "seed", (json_int_t)m->sampling.seed, "stats", cli_stats_json(&t, &plan));
+    bool bad = !o || json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
+    json_decref(o);
+    if (bad) fprintf(stderr, "larder run: the answer could not be written as JSON\n");
+    else putchar('\n');
+    return bad ? EXIT_FAILED : EXIT_OK;
+}
+
 static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, bool json)
 {
     larder_error err = {0};
     larder_request *r = NULL;
-    larder_timing t;
-    larder_plan plan;
     answer a = {.out = json ? NULL : stdout, .ids = json ? json_array() : NULL};
+    int status;
     m->request.ids = ids;
     m->request.n_ids = n_ids;
     m->request.on_event = on_event;
@@ -98,38 +128,20 @@ static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, 
     larder_status st = larder_submit(m->e, &m->request, &r, &err);
     if (!st) st = larder_wait(m->e, r, &err);
     if (st) {
-        larder_request_free(r);
-        json_decref(a.ids);
-        free(a.text);
-        return cli_fail("run", &err);
-    }
-    if (a.finish == LARDER_FINISH_ERROR) { /* the step went on without this request */
+        status = cli_fail("run", &err);
+    } else if (a.finish == LARDER_FINISH_ERROR) { /* the step went on without this request */
         if (!json) putchar('\n');
         fflush(stdout);
         fprintf(stderr, "larder run: %s\n", a.error);
-        larder_request_free(r);
-        json_decref(a.ids);
-        free(a.text);
-        return EXIT_FAILED;
-    }
-    larder_request_get_timing(r, &t);
-    larder_engine_get_plan(m->e, &plan);
-    if (json) {
-        json_t *o = json_pack("{s:s%,s:o,s:s,s:I,s:o}", "text", a.text ? a.text : "", a.n, "ids", a.ids, "finish",
-                              finish_name(a.finish), "seed", (json_int_t)m->sampling.seed, "stats", cli_stats_json(&t, &plan));
-        if (!o) fprintf(stderr, "larder run: the answer could not be written as JSON\n");
-        else json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6)), putchar('\n');
-        json_decref(o);
+        status = EXIT_FAILED;
     } else {
-        putchar('\n');
-        fflush(stdout);
-        if (stats) cli_stats(stderr, &t, &plan);
-        else if (isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
+        status = report(m, r, &a, stats);
+        if (!status && a.finish == LARDER_FINISH_CANCELLED) status = EXIT_INTERRUPTED;
     }
     larder_request_free(r);
+    json_decref(a.ids);
     free(a.text);
-    if (a.finish == LARDER_FINISH_CANCELLED) return EXIT_INTERRUPTED;
-    return EXIT_OK;
+    return status;
 }
 
 typedef struct form {
@@ -184,6 +196,10 @@ int verb_run(int argc, char **argv)
     if (status >= 0) return status;
     if (!!answer_form.schema + !!answer_form.grammar + !!answer_form.regex > 1) {
         fprintf(stderr, "larder run: --json-schema, --grammar and --regex exclude each other\n");
+        return EXIT_USAGE;
+    }
+    if (raw && system) {
+        fprintf(stderr, "larder run: --system needs the chat template, which --raw leaves out\n");
         return EXIT_USAGE;
     }
 
