@@ -26,12 +26,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static uint32_t longest_context(const larder_bench_options *o)
+static uint64_t longest_context(const larder_bench_options *o)
 {
-    uint32_t prompt = 0, depth = 0;
-    for (uint32_t i = 0; i < o->n_n_prompt; i++) prompt = LR_MAX(prompt, o->n_prompt[i]);
-    for (uint32_t i = 0; i < o->n_depth; i++) depth = LR_MAX(depth, o->depth[i]);
-    return depth + LR_MAX(prompt, o->n_gen) + 1;
+    uint64_t prompt = 0, depth = 0;
+    for (uint32_t i = 0; i < o->n_n_prompt; i++) prompt = LR_MAX(prompt, (uint64_t)o->n_prompt[i]);
+    for (uint32_t i = 0; i < o->n_depth; i++) depth = LR_MAX(depth, (uint64_t)o->depth[i]);
+    return depth + LR_MAX(prompt, (uint64_t)o->n_gen) + 1;
 }
 
 /* Runs positions [from, to) in steps of at most `chunk` tokens. The bytes of the last step are in *bytes. */
@@ -126,9 +126,11 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
     larder_status st = LARDER_OK;
     *rows = NULL;
     *n = 0;
-    if (!o.n_ctx) o.n_ctx = longest_context(options);
-    if (o.n_ctx < longest_context(options))
-        return lr_fail(err, LARDER_USAGE, "these lengths and depths need a context of %u; --ctx is %u", longest_context(options), o.n_ctx);
+    uint64_t needed = longest_context(options);
+    if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MIN(needed, (uint64_t)1 << 24); /* the most that can be had */
+    if (o.n_ctx < needed)
+        return lr_fail(err, LARDER_USAGE, "these lengths and depths need a context of %llu; %u is to be had (--ctx)",
+                       (unsigned long long)needed, o.n_ctx);
     LR_GO(larder_engine_open(model, &o, &j.e, err));
     LR_GO(take(&j, err));
     if (!larder_probe_machine(false, &probe, NULL, NULL, NULL)) j.bandwidth = larder_probe_bandwidth(&probe, j.e->limits.n_thread);
