@@ -24,7 +24,7 @@ int verb_perplexity(int argc, char **argv)
     size_t n;
     cli_catch_interrupt(true);
     char *text = cli_read_all("perplexity", argv[first + 1], (size_t)1 << 30, &n);
-    if (!text) return EXIT_FAILED;
+    if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
     status = cli_model_open("perplexity", &m, argv[first]);
     if (!status && larder_perplexity(m.model, &m.engine, text, n, max_tokens, &p, cli_progress, "tok", &err))
         status = cli_fail("perplexity", &err);

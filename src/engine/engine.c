@@ -89,9 +89,9 @@ larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, floa
         lr_batch b = {.ids = ids + at, .n_tok = chunk, .seqs = &seq, .n_seq = 1, .out = e->out, .n_out = chunk};
         const float *logits;
         LR_GO(e->backend->step(e->exec, &b, &logits, err));
-        memcpy(out + (size_t)at * n_vocab, logits, (size_t)chunk * n_vocab * sizeof *out);
+        if (out) memcpy(out + (size_t)at * n_vocab, logits, (size_t)chunk * n_vocab * sizeof *out);
         at += chunk;
-        if (tick && !tick(user, at, n)) LR_GO(lr_fail(err, LARDER_CANCELLED, "stopped"));
+        if (tick && !tick(user, logits, chunk, at, n)) LR_GO(lr_fail(err, LARDER_CANCELLED, "stopped"));
     }
     if (lr_file_damaged(&e->model->file)) st = lr_fail(err, LARDER_IO, "the model file changed while it was in use");
 fail:

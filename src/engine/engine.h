@@ -79,8 +79,9 @@ struct larder_engine {
     uint32_t *out;
 };
 
-/* engine.c: larder_logits that says how far it is after each step, and ends with LARDER_CANCELLED when told false. */
-typedef bool lr_tick_fn(void *user, uint32_t n_done, uint32_t n_total);
+/* engine.c: larder_logits that shows the rows of each step, those of positions [n_done - n_row, n_done), and ends with
+ * LARDER_CANCELLED when told false. `out` may be NULL then: nobody need hold the logits of a whole prompt. */
+typedef bool lr_tick_fn(void *user, const float *rows, uint32_t n_row, uint32_t n_done, uint32_t n_total);
 larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, lr_tick_fn *tick, void *user,
                         larder_error *err);
 

@@ -57,16 +57,10 @@ static json_t *key_value(const lr_kv *kv, size_t max)
     return kv->type == LR_KV_ARR ? array_value(kv, max) : number_value(kv, 0);
 }
 
-static void set(json_t *object, lr_str name, json_t *value)
-{
-    if (json_object_setn_new(object, name.p, name.n, value)) /* a name that is no UTF-8 */
-        json_decref(value);
-}
-
 static json_t *all_keys(const lr_file *f, size_t max)
 {
     json_t *keys = json_object();
-    for (size_t i = 0; i < f->n_kv; i++) set(keys, f->kv[i].key, key_value(&f->kv[i], max));
+    for (size_t i = 0; i < f->n_kv; i++) json_object_setn_new(keys, f->kv[i].key.p, f->kv[i].key.n, key_value(&f->kv[i], max));
     return keys;
 }
 
@@ -95,7 +89,7 @@ static json_t *memory_of(const char *path)
     if (!st) st = larder_plan_engine(m, &o, &plan, &err);
     json_t *out;
     if (st) {
-        out = json_pack("{s:s}", "error", err.message);
+        out = json_pack("{s:o}", "error", text_value(lr_str_of(err.message)));
     } else {
         json_t *buffers = json_object();
         for (uint32_t i = 0; i < plan.n_buffers; i++)
@@ -126,7 +120,7 @@ larder_status larder_inspect(const char *path, size_t max_array, char **json, la
     *json = NULL;
     LR_TRY(lr_store_resolve(path, real, sizeof real, err));
     LR_TRY(lr_load(real, &f, err));
-    json_t *o = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o}", "file", real, "kind", f.origin == LR_ORIGIN_GGUF ? "GGUF" : "safetensors",
+    json_t *o = json_pack("{s:o,s:s,s:o,s:o,s:o,s:o}", "file", text_value(lr_str_of(real)), "kind", f.origin == LR_ORIGIN_GGUF ? "GGUF" : "safetensors",
                           "keys", all_keys(&f, max_array), "tensors", all_tensors(&f), "template", template_of(&f), "memory",
                           memory_of(real));
     char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
@@ -143,8 +137,9 @@ typedef struct logits_progress {
     uint64_t began;
 } logits_progress;
 
-static bool tell(void *user, uint32_t n_done, uint32_t n_total)
+static bool tell(void *user, const float *rows, uint32_t n_row, uint32_t n_done, uint32_t n_total)
 {
+    (void)rows, (void)n_row;
     const logits_progress *p = user;
     double s = (double)(lr_now_ns() - p->began) * 1e-9, rate = s > 0 ? n_done / s : 0;
     larder_progress now = {"logits", n_done, n_total, rate, rate > 0 ? (n_total - n_done) / rate : -1};

@@ -24,20 +24,37 @@ typedef struct tally {
     uint64_t n;
 } tally;
 
-static larder_status score_window(larder_engine *e, const int32_t *ids, uint32_t n, int32_t bos, float *logits, int32_t *window,
-                                  tally *t, larder_error *err)
+typedef struct job {
+    const int32_t *window; /* the tokens being scored, n of them */
+    uint32_t n, n_vocab;
+    tally t;
+    larder_progress_fn *progress;
+    void *user;
+    uint64_t done, total, t0; /* tokens of the windows before this one; of all */
+} job;
+
+static bool report(const job *j, uint64_t done)
 {
-    uint32_t n_vocab = e->program.n_vocab;
-    memcpy(window, ids, n * sizeof *window);
-    if (bos >= 0) window[0] = bos;
-    LR_TRY(larder_logits(e, window, n, logits, err));
-    for (uint32_t i = n / 2; i + 1 < n; i++) {
-        double s = surprise(logits + (size_t)i * n_vocab, n_vocab, window[i + 1]);
-        t->sum += s;
-        t->square += s * s;
-        t->n++;
+    double s = (double)(lr_now_ns() - j->t0) * 1e-9;
+    double rate = s > 0 ? (double)done / s : 0;
+    larder_progress p = {"scoring", done, j->total, rate, rate > 0 ? (double)(j->total - done) / rate : -1};
+    return !j->progress || j->progress(j->user, &p);
+}
+
+/* Scores the rows of one step: those of the window's second half that a token follows. */
+static bool score_rows(void *user, const float *rows, uint32_t n_row, uint32_t n_done, uint32_t n_total)
+{
+    job *j = user;
+    (void)n_total;
+    for (uint32_t r = 0; r < n_row; r++) {
+        uint32_t i = n_done - n_row + r;
+        if (i < j->n / 2 || i + 1 == j->n) continue;
+        double s = surprise(rows + (size_t)r * j->n_vocab, j->n_vocab, j->window[i + 1]);
+        j->t.sum += s;
+        j->t.square += s * s;
+        j->t.n++;
     }
-    return LARDER_OK;
+    return report(j, j->done + n_done);
 }
 
 static void summarise(const tally *t, larder_ppl *out)
@@ -48,14 +65,6 @@ static void summarise(const tally *t, larder_ppl *out)
     out->n_scored = t->n;
 }
 
-static bool report(larder_progress_fn *fn, void *user, uint64_t done, uint64_t total, uint64_t t0)
-{
-    double s = (double)(lr_now_ns() - t0) * 1e-9;
-    double rate = s > 0 ? (double)done / s : 0;
-    larder_progress p = {"scoring", done, total, rate, rate > 0 ? (double)(total - done) / rate : -1};
-    return !fn || fn(user, &p);
-}
-
 larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text, size_t n_text,
                                 uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
                                 larder_error *err)
@@ -63,9 +72,7 @@ larder_status larder_perplexity(larder_model *model, const larder_engine_options
     larder_engine_options o = *options;
     larder_engine *e = NULL;
     int32_t *ids = NULL, *window = NULL;
-    float *logits = NULL;
     size_t n = 0;
-    tally t = {0};
     *out = (larder_ppl){0};
     LR_TRY(larder_tokenize(model, text, n_text, LARDER_TEXT_SPECIAL, &ids, &n, err));
     if (max_tokens && n > max_tokens) n = (size_t)max_tokens;
@@ -74,22 +81,23 @@ larder_status larder_perplexity(larder_model *model, const larder_engine_options
     uint32_t w = o.n_ctx;
     int32_t bos = lr_tokenizer_adds_bos(model->text.tok) ? lr_tokenizer_bos(model->text.tok) : -1;
     larder_status st = LARDER_OK;
+    if (w < 4) LR_GO(lr_fail(err, LARDER_USAGE, "a context of %u scores nothing; it must be at least 4", w));
     if (n < 2 * (size_t)w)
-        LR_GO(lr_fail(err, LARDER_USAGE, "the text is %zu tokens; perplexity with a context of %u needs at least %u", n, w, 2 * w));
+        LR_GO(lr_fail(err, LARDER_USAGE, "the text is %zu tokens; perplexity with a context of %u needs at least %zu", n, w, 2 * (size_t)w));
     LR_GO(larder_engine_open(model, &o, &e, err));
     window = lr_calloc(w, sizeof *window);
-    logits = lr_pages_alloc((size_t)w * model->info.n_vocab * sizeof *logits);
-    if (!window || !logits) LR_GO(LR_NOMEM(err, "the logits of a window"));
-    uint64_t t0 = lr_now_ns();
+    if (!window) LR_GO(LR_NOMEM(err, "a window of tokens"));
+    job j = {.window = window, .n = w, .n_vocab = e->program.n_vocab, .progress = progress, .user = user,
+             .total = n / w * w, .t0 = lr_now_ns()};
     out->window = w;
-    for (size_t at = 0; at + w <= n; at += w) {
-        LR_GO(score_window(e, ids + at, w, bos, logits, window, &t, err));
+    for (; j.done < j.total; j.done += w) {
+        memcpy(window, ids + j.done, w * sizeof *window);
+        if (bos >= 0) window[0] = bos;
+        LR_GO(lr_logits(e, window, w, NULL, score_rows, &j, err));
         out->n_window++;
-        if (!report(progress, user, at + w, n / w * w, t0)) LR_GO(lr_fail(err, LARDER_CANCELLED, "interrupted"));
     }
-    summarise(&t, out);
+    summarise(&j.t, out);
 fail:
-    if (logits) lr_pages_free(logits, (size_t)w * model->info.n_vocab * sizeof *logits);
     lr_free(window);
     larder_engine_free(e);
     larder_free(ids);
