@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,8 +18,8 @@
 
 typedef struct reader {
     const uint8_t *p;
-    size_t n; /* per thread */
-    volatile uint64_t keep;
+    size_t n; /* of all threads together */
+    _Atomic uint64_t keep; /* so that nothing read is optimised away */
 } reader;
 
 static void fill_part(void *ctx, int thread, int n_thread)
@@ -32,7 +33,7 @@ static void read_part(void *ctx, int thread, int n_thread)
 {
     reader *r = ctx;
     size_t part = r->n / (size_t)n_thread / 4096 * 4096;
-    r->keep = lr_cpu_read(r->p + part * (size_t)thread, part);
+    atomic_store_explicit(&r->keep, lr_cpu_read(r->p + part * (size_t)thread, part), memory_order_relaxed);
 }
 
 static int by_value(const void *a, const void *b)
@@ -59,14 +60,16 @@ static larder_status read_rate(reader *r, uint32_t threads, double *out, larder_
     return LARDER_OK;
 }
 
-/* A file of our own in the cache folder, written past the page cache's memory of it, then read back. */
-static double disk_rate(const char *folder, larder_progress_fn *progress, void *user)
+/* A file of our own in the cache folder, written past the page cache's memory of it, then read back. It has no name for
+ * longer than it takes to open it, so that nothing stays behind. *stopped: the caller did not want to go on. */
+static double disk_rate(const char *folder, larder_progress_fn *progress, void *user, bool *stopped)
 {
     char path[4200];
     size_t block = 4 * LR_MIB, n = 32;
     double rate = 0;
-    snprintf(path, sizeof path, "%s/probe.tmp", folder);
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    snprintf(path, sizeof path, "%s/probe.XXXXXX", folder);
+    int fd = mkstemp(path);
+    if (fd >= 0) unlink(path);
     uint8_t *p = lr_pages_alloc(block);
     bool ok = fd >= 0 && p;
     for (size_t i = 0; ok && i < block; i++) p[i] = (uint8_t)(i * 2654435761u >> 13);
@@ -74,7 +77,7 @@ static double disk_rate(const char *folder, larder_progress_fn *progress, void *
         memcpy(p, &i, sizeof i);
         ok = write(fd, p, block) == (ssize_t)block;
         larder_progress at = {"disk", i, n, 0, -1};
-        if (progress && !progress(user, &at)) ok = false;
+        if (progress && !progress(user, &at)) ok = !(*stopped = true);
     }
     ok = ok && !fsync(fd);
 #ifdef POSIX_FADV_DONTNEED
@@ -86,7 +89,7 @@ static double disk_rate(const char *folder, larder_progress_fn *progress, void *
         if (got == n * block) rate = (double)got / ((double)(lr_now_ns() - t0) * 1e-9);
     }
 #endif
-    if (fd >= 0) close(fd), unlink(path);
+    if (fd >= 0) close(fd);
     if (p) lr_pages_free(p, block);
     return rate;
 }
@@ -124,6 +127,7 @@ static larder_status measure(larder_probe *p, const char *folder, larder_progres
 {
     reader r = {.n = (size_t)LR_MIN(MAX_BUFFER, lr_mem_available() / 4) / (64 * 1024) * (64 * 1024)};
     larder_status st = LARDER_OK;
+    bool stopped = false;
     r.n = LR_MAX(r.n, (size_t)(16 * LR_MIB));
     r.p = lr_pages_alloc(r.n);
     if (!r.p) return LR_NOMEM(err, "the buffer to read");
@@ -138,7 +142,8 @@ static larder_status measure(larder_probe *p, const char *folder, larder_progres
     p->int8_gops = lr_cpu_peak(LARDER_ACT_I8) * 1e-9;
     p->bf16_gflops = lr_cpu_peak(LARDER_ACT_BF16) * 1e-9;
     p->f32_gflops = lr_cpu_peak(LARDER_ACT_F32) * 1e-9;
-    p->disk_gbs = disk_rate(folder, progress, user) * 1e-9;
+    if (folder) p->disk_gbs = disk_rate(folder, progress, user, &stopped) * 1e-9;
+    if (stopped) LR_GO(lr_fail(err, LARDER_CANCELLED, "interrupted"));
     p->when = (int64_t)time(NULL);
 fail:
     lr_pages_free((void *)(uintptr_t)r.p, r.n);
@@ -202,13 +207,13 @@ larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progres
     char folder[4096], path[4200];
     *out = (larder_probe){0};
     describe(out);
+    /* without a folder of the user's own nothing is kept, nor the disk measured: /tmp is anybody's */
     bool has_folder = lr_user_dir("cache", folder, sizeof folder, NULL) == LARDER_OK;
-    if (!has_folder) snprintf(folder, sizeof folder, "/tmp");
-    snprintf(path, sizeof path, "%s/probe.json", folder);
-    if (!fresh && restore(out, path)) return LARDER_OK;
+    if (has_folder) snprintf(path, sizeof path, "%s/probe.json", folder);
+    if (has_folder && !fresh && restore(out, path)) return LARDER_OK;
     *out = (larder_probe){0};
     describe(out);
-    LR_TRY(measure(out, folder, progress, user, err));
+    LR_TRY(measure(out, has_folder ? folder : NULL, progress, user, err));
     if (has_folder && save(out, path, err)) lr_log(LARDER_LOG_WARN, "the measurements could not be kept: %s", err ? err->message : path);
     return LARDER_OK;
 }
