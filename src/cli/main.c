@@ -1,7 +1,6 @@
 /* main.c - finds the verb. */
 #include "cli.h"
 
-#include <errno.h>
 #include <locale.h>
 #include <string.h>
 
@@ -61,7 +60,7 @@ static int unknown(const char *name)
 static int finish(const char *verb, int status)
 {
     if (!fflush(stdout) && !ferror(stdout)) return status;
-    fprintf(stderr, "larder %s: standard output could not be written: %s\n", verb, strerror(errno));
+    fprintf(stderr, "larder %s: not all of standard output could be written\n", verb);
     return status ? status : EXIT_FAILED;
 }
 
