@@ -497,6 +497,7 @@ static void put_values(schema *x, const items *all, const json_t *list, uint32_t
     json_array_foreach((json_t *)list, i, v)
     {
         bool good = true;
+        x->hint = i;
         for (uint32_t k = 0; k < all->n && good && !x->n->st; k++)
             if (all->p[k].how == ITEM_BASE) good = schema_valid(x, all->p[k].s, v, 0);
         if (good) schema_put_value(x, start, v, end);

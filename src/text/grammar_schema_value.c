@@ -343,7 +343,7 @@ static bool valid_combined(schema *x, json_t *s, const json_t *v, int depth)
 
 bool schema_valid(schema *x, json_t *s, const json_t *v, int depth)
 {
-    json_t *one, *list, *e;
+    json_t *one, *list;
     size_t i;
     if (json_is_boolean(s) || x->n->st) return json_is_true(s);
     if (depth > DEPTH)
@@ -355,9 +355,7 @@ bool schema_valid(schema *x, json_t *s, const json_t *v, int depth)
     if (!(own_types(x, s) & type)) return false;
     if ((one = json_object_get(s, "const")) && !schema_same(one, v)) return false;
     if ((list = json_object_get(s, "enum"))) {
-        bool found = false;
-        if (!lr_net_spend(x->n, json_array_size(list) / 64)) return false;
-        json_array_foreach(list, i, e) if ((found = e == v)) break; /* most often it is its own */
+        bool found = json_array_get(list, x->hint) == v;
         for (i = 0; !found && i < json_array_size(list) && lr_net_spend(x->n, 1); i++)
             found = schema_same(json_array_get(list, i), v);
         if (!found) return false;
