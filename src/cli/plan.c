@@ -45,7 +45,8 @@ static bool ask_in_turn(larder_plan_ask *ask, char *job, size_t cap)
 {
     char price[64];
     if (!isatty(0) || !isatty(1)) return false;
-    puts("What is the machine for?\n  chat (8B), chat-70b, serve:20 (users), agent, rag, batch, lora, pretrain, image, voice,\n"
+    puts("What is the machine for?\n  chat (8B), chat-70b, serve:20 (users), agent, rag, batch, lora, pretrain, "
+         "image, voice,\n"
          "  simulation-bandwidth, simulation-compute; nothing: a bit of each");
     if (!answer("job:", job, cap)) return false;
     ask->workload = *job ? job : "all";
@@ -59,21 +60,28 @@ int verb_plan(int argc, char **argv)
     larder_plan_ask ask = {.progress = cli_progress, .user = "steps"};
     const char *score = NULL, *by = NULL;
     bool rank = false, cross = false, fit = false;
-    arg_table t = {.verb = "plan", .usage = "[options] MODEL", .max_words = 1,
-                   .about = "Before loading, downloading or buying: whether a model fits, how fast it answers, for how many, with how many\n"
-                            "watts, and what limits it - here or on any machine of the catalogue. MODEL is a name people use\n"
-                            "(llama-3.1-8b, qwen3-30b-a3b:Q8_0), a file, a folder or a config.json.",
-                   .examples = "  larder plan llama-3.3-70b --on dgx-spark,\"M4 Max 40c 128GB\",\"2x RTX 4090\"\n"
-                               "  larder plan gpt-oss-120b --rank --by tok-per-dollar\n"
-                               "  larder plan llama-3.1-8b --on rtx-4090 --why\n"
-                               "  larder plan --score rows.csv --json"};
+    arg_table t = {
+        .verb = "plan",
+        .usage = "[options] MODEL",
+        .max_words = 1,
+        .about = "Before loading, downloading or buying: whether a model fits, how fast it answers, for how many, "
+                 "with how many\n"
+                 "watts, and what limits it - here or on any machine of the catalogue. MODEL is a name people use\n"
+                 "(llama-3.1-8b, qwen3-30b-a3b:Q8_0), a file, a folder or a config.json.",
+        .examples = "  larder plan llama-3.3-70b --on dgx-spark,\"M4 Max 40c 128GB\",\"2x RTX 4090\"\n"
+                    "  larder plan gpt-oss-120b --rank --by tok-per-dollar\n"
+                    "  larder plan llama-3.1-8b --on rtx-4090 --why\n"
+                    "  larder plan --score rows.csv --json"};
     const arg own[] = {
         {"on", 0, ARG_STR, &ask.on, "MACHINES", "names parted by commas; this: the machine you are on (default)", 0},
         {"format", 'f', ARG_STR, &ask.format, "F", "number format of a named model (default Q4_K_M)", 0},
         {"ctx", 'c', ARG_U32, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", 0},
         {"users", 'u', ARG_U32, &ask.n_users, "N", "sequences decoded together", 0},
         {"prompt", 'p', ARG_U32, &ask.n_prompt, "N", "length of the prompt (default 2048)", 0},
-        {"workload", 'w', ARG_STR, &ask.workload, "JOB", "in place of a model: chat, chat-70b, serve:20, agent, rag, batch, lora, pretrain, image, voice, simulation-bandwidth, simulation-compute, all", 0},
+        {"workload", 'w', ARG_STR, &ask.workload, "JOB",
+         "in place of a model: chat, chat-70b, serve:20, agent, rag, batch, lora, pretrain, image, voice, "
+         "simulation-bandwidth, simulation-compute, all",
+         0},
         {"max-price", 0, ARG_CALL, &ask.max_price, "USD", "with --workload: machines up to this price", set_number},
         {"kv", 0, ARG_CALL, &ask.kv_q8, "F", "number format of the cache: f16, q8", set_kv},
         {"backend", 0, ARG_STR, &ask.backend, "B", "what runs it: \"llama.cpp Vulkan\", vLLM, ...", 0},
@@ -85,8 +93,10 @@ int verb_plan(int argc, char **argv)
         {"plot", 0, ARG_STR, &ask.svg, "FILE", "roofline and tok/s against context, as SVG", 0},
         {"watts", 0, ARG_CALL, &ask.watts, "W", "with a power cap", set_number},
         {"kwh", 0, ARG_CALL, &ask.kwh, "USD", "price of a kWh (default 0.30)", set_number},
-        {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD", "price of a million tokens elsewhere: when the box pays for itself", set_number},
-        {"software", 0, ARG_FLAG, &ask.software, NULL, "in place of a model: which software runs on which family of machine", 0},
+        {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD",
+         "price of a million tokens elsewhere: when the box pays for itself", set_number},
+        {"software", 0, ARG_FLAG, &ask.software, NULL,
+         "in place of a model: which software runs on which family of machine", 0},
         {"score", 0, ARG_STR, &score, "ROWS", "predict measured rows of a table, and the errors", 0},
         {"cross", 0, ARG_FLAG, &cross, NULL, "with --score: fit to those rows, whole machines left out in turn", 0},
         {"fit", 0, ARG_FLAG, &fit, NULL, "with --score: print the fit (script/fit)", 0},
@@ -98,7 +108,8 @@ int verb_plan(int argc, char **argv)
     larder_error err = {0};
     char *text = NULL;
     if (score) {
-        int how = (ask.json ? LARDER_SCORE_JSON : 0) | (cross ? LARDER_SCORE_CROSS : 0) | (fit ? LARDER_SCORE_FIT : 0);
+        int how = (ask.json ? LARDER_SCORE_JSON : 0) | (cross ? LARDER_SCORE_CROSS : 0) |
+                  (fit ? LARDER_SCORE_FIT : 0);
         larder_status st = larder_plan_score(score, (larder_score_how)how, &text, &err);
         return show(st, text, &err);
     }

@@ -20,7 +20,8 @@ static void tensor(maker *m, int layer, const char *name, uint64_t ne0, uint64_t
 {
     char text[96];
     if (m->st) return;
-    int n = layer < 0 ? snprintf(text, sizeof text, "%s", name) : snprintf(text, sizeof text, "blk.%d.%s", layer, name);
+    int n = layer < 0 ? snprintf(text, sizeof text, "%s", name)
+                      : snprintf(text, sizeof text, "blk.%d.%s", layer, name);
     char *copy = lr_arena_strndup(&m->f->arena, text, (size_t)n);
     if (!copy || m->f->n_tensors == m->cap) {
         m->st = LR_NOMEM(m->err, "the tensors of a shape");
@@ -147,7 +148,8 @@ larder_status lr_shape_file(const lr_shape *s, const lr_mix_type *type, bool pur
 {
     maker m = {out, s, (size_t)s->n_layer * PER_LAYER + 3, LARDER_OK, err};
     *out = (lr_file){.origin = LR_ORIGIN_GGUF, .alignment = 32};
-    if (!s->n_layer || s->n_layer > 4096) return lr_fail(err, LARDER_USAGE, "%s: a shape of %u layers", s->name, s->n_layer);
+    if (!s->n_layer || s->n_layer > 4096)
+        return lr_fail(err, LARDER_USAGE, "%s: a shape of %u layers", s->name, s->n_layer);
     out->path = lr_arena_strndup(&out->arena, s->name, strlen(s->name));
     out->kv = lr_arena_array(&out->arena, 24, sizeof *out->kv);
     out->tensors = lr_arena_array(&out->arena, m.cap, sizeof *out->tensors);

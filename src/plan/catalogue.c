@@ -16,14 +16,36 @@ static const struct {
     const char *name;
     lr_gen gen;
 } gens[] = {
-    {"kepler", LR_GEN_OLD}, {"maxwell", LR_GEN_OLD}, {"pascal", LR_GEN_PASCAL}, {"volta", LR_GEN_VOLTA},
-    {"turing", LR_GEN_TURING}, {"ampere", LR_GEN_AMPERE}, {"ampere-pro", LR_GEN_AMPERE}, {"ampere-soc", LR_GEN_AMPERE},
-    {"ampere-dc", LR_GEN_AMPERE_DC}, {"ada", LR_GEN_ADA}, {"ada-pro", LR_GEN_ADA}, {"hopper", LR_GEN_HOPPER},
-    {"blackwell", LR_GEN_BLACKWELL}, {"blackwell-pro", LR_GEN_BLACKWELL}, {"blackwell-soc", LR_GEN_GB10},
-    {"blackwell-dc", LR_GEN_BLACKWELL_DC}, {"gb10", LR_GEN_GB10}, {"gcn4", LR_GEN_OLD}, {"gcn5", LR_GEN_GCN},
-    {"cdna1", LR_GEN_CDNA}, {"cdna2", LR_GEN_CDNA}, {"cdna3", LR_GEN_CDNA}, {"cdna4", LR_GEN_CDNA},
-    {"rdna1", LR_GEN_RDNA12}, {"rdna2", LR_GEN_RDNA12}, {"rdna3", LR_GEN_RDNA3}, {"rdna3.5", LR_GEN_RDNA3},
-    {"rdna4", LR_GEN_RDNA4}, {"xe", LR_GEN_XE}, {"xe2", LR_GEN_XE},
+    {"kepler", LR_GEN_OLD},
+    {"maxwell", LR_GEN_OLD},
+    {"pascal", LR_GEN_PASCAL},
+    {"volta", LR_GEN_VOLTA},
+    {"turing", LR_GEN_TURING},
+    {"ampere", LR_GEN_AMPERE},
+    {"ampere-pro", LR_GEN_AMPERE},
+    {"ampere-soc", LR_GEN_AMPERE},
+    {"ampere-dc", LR_GEN_AMPERE_DC},
+    {"ada", LR_GEN_ADA},
+    {"ada-pro", LR_GEN_ADA},
+    {"hopper", LR_GEN_HOPPER},
+    {"blackwell", LR_GEN_BLACKWELL},
+    {"blackwell-pro", LR_GEN_BLACKWELL},
+    {"blackwell-soc", LR_GEN_GB10},
+    {"blackwell-dc", LR_GEN_BLACKWELL_DC},
+    {"gb10", LR_GEN_GB10},
+    {"gcn4", LR_GEN_OLD},
+    {"gcn5", LR_GEN_GCN},
+    {"cdna1", LR_GEN_CDNA},
+    {"cdna2", LR_GEN_CDNA},
+    {"cdna3", LR_GEN_CDNA},
+    {"cdna4", LR_GEN_CDNA},
+    {"rdna1", LR_GEN_RDNA12},
+    {"rdna2", LR_GEN_RDNA12},
+    {"rdna3", LR_GEN_RDNA3},
+    {"rdna3.5", LR_GEN_RDNA3},
+    {"rdna4", LR_GEN_RDNA4},
+    {"xe", LR_GEN_XE},
+    {"xe2", LR_GEN_XE},
 };
 
 static lr_kind kind_of(const char *s)
@@ -43,7 +65,7 @@ static lr_gen gen_of(const char *s, lr_kind kind)
 
 #define COPY(dst, src) (void)snprintf(dst, sizeof(dst), "%.*s", (int)sizeof(dst) - 1, src)
 
-/* FNV-1a: the same in every run and on every machine, for it stands in fit.inc. */
+/* FNV-1a: the same in every run and on every machine, for it stands in fit.def. */
 uint32_t lr_name_key(const char *name)
 {
     uint32_t h = 2166136261u;
@@ -52,7 +74,8 @@ uint32_t lr_name_key(const char *name)
 }
 
 /* ---------------------------------------------------------------- reading */
-static larder_status number(const lr_csv *t, size_t row, const char *name, double unit, double *out, larder_error *err)
+static larder_status number(const lr_csv *t, size_t row, const char *name, double unit, double *out,
+                            larder_error *err)
 {
     double v = 0;
     LR_TRY(lr_csv_number(t, row, lr_csv_col(t, name), &v, err));
@@ -61,7 +84,10 @@ static larder_status number(const lr_csv *t, size_t row, const char *name, doubl
     return LARDER_OK;
 }
 
-static const char *text(const lr_csv *t, size_t row, const char *name) { return lr_csv_at(t, row, lr_csv_col(t, name)); }
+static const char *text(const lr_csv *t, size_t row, const char *name)
+{
+    return lr_csv_at(t, row, lr_csv_col(t, name));
+}
 
 static larder_status read_machine(const lr_csv *t, size_t i, lr_machine *m, larder_error *err)
 {
@@ -70,11 +96,25 @@ static larder_status read_machine(const lr_csv *t, size_t i, lr_machine *m, lard
         const char *name;
         double unit, *to;
     } numbers[] = {
-        {"mem", (double)LR_GIB, &m->memory}, {"usable", 1, &m->usable}, {"bw", 1e9, &m->bw}, {"bwm", 1e9, &m->bw_measured},
-        {"bwlo", 1e9, &m->bw_low}, {"bwhi", 1e9, &m->bw_high}, {"fp32", 1e12, &m->fp32}, {"f16", 1e12, &m->f16},
-        {"bf16", 1e12, &m->bf16}, {"fp8", 1e12, &m->fp8}, {"fp4", 1e12, &m->fp4}, {"int8", 1e12, &m->int8},
-        {"pcie", 1e9, &m->pcie}, {"link", 1e9, &m->link}, {"idle", 1, &m->idle_w}, {"tdp", 1, &m->load_w},
-        {"price", 1, &m->price}, {"unified", 1, &unified}, {"cores", 1, &cores},
+        {"mem", (double)LR_GIB, &m->memory},
+        {"usable", 1, &m->usable},
+        {"bw", 1e9, &m->bw},
+        {"bwm", 1e9, &m->bw_measured},
+        {"bwlo", 1e9, &m->bw_low},
+        {"bwhi", 1e9, &m->bw_high},
+        {"fp32", 1e12, &m->fp32},
+        {"f16", 1e12, &m->f16},
+        {"bf16", 1e12, &m->bf16},
+        {"fp8", 1e12, &m->fp8},
+        {"fp4", 1e12, &m->fp4},
+        {"int8", 1e12, &m->int8},
+        {"pcie", 1e9, &m->pcie},
+        {"link", 1e9, &m->link},
+        {"idle", 1, &m->idle_w},
+        {"tdp", 1, &m->load_w},
+        {"price", 1, &m->price},
+        {"unified", 1, &unified},
+        {"cores", 1, &cores},
     };
     *m = (lr_machine){.id = (int)i, .count = 1, .host_bw = 60e9};
     COPY(m->name, text(t, i, "name"));
@@ -97,11 +137,11 @@ static larder_status read_machine(const lr_csv *t, size_t i, lr_machine *m, lard
 
 static larder_status read_preset(const lr_csv *t, size_t i, lr_preset *m, larder_error *err)
 {
-    static const char *const names[] = {"n_layer", "n_embd", "n_head", "n_head_kv", "head_dim", "n_ff", "n_vocab", "n_ctx",
-                                        "n_expert", "n_expert_used", "n_ff_expert", "window"};
+    static const char *const names[] = {"n_layer", "n_embd", "n_head",   "n_head_kv",     "head_dim",    "n_ff",
+                                        "n_vocab", "n_ctx",  "n_expert", "n_expert_used", "n_ff_expert", "window"};
     lr_shape *s = &m->shape;
-    uint32_t *to[] = {&s->n_layer, &s->n_embd, &s->n_head, &s->n_head_kv, &s->head_dim, &s->n_ff, &s->n_vocab, &s->n_ctx,
-                      &s->n_expert, &s->n_expert_used, &s->n_ff_expert, &s->window};
+    uint32_t *to[] = {&s->n_layer, &s->n_embd, &s->n_head,   &s->n_head_kv,     &s->head_dim,    &s->n_ff,
+                      &s->n_vocab, &s->n_ctx,  &s->n_expert, &s->n_expert_used, &s->n_ff_expert, &s->window};
     double tied = 0, v;
     *m = (lr_preset){.match = text(t, i, "match"), .source = text(t, i, "source")};
     COPY(s->name, text(t, i, "name"));
@@ -135,7 +175,10 @@ larder_status lr_catalogue_parse(const char *machines, size_t n_machines, const 
     out->machines = lr_calloc(out->n_machines + 1, sizeof *out->machines);
     out->machine_alias = lr_calloc(out->n_machines + 1, sizeof *out->machine_alias);
     out->models = lr_calloc(out->n_models + 1, sizeof *out->models);
-    if (!out->machines || !out->machine_alias || !out->models) LR_GO(LR_NOMEM(err, "the catalogue"));
+    if (!out->machines || !out->machine_alias || !out->models) {
+        st = LR_NOMEM(err, "the catalogue");
+        goto fail;
+    }
     for (size_t i = 0; i < out->n_machines; i++) {
         LR_GO(read_machine(&out->machine_table, i, &out->machines[i], err));
         out->machine_alias[i] = text(&out->machine_table, i, "match");
@@ -239,7 +282,8 @@ static void note_host(const lr_catalogue *c, const char *words, lr_machine *out)
     if (host < 0) return;
     out->host_bw = 0.75 * c->machines[host].bw;
     out->weak_host = c->machines[host].gen == LR_GEN_CPU && c->machines[host].bw < 60e9 &&
-                     (!strncmp(c->machines[host].gen_name, "neon", 4) || !strcmp(c->machines[host].gen_name, "scalar"));
+                     (!strncmp(c->machines[host].gen_name, "neon", 4) ||
+                      !strcmp(c->machines[host].gen_name, "scalar"));
 }
 
 bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_machine *out)
@@ -258,11 +302,13 @@ bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_
     if (card) note_host(c, words, out);
     /* A card's memory stands in the catalogue; a figure beside it may be its host's. */
     if (memory > 0 && (out->unified || out->kind == LR_KIND_CPU)) out->memory = memory;
-    else if (memory > 0 && !strchr(words, '(') && memory > 0.4 * out->memory && memory < 2.1 * out->memory) out->memory = memory;
+    else if (memory > 0 && !strchr(words, '(') && memory > 0.4 * out->memory && memory < 2.1 * out->memory)
+        out->memory = memory;
     return true;
 }
 
-static larder_status unknown(const char *what, const char *words, const char *const *names, size_t n, larder_error *err)
+static larder_status unknown(const char *what, const char *words, const char *const *names, size_t n,
+                             larder_error *err)
 {
     size_t best[3] = {0, 0, 0};
     for (size_t k = 0; k < 3 && k < n; k++) {
@@ -277,8 +323,8 @@ static larder_status unknown(const char *what, const char *words, const char *co
         }
     }
     if (n < 3) return lr_fail(err, LARDER_USAGE, "unknown %s \"%.80s\"", what, words);
-    return lr_fail(err, LARDER_USAGE, "unknown %s \"%.80s\"; the nearest names are %s, %s, %s", what, words, names[best[0]],
-                   names[best[1]], names[best[2]]);
+    return lr_fail(err, LARDER_USAGE, "unknown %s \"%.80s\"; the nearest names are %s, %s, %s", what, words,
+                   names[best[0]], names[best[1]], names[best[2]]);
 }
 
 larder_status lr_machine_unknown(const lr_catalogue *c, const char *words, larder_error *err)
@@ -346,21 +392,21 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
         lr_cls cls;
         bool fp8, fp4;
     } plain[] = {
-        {"FP32", 32, LR_CLS_F16, 0, 0}, {"FP16", 16, LR_CLS_F16, 0, 0}, {"BF16", 16, LR_CLS_F16, 0, 0},
-        {"FP8", 8, LR_CLS_Q8, 1, 0}, {"INT8", 8, LR_CLS_Q8, 0, 0}, {"W8", 8, LR_CLS_Q8, 0, 0}, {"Q8", 8.5, LR_CLS_Q8, 0, 0},
-        {"8bit", 8.5, LR_CLS_Q8, 0, 0}, {"8-bit", 8.5, LR_CLS_Q8, 0, 0}, {"GF4", 4, LR_CLS_Q4, 0, 0},
-        {"INT4-g32", 5, LR_CLS_Q4, 0, 0}, {"INT4", 4.25, LR_CLS_Q4, 0, 0}, {"GPTQ", 4.25, LR_CLS_Q4, 0, 0},
-        {"AWQ", 4.25, LR_CLS_Q4, 0, 0}, {"NVFP4", 4.5, LR_CLS_Q4, 0, 1}, {"MXFP4", 4.25, LR_CLS_Q4, 0, 1},
-        {"FP4", 4.5, LR_CLS_Q4, 0, 1}, {"4bit", 4.5, LR_CLS_Q4, 0, 0}, {"4-bit", 4.5, LR_CLS_Q4, 0, 0},
-        {"W4", 4.25, LR_CLS_Q4, 0, 0}, {"3bit", 3.5, LR_CLS_Q4, 0, 0}, {"6bit", 6.5, LR_CLS_Q4, 0, 0},
-        {"W2", 2.5, LR_CLS_Q4, 0, 0}, {"IQ1", 1.75, LR_CLS_K, 0, 0}, {"IQ2_XXS", 2.0625, LR_CLS_K, 0, 0},
-        {"IQ2", 2.4, LR_CLS_K, 0, 0}, {"IQ3", 3.3, LR_CLS_K, 0, 0}, {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},
-        {"Q3_K_S", 3.5, LR_CLS_K, 0, 0}, {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
+        {"FP32", 32, LR_CLS_F16, 0, 0},      {"FP16", 16, LR_CLS_F16, 0, 0},   {"BF16", 16, LR_CLS_F16, 0, 0},
+        {"FP8", 8, LR_CLS_Q8, 1, 0},         {"INT8", 8, LR_CLS_Q8, 0, 0},     {"W8", 8, LR_CLS_Q8, 0, 0},
+        {"Q8", 8.5, LR_CLS_Q8, 0, 0},        {"8bit", 8.5, LR_CLS_Q8, 0, 0},   {"8-bit", 8.5, LR_CLS_Q8, 0, 0},
+        {"GF4", 4, LR_CLS_Q4, 0, 0},         {"INT4-g32", 5, LR_CLS_Q4, 0, 0}, {"INT4", 4.25, LR_CLS_Q4, 0, 0},
+        {"GPTQ", 4.25, LR_CLS_Q4, 0, 0},     {"AWQ", 4.25, LR_CLS_Q4, 0, 0},   {"NVFP4", 4.5, LR_CLS_Q4, 0, 1},
+        {"MXFP4", 4.25, LR_CLS_Q4, 0, 1},    {"FP4", 4.5, LR_CLS_Q4, 0, 1},    {"4bit", 4.5, LR_CLS_Q4, 0, 0},
+        {"4-bit", 4.5, LR_CLS_Q4, 0, 0},     {"W4", 4.25, LR_CLS_Q4, 0, 0},    {"3bit", 3.5, LR_CLS_Q4, 0, 0},
+        {"6bit", 6.5, LR_CLS_Q4, 0, 0},      {"W2", 2.5, LR_CLS_Q4, 0, 0},     {"IQ1", 1.75, LR_CLS_K, 0, 0},
+        {"IQ2_XXS", 2.0625, LR_CLS_K, 0, 0}, {"IQ2", 2.4, LR_CLS_K, 0, 0},     {"IQ3", 3.3, LR_CLS_K, 0, 0},
+        {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},     {"Q3_K_S", 3.5, LR_CLS_K, 0, 0},  {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
     };
-    static const char *const others[][2] = {{"Q4_K_XL", "Q4_K_M"}, {"Q5_K_XL", "Q5_K_M"}, {"Q3_K_XL", "Q3_K_M"},
-                                            {"Q2_K_XL", "Q2_K"}, {"Q2_K", "Q2_K"}, {"Q6_K", "Q6_K"}, {"Q8_K", "Q8_0"},
-                                            {"Q8_0", "Q8_0"}, {"MXFP4", "MXFP4_MOE"}, {"F16", "F16"}, {"BF16", "BF16"},
-                                            {"F32", "F32"}, {"IQ4", "IQ4_XS"}};
+    static const char *const others[][2] = {
+        {"Q4_K_XL", "Q4_K_M"}, {"Q5_K_XL", "Q5_K_M"}, {"Q3_K_XL", "Q3_K_M"}, {"Q2_K_XL", "Q2_K"},    {"Q2_K", "Q2_K"},
+        {"Q6_K", "Q6_K"},      {"Q8_K", "Q8_0"},      {"Q8_0", "Q8_0"},      {"MXFP4", "MXFP4_MOE"}, {"F16", "F16"},
+        {"BF16", "BF16"},      {"F32", "F32"},        {"IQ4", "IQ4_XS"}};
     char word[32];
     size_t n = 0;
     const char *p = words;

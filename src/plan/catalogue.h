@@ -10,9 +10,26 @@
 #include "shape.h"
 
 typedef enum lr_gen { /* generations that prefill differently; see lr_gen_names */
-    LR_GEN_OLD, LR_GEN_PASCAL, LR_GEN_VOLTA, LR_GEN_TURING, LR_GEN_AMPERE, LR_GEN_AMPERE_DC, LR_GEN_ADA, LR_GEN_HOPPER,
-    LR_GEN_BLACKWELL, LR_GEN_BLACKWELL_DC, LR_GEN_GB10, LR_GEN_GCN, LR_GEN_CDNA, LR_GEN_RDNA12, LR_GEN_RDNA3,
-    LR_GEN_RDNA4, LR_GEN_XE, LR_GEN_APPLE, LR_GEN_CPU, LR_GENS
+                      LR_GEN_OLD,
+                      LR_GEN_PASCAL,
+                      LR_GEN_VOLTA,
+                      LR_GEN_TURING,
+                      LR_GEN_AMPERE,
+                      LR_GEN_AMPERE_DC,
+                      LR_GEN_ADA,
+                      LR_GEN_HOPPER,
+                      LR_GEN_BLACKWELL,
+                      LR_GEN_BLACKWELL_DC,
+                      LR_GEN_GB10,
+                      LR_GEN_GCN,
+                      LR_GEN_CDNA,
+                      LR_GEN_RDNA12,
+                      LR_GEN_RDNA3,
+                      LR_GEN_RDNA4,
+                      LR_GEN_XE,
+                      LR_GEN_APPLE,
+                      LR_GEN_CPU,
+                      LR_GENS
 } lr_gen;
 typedef enum lr_kind { LR_KIND_NVIDIA, LR_KIND_AMD, LR_KIND_INTEL, LR_KIND_APPLE, LR_KIND_CPU } lr_kind;
 
@@ -25,11 +42,11 @@ typedef struct lr_machine {
     lr_gen gen;
     char gen_name[16], status[16], date[12], source[256];
     bool unified;
-    double memory, usable;       /* bytes; the share of it a model may have */
-    double bw, bw_measured;      /* of one */
-    double bw_low, bw_high;      /* when sources differ or it was rumoured; else 0 */
+    double memory, usable;                  /* bytes; the share of it a model may have */
+    double bw, bw_measured;                 /* of one */
+    double bw_low, bw_high;                 /* when sources differ or it was rumoured; else 0 */
     double fp32, f16, bf16, fp8, fp4, int8; /* dense; f16 is the fastest matrix rate with any accumulator */
-    double pcie, link;           /* to the host; to a second machine */
+    double pcie, link;                      /* to the host; to a second machine */
     double idle_w, load_w, price;
     int n_core;
     /* as written */
@@ -53,9 +70,9 @@ typedef struct lr_catalogue {
 typedef struct lr_preset {
     lr_shape shape;
     const char *match, *source;
-    bool runs;             /* larder has its architecture: cost comes from the program */
-    double total, active;  /* parameters; 0 if it runs (the program says) */
-    double kv_width;       /* numbers a layer keeps per token; 0 if it runs */
+    bool runs;            /* larder has its architecture: cost comes from the program */
+    double total, active; /* parameters; 0 if it runs (the program says) */
+    double kv_width;      /* numbers a layer keeps per token; 0 if it runs */
 } lr_preset;
 
 /* The tables built into the program. */
@@ -85,7 +102,7 @@ typedef struct lr_quant_name {
     const lr_mix_type *mix; /* NULL: every matrix at `bits` */
     double bits;            /* of a matrix's number, where mix is NULL */
     lr_cls cls;
-    bool fp8, fp4;          /* runs on those units where a machine has them */
+    bool fp8, fp4; /* runs on those units where a machine has them */
 } lr_quant_name;
 bool lr_quant_find(const char *words, lr_quant_name *out);
 

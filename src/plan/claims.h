@@ -8,7 +8,13 @@
 
 #include "predict.h"
 
-typedef enum lr_verdict { LR_CLAIM_IMPOSSIBLE, LR_CLAIM_CONSISTENT, LR_CLAIM_BELOW, LR_CLAIM_CONTRADICTED, LR_CLAIM_UNCHECKABLE } lr_verdict;
+typedef enum lr_verdict {
+    LR_CLAIM_IMPOSSIBLE,
+    LR_CLAIM_CONSISTENT,
+    LR_CLAIM_BELOW,
+    LR_CLAIM_CONTRADICTED,
+    LR_CLAIM_UNCHECKABLE
+} lr_verdict;
 
 typedef struct lr_claim {
     const char *id, *machine, *model, *format, *workload, *metric, *unit, *qualifier, *as_written;
@@ -16,8 +22,8 @@ typedef struct lr_claim {
     double slack;     /* how much the qualifier leaves open, as a share */
     bool guess;       /* rumoured, predicted, estimated, might be */
     lr_verdict verdict;
-    double needs_bw;   /* decode: bytes a second that the claim would take */
-    bool arithmetic;  /* a number of ours stands against the claim's */
+    double needs_bw; /* decode: bytes a second that the claim would take */
+    bool arithmetic; /* a number of ours stands against the claim's */
     char why[512];
     char against[128]; /* ids of claims that cannot hold beside it */
 } lr_claim;

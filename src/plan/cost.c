@@ -49,9 +49,7 @@ static void cost_weight(const lr_plan_model *m, const lr_op *op, const lr_step_s
     double bytes = weight_bytes(m, w, op->out == p->logits || p->values[op->out].rows == LR_ROWS_OUT), n = numbers(w);
     double rows = rows_of(&p->values[op->out], s);
     switch (op->kind) {
-    case LR_OP_EMBED:
-        c->weight_bytes += bytes / (double)w->t->ne[1] * LR_MIN(s->n_tok, (double)w->t->ne[1]);
-        break;
+    case LR_OP_EMBED: c->weight_bytes += bytes / (double)w->t->ne[1] * LR_MIN(s->n_tok, (double)w->t->ne[1]); break;
     case LR_OP_LINEAR_ROUTED: {
         double n_expert = (double)w->t->ne[2], tokens = s->n_tok;
         double k = rows / tokens, seen = lr_cost_experts(n_expert, k, tokens);
@@ -171,7 +169,8 @@ static void fill_totals(lr_plan_model *m)
         bool output = lr_str_is(t->name, "output.weight") || lr_str_is(t->name, "token_embd.weight");
         m->total += n;
         m->active += t->ne[2] > 1 && hp->n_expert ? n * hp->n_expert_used / hp->n_expert : n;
-        m->file_bytes += m->bits > 0 && t->n_dims > 1 ? n * (output ? m->output_bits : m->bits) / 8 : (double)t->n_bytes;
+        m->file_bytes += m->bits > 0 && t->n_dims > 1 ? n * (output ? m->output_bits : m->bits) / 8
+                                                      : (double)t->n_bytes;
     }
 }
 
@@ -185,7 +184,8 @@ larder_status lr_plan_model_preset(const lr_preset *p, const lr_quant_name *q, l
     (void)snprintf(out->quant, sizeof out->quant, "%s", q->name);
     if (!p->runs) {
         const lr_shape *s = &p->shape;
-        static const double usual[][2] = {{LR_FMT_Q4_K, 4.85}, {LR_FMT_Q5_K, 5.7}, {LR_FMT_Q3_K, 3.9}, {LR_FMT_Q2_K, 3.0}};
+        static const double usual[][2] = {
+            {LR_FMT_Q4_K, 4.85}, {LR_FMT_Q5_K, 5.7}, {LR_FMT_Q3_K, 3.9}, {LR_FMT_Q2_K, 3.0}};
         if (q->mix) {
             const lr_fmt_info *info = lr_fmt_get(q->mix->base);
             out->bits = info ? 8.0 * info->bytes / info->block : 16;
@@ -224,7 +224,8 @@ larder_status lr_plan_model_file(const lr_file *f, uint32_t n_ctx, lr_plan_model
     LR_GO(lr_model_program(&out->model, n_ctx ? n_ctx : LR_MAX(out->model.hp.n_ctx_train, 1u), &out->program, err));
     out->has_program = true;
     fill_totals(out);
-    (void)snprintf(out->name, sizeof out->name, "%.*s", LR_STR_ARG(out->model.name.n ? out->model.name : out->model.arch_name));
+    (void)snprintf(out->name, sizeof out->name, "%.*s",
+                   LR_STR_ARG(out->model.name.n ? out->model.name : out->model.arch_name));
     double by_fmt[LR_FMT_KINDS] = {0}; /* matrices: GGUF's numbers and those of safetensors only */
     uint32_t most = 0;
     for (size_t i = 0; i < f->n_tensors; i++) {

@@ -16,13 +16,13 @@ typedef struct lr_step_size {
 } lr_step_size;
 
 typedef struct lr_cost {
-    double weight_bytes;  /* matrices and vectors read once; experts: the expected distinct ones */
-    double weight_count;  /* numbers among them that must be decoded */
+    double weight_bytes; /* matrices and vectors read once; experts: the expected distinct ones */
+    double weight_count; /* numbers among them that must be decoded */
     double kv_read, kv_write;
-    double act_bytes;     /* activations written and read, if nothing is fused */
+    double act_bytes;                                  /* activations written and read, if nothing is fused */
     double dense_ops, expert_ops, attn_ops, other_ops; /* a multiply-add counts two */
-    double expert_rows;   /* rows per expert that is touched */
-    double score_bytes;   /* of the attention scores, if they are written out (float32) */
+    double expert_rows;                                /* rows per expert that is touched */
+    double score_bytes; /* of the attention scores, if they are written out (float32) */
     double n_op, n_layer;
 } lr_cost;
 

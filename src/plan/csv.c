@@ -80,7 +80,10 @@ larder_status lr_csv_parse(const char *text, size_t n, lr_csv *out, larder_error
     LR_GO(row(&r, head, MAX_COLS, &out->n_cols, err));
     out->names = lr_calloc(out->n_cols, sizeof *out->names);
     out->cells = lr_calloc((cap + 1) * out->n_cols, sizeof *out->cells);
-    if (!out->names || !out->cells) LR_GO(LR_NOMEM(err, "a table"));
+    if (!out->names || !out->cells) {
+        st = LR_NOMEM(err, "a table");
+        goto fail;
+    }
     memcpy(out->names, head, out->n_cols * sizeof *head);
     while (r.p < r.end) {
         const char **cells = out->cells + out->n_rows * out->n_cols;

@@ -20,10 +20,7 @@ static double residual(const lr_case *r, const double *theta)
     return log(r->measured) - log(r->f.tokens / lr_model_seconds(&r->f, theta));
 }
 
-static bool counts(const lr_case *r, int leave_out)
-{
-    return r->kind <= LR_ROW_PREFILL && r->group != leave_out;
-}
+static bool counts(const lr_case *r, int leave_out) { return r->kind <= LR_ROW_PREFILL && r->group != leave_out; }
 
 static double loss(const lr_score *rows, int leave_out, const double *theta)
 {
@@ -225,7 +222,10 @@ larder_status lr_fit_cross(lr_score *r, lr_fit *all, larder_error *err)
     int *cls = lr_calloc(r->n + 1, sizeof *cls);
     bool *done = lr_calloc(r->n + 1, sizeof *done);
     lr_prediction *kept = lr_calloc(r->n + 1, sizeof *kept);
-    if (!cls || !done || !kept) LR_GO(LR_NOMEM(err, "the cross-validation"));
+    if (!cls || !done || !kept) {
+        st = LR_NOMEM(err, "the cross-validation");
+        goto fail;
+    }
     LR_GO(lr_fit_rows(r, -1, NULL, all, err));
     LR_GO(hold_machines(r, all, cls, done, err));
     for (size_t i = 0; i < r->n; i++) kept[i] = r->rows[i].p;
@@ -243,11 +243,11 @@ fail:
 
 void lr_fit_print(const lr_fit *f, lr_buf *out)
 {
-    lr_buf_printf(out, "/* fit.inc - written by script/fit from data/measured.csv; do not edit. */\n");
+    lr_buf_printf(out, "/* fit.def - written by script/fit from data/measured.csv; do not edit. */\n");
     lr_buf_printf(out, "static const double fit_theta[] = {\n");
     for (int k = 0; k < lr_n_params; k++)
-        lr_buf_printf(out, "    %.6f, /* %s %.4g (believed %.4g) */\n", f->theta[k], lr_params[k].name, exp(f->theta[k]),
-                      lr_params[k].mean);
+        lr_buf_printf(out, "    %.6f, /* %s %.4g (believed %.4g) */\n", f->theta[k], lr_params[k].name,
+                      exp(f->theta[k]), lr_params[k].mean);
     lr_buf_printf(out, "};\nstatic const double fit_low[] = {");
     for (int c = 0; c < LR_RANGES; c++) lr_buf_printf(out, "%s%.4f", c ? ", " : "", f->low[c]);
     lr_buf_printf(out, "};\nstatic const double fit_high[] = {");
@@ -255,9 +255,10 @@ void lr_fit_print(const lr_fit *f, lr_buf *out)
     lr_buf_printf(out, "};\nstatic const lr_seen fit_seen[] = {\n");
     for (size_t i = 0; i < f->n_seen; i++) {
         const lr_seen *s = &f->seen[i];
-        lr_buf_printf(out, "    {0x%08x, 0x%08x, %d, %d, %d, %d, %d, %d, %.3ff, %.3ff, %.2ff, %.1ff, %.4ff},\n", s->machine, s->model,
-                      s->task, s->family, s->engine, s->cls, s->gen, s->count, (double)s->log_depth, (double)s->log_params,
-                      (double)s->year, (double)s->flash, (double)s->residual);
+        lr_buf_printf(out, "%s{0x%08x, 0x%08x, %d, %d, %d, %d, %d, %d, %.3ff, %.3ff, %.2ff, %.1ff, %.4ff},%s",
+                      i % 2 ? " " : "    ", s->machine, s->model, s->task, s->family, s->engine, s->cls, s->gen,
+                      s->count, (double)s->log_depth, (double)s->log_params, (double)s->year, (double)s->flash,
+                      (double)s->residual, i % 2 || i + 1 == f->n_seen ? "\n" : "");
     }
     lr_buf_printf(out, "};\n");
 }

@@ -58,9 +58,9 @@ static void add_run(lr_name *o, char **to, const char *p, size_t n)
 
 void lr_name_cut(const char *s, lr_name *out)
 {
-    char low[256];
+    char low[256] = {0};
     size_t n = 0;
-    for (; s[n] && n < sizeof low - 1; n++) low[n] = (char)tolower((unsigned char)s[n]);
+    for (; n < sizeof low - 1 && s[n]; n++) low[n] = (char)tolower((unsigned char)s[n]);
     low[n] = 0;
     *out = (lr_name){.n = 0};
     char *to = out->text;
@@ -94,9 +94,10 @@ static bool has(const lr_name *n, const char *word)
 /* Words that make it another product if they are not part of the alias. */
 static bool changes(const char *w)
 {
-    static const char *const list[] = {"ti",  "super", "xt",   "xtx",    "gre",   "laptop", "mobile", "ultra", "pro",
-                                       "max", "sff",   "nvl",  "d",      "q",     "quadro", "mini",   "coder", "vl",
-                                       "distill", "code", "nano", "flash", "air", "next", "x", "cpu", "lite"};
+    static const char *const list[] = {"ti",     "super", "xt",    "xtx", "gre",     "laptop", "mobile",
+                                       "ultra",  "pro",   "max",   "sff", "nvl",     "d",      "q",
+                                       "quadro", "mini",  "coder", "vl",  "distill", "code",   "nano",
+                                       "flash",  "air",   "next",  "x",   "cpu",     "lite"};
     for (size_t i = 0; i < LR_LEN(list); i++)
         if (!strcmp(w, list[i])) return true;
     return false;

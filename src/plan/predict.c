@@ -18,7 +18,11 @@ static bool holds(const char *s, const char *what)
 lr_setup lr_setup_usual(const lr_machine *m)
 {
     static const lr_family of[] = {LR_FAM_CUDA, LR_FAM_ROCM, LR_FAM_VULKAN, LR_FAM_METAL, LR_FAM_CPU};
-    return (lr_setup){.family = of[m->kind], .year = 2025.8, .flash = true, .ubatch = m->kind == LR_KIND_CPU ? 512 : 2048, .kv_bytes = 2};
+    return (lr_setup){.family = of[m->kind],
+                      .year = 2025.8,
+                      .flash = true,
+                      .ubatch = m->kind == LR_KIND_CPU ? 512 : 2048,
+                      .kv_bytes = 2};
 }
 
 static double year_of(const char *v)
@@ -40,11 +44,12 @@ bool lr_setup_find(const char *b, const char *version, const lr_machine *m, lr_s
         const char *word;
         lr_engine engine;
     } engines[] = {
-        {"larder", LR_ENGINE_LARDER}, {"ik_llama", LR_ENGINE_IK}, {"ollama", LR_ENGINE_OLLAMA}, {"llama", LR_ENGINE_LLAMA_CPP},
-        {"LM Studio", LR_ENGINE_LLAMA_CPP}, {"koboldcpp", LR_ENGINE_LLAMA_CPP}, {"calm", LR_ENGINE_LEAN},
-        {"yalm", LR_ENGINE_LEAN}, {"exllama", LR_ENGINE_LEAN}, {"MLC", LR_ENGINE_LEAN}, {"gpt-fast", LR_ENGINE_LEAN},
-        {"MLX", LR_ENGINE_LEAN}, {"T-MAC", LR_ENGINE_LLAMA_CPP}, {"vLLM", LR_ENGINE_SERVER}, {"SGLang", LR_ENGINE_SERVER},
-        {"TensorRT", LR_ENGINE_SERVER}, {"TRT", LR_ENGINE_SERVER}, {"transformers", LR_ENGINE_EAGER},
+        {"larder", LR_ENGINE_LARDER},   {"ik_llama", LR_ENGINE_IK},         {"ollama", LR_ENGINE_OLLAMA},
+        {"llama", LR_ENGINE_LLAMA_CPP}, {"LM Studio", LR_ENGINE_LLAMA_CPP}, {"koboldcpp", LR_ENGINE_LLAMA_CPP},
+        {"calm", LR_ENGINE_LEAN},       {"yalm", LR_ENGINE_LEAN},           {"exllama", LR_ENGINE_LEAN},
+        {"MLC", LR_ENGINE_LEAN},        {"gpt-fast", LR_ENGINE_LEAN},       {"MLX", LR_ENGINE_LEAN},
+        {"T-MAC", LR_ENGINE_LLAMA_CPP}, {"vLLM", LR_ENGINE_SERVER},         {"SGLang", LR_ENGINE_SERVER},
+        {"TensorRT", LR_ENGINE_SERVER}, {"TRT", LR_ENGINE_SERVER},          {"transformers", LR_ENGINE_EAGER},
         {"torch", LR_ENGINE_EAGER},
     };
     size_t at = LR_LEN(engines);
@@ -52,8 +57,8 @@ bool lr_setup_find(const char *b, const char *version, const lr_machine *m, lr_s
     out->ubatch = 512;
     for (size_t i = LR_LEN(engines); i-- > 0;)
         if (holds(b, engines[i].word)) at = i;
-    if (at == LR_LEN(engines) && *b && !holds(b, "cuda") && !holds(b, "metal") && !holds(b, "vulkan") && !holds(b, "rocm") &&
-        !holds(b, "hip") && !holds(b, "cpu") && !holds(b, "sycl"))
+    if (at == LR_LEN(engines) && *b && !holds(b, "cuda") && !holds(b, "metal") && !holds(b, "vulkan") &&
+        !holds(b, "rocm") && !holds(b, "hip") && !holds(b, "cpu") && !holds(b, "sycl"))
         return false;
     if (at < LR_LEN(engines)) out->engine = engines[at].engine;
     if (m->kind != LR_KIND_CPU) {
@@ -65,7 +70,8 @@ bool lr_setup_find(const char *b, const char *version, const lr_machine *m, lr_s
     /* on a board computer only Vulkan drivers see such cards */
     if (m->weak_host && (m->kind == LR_KIND_AMD || m->kind == LR_KIND_INTEL)) out->family = LR_FAM_VULKAN;
     out->year = year_of(version);
-    out->flash = holds(b, " FA") || out->engine == LR_ENGINE_LEAN || out->engine == LR_ENGINE_SERVER || out->year > 2025.75;
+    out->flash = holds(b, " FA") || out->engine == LR_ENGINE_LEAN || out->engine == LR_ENGINE_SERVER ||
+                 out->year > 2025.75;
     if (holds(b, "no FA")) out->flash = false;
     out->tensor_split = out->engine == LR_ENGINE_SERVER || holds(b, "gpt-fast") || holds(b, "tensor parallel") ||
                         (m->cluster && m->kind == LR_KIND_CPU);
@@ -113,11 +119,15 @@ bool lr_machine_holds(const lr_machine *m, double bytes) { return bytes <= m->me
 void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, lr_work task, double n_tok,
                       double n_seq, double depth, lr_features *out)
 {
-    double ub = task == LR_TASK_DECODE ? n_seq : LR_MIN(s->ubatch, n_tok), n_step = task == LR_TASK_DECODE ? 1 : ceil(n_tok / ub);
+    double ub = task == LR_TASK_DECODE ? n_seq : LR_MIN(s->ubatch, n_tok),
+           n_step = task == LR_TASK_DECODE ? 1 : ceil(n_tok / ub);
     double bw = m->bw, fp32 = m->fp32, most, split = s->tensor_split ? m->count : 1;
     double rate = matrix_rate(m, model, s, &most);
-    lr_step_size size = {.n_tok = ub, .n_out = task == LR_TASK_DECODE ? n_seq : 1, .n_seq = task == LR_TASK_DECODE ? n_seq : 1,
-                         .depth = depth, .kv_bytes = s->kv_bytes};
+    lr_step_size size = {.n_tok = ub,
+                         .n_out = task == LR_TASK_DECODE ? n_seq : 1,
+                         .n_seq = task == LR_TASK_DECODE ? n_seq : 1,
+                         .depth = depth,
+                         .kv_bytes = s->kv_bytes};
     lr_cost c;
     if (task == LR_TASK_PREFILL) {
         size.n_tok = n_tok / n_step;
@@ -132,11 +142,25 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     lr_cost_step(model, &size, &c, NULL, NULL);
     double spill = spilled(m, model, lr_cost_cache(model, depth + n_tok, n_seq, s->kv_bytes));
     double weights = c.weight_bytes * n_step, kv = (c.kv_read + c.kv_write) * n_step;
-    *out = (lr_features){.task = task, .family = s->family, .engine = s->engine, .cls = model->cls, .gen = m->gen,
-                         .machine = m->key, .model = model->key, .count = m->count, .params = model->active, .depth = size.depth,
-                         .flash = s->flash, .moe = model->n_expert > 0, .tensor_split = s->tensor_split,
-                         .cluster = m->cluster, .weak_host = m->weak_host, .year = s->year,
-                         .tokens = task == LR_TASK_DECODE ? n_seq : n_tok, .expert_rows = c.expert_rows, .n_layer = c.n_layer,
+    *out = (lr_features){.task = task,
+                         .family = s->family,
+                         .engine = s->engine,
+                         .cls = model->cls,
+                         .gen = m->gen,
+                         .machine = m->key,
+                         .model = model->key,
+                         .count = m->count,
+                         .params = model->active,
+                         .depth = size.depth,
+                         .flash = s->flash,
+                         .moe = model->n_expert > 0,
+                         .tensor_split = s->tensor_split,
+                         .cluster = m->cluster,
+                         .weak_host = m->weak_host,
+                         .year = s->year,
+                         .tokens = task == LR_TASK_DECODE ? n_seq : n_tok,
+                         .expert_rows = c.expert_rows,
+                         .n_layer = c.n_layer,
                          .n_step = n_step};
     out->n_core = m->n_thread ? m->n_thread : m->n_core ? m->n_core : 8;
     if (m->kind == LR_KIND_NVIDIA && m->load_w > 0) out->power = m->load_w / (m->fp32 * 1e-12);
@@ -151,7 +175,8 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     out->t_attn = c.attn_ops * n_step / rate / split;
     out->t_shader = (c.dense_ops + c.expert_ops) * n_step / fp32 / split;
     double cards = m->count; /* whoever splits every matrix can use them all */
-    double bytes = (weights * (1 - spill) + kv) / bw / cards + weights * spill / LR_MAX(m->host_bw, LR_MAX(m->pcie, 1e9));
+    double bytes = (weights * (1 - spill) + kv) / bw / cards +
+                   weights * spill / LR_MAX(m->host_bw, LR_MAX(m->pcie, 1e9));
     double ops = (c.dense_ops + c.expert_ops + c.attn_ops) * n_step / most / cards;
     out->ceiling = LR_MAX(bytes, ops);
     out->by_compute = ops > bytes;
@@ -159,34 +184,34 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
 
 /* ---------------------------------------------------------------- the model */
 /* X(name, believed value, spread of its logarithm) */
-#define PARAMS(X)                                                                                            \
-    /* decode: a weight's byte, by family */                                                                 \
-    X(BYTE_CUDA, 1.1, 0.1) X(BYTE_METAL, 1.15, 0.1) X(BYTE_ROCM, 1.2, 0.2) X(BYTE_VULKAN, 1.2, 0.2) X(BYTE_CPU, 1.2, 0.15)    \
-    /* decoding a weight and multiplying it, in units of the shader's two operations */                      \
-    X(ALU_F16, 4, 1) X(ALU_Q8, 4, 1) X(ALU_Q4, 4, 1) X(ALU_K, 4, 1)                                          \
-    X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) X(MALU_Q4, 4, 1) X(MALU_K, 5, 1)                                      \
-    X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) X(ALU_LEAN, 0.4, 0.5)                     \
-    /* a layer's fixed time, seconds */                                                                      \
-    X(LAYER_CUDA, 20e-6, 0.7) X(LAYER_METAL, 60e-6, 0.7) X(LAYER_ROCM, 40e-6, 0.7) X(LAYER_VULKAN, 40e-6, 0.7)           \
-    X(LAYER_CORE, 6e-6, 0.7) X(LAYER_LEAN, 10e-6, 0.7) X(LAYER_MOE, 1.5, 0.4)                                \
-    X(KV_PLAIN, 2.5, 0.7) X(KV_FLASH, 1.5, 0.5)                                                              \
-    X(OLD, 1.2, 0.2) X(OLLAMA, 1.05, 0.15) X(SERVER, 1.1, 0.3) X(EAGER, 2.5, 0.5) X(IK, 0.5, 0.5)            \
-    X(WEAK_HOST, 30e-6, 0.7) X(CARD, 200e-6, 0.8) X(CLUSTER, 100e-6, 1) X(SPILL, 1.1, 0.3)                   \
-    /* prefill: matrix operations, by family and class */                                                    \
-    X(MUL_F16, 1.6, 0.5) X(MUL_Q8, 4, 0.3) X(MUL_Q4, 4, 0.3) X(MUL_K, 4, 0.3)                          \
-    X(MMUL_F16, 1.3, 0.3) X(MMUL_Q, 1.4, 0.3) X(MUL_ROCM, 2.5, 0.5) X(MUL_VULKAN, 2.5, 0.5)                  \
-    X(MUL_CPU, 3, 0.5) X(MUL_IK, 0.7, 0.5) X(MUL_SERVER, 1.6, 0.4)                                           \
-    X(SHADER, 0.15, 0.7) X(ACT, 1, 0.7) X(SCORE, 3, 0.7) X(FLASH, 3, 0.7) X(PAD, 16, 0.7) X(OLD_MUL, 1.2, 0.2)           \
-    X(STEP, 3, 0.7) X(PIPE, 0.8, 0.15) X(POWER, 0.4, 0.5)                                                                       \
-    /* generations, on matrix operations */                                                                  \
-    X(G_PASCAL, 1, 0.3) X(G_VOLTA, 1, 0.3) X(G_TURING, 1, 0.3) X(G_AMPERE_DC, 1, 0.3) X(G_ADA, 1, 0.3) X(G_HOPPER, 1, 0.3)\
-    X(G_BLACKWELL, 1, 0.3) X(G_GB10, 1.3, 0.2) X(G_GCN, 1, 0.3) X(G_CDNA, 1, 0.3) X(G_RDNA4, 1, 0.3)
+#define PARAMS(X) \
+    /* decode: a weight's byte, by family */ \
+    X(BYTE_CUDA, 1.1, 0.1) \
+    X(BYTE_METAL, 1.15, 0.1) \
+    X(BYTE_ROCM, 1.2, 0.2) X(BYTE_VULKAN, 1.2, 0.2) \
+        X(BYTE_CPU, 1.2, 0.15) /* decoding a weight and multiplying it, in units of the shader's two operations */ \
+        X(ALU_F16, 4, 1) X(ALU_Q8, 4, 1) X(ALU_Q4, 4, 1) X(ALU_K, 4, 1) X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) \
+            X(MALU_Q4, 4, 1) X(MALU_K, 5, 1) X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) \
+                X(ALU_LEAN, 0.4, 0.5) /* a layer's fixed time, seconds */ \
+        X(LAYER_CUDA, 20e-6, 0.7) X(LAYER_METAL, 60e-6, 0.7) X(LAYER_ROCM, 40e-6, 0.7) X(LAYER_VULKAN, 40e-6, 0.7) \
+            X(LAYER_CORE, 6e-6, 0.7) X(LAYER_LEAN, 10e-6, 0.7) X(LAYER_MOE, 1.5, 0.4) X(KV_PLAIN, 2.5, 0.7) \
+                X(KV_FLASH, 1.5, 0.5) X(OLD, 1.2, 0.2) X(OLLAMA, 1.05, 0.15) X(SERVER, 1.1, 0.3) X(EAGER, 2.5, 0.5) \
+                    X(IK, 0.5, 0.5) X(WEAK_HOST, 30e-6, 0.7) X(CARD, 200e-6, 0.8) X(CLUSTER, 100e-6, 1) \
+                        X(SPILL, 1.1, 0.3) /* prefill: matrix operations, by family and class */ \
+        X(MUL_F16, 1.6, 0.5) X(MUL_Q8, 4, 0.3) X(MUL_Q4, 4, 0.3) X(MUL_K, 4, 0.3) X(MMUL_F16, 1.3, 0.3) \
+            X(MMUL_Q, 1.4, 0.3) X(MUL_ROCM, 2.5, 0.5) X(MUL_VULKAN, 2.5, 0.5) X(MUL_CPU, 3, 0.5) X(MUL_IK, 0.7, 0.5) \
+                X(MUL_SERVER, 1.6, 0.4) X(SHADER, 0.15, 0.7) X(ACT, 1, 0.7) X(SCORE, 3, 0.7) X(FLASH, 3, 0.7) \
+                    X(PAD, 16, 0.7) X(OLD_MUL, 1.2, 0.2) X(STEP, 3, 0.7) X(PIPE, 0.8, 0.15) \
+                        X(POWER, 0.4, 0.5) /* generations, on matrix operations */ \
+        X(G_PASCAL, 1, 0.3) X(G_VOLTA, 1, 0.3) X(G_TURING, 1, 0.3) X(G_AMPERE_DC, 1, 0.3) X(G_ADA, 1, 0.3) \
+            X(G_HOPPER, 1, 0.3) X(G_BLACKWELL, 1, 0.3) X(G_GB10, 1.3, 0.2) X(G_GCN, 1, 0.3) X(G_CDNA, 1, 0.3) \
+                X(G_RDNA4, 1, 0.3)
 
 enum {
 #define X(name, mean, sd) P_##name,
     PARAMS(X)
 #undef X
-    N_PARAMS
+        N_PARAMS
 };
 const lr_param lr_params[] = {
 #define X(name, mean, sd) {#name, mean, sd},
@@ -199,10 +224,18 @@ _Static_assert((int)N_PARAMS <= (int)LR_MAX_PARAM, "raise LR_MAX_PARAM");
 static double gen_factor(const double *v, lr_gen g)
 {
     static const int of[LR_GENS] = {
-        [LR_GEN_PASCAL] = P_G_PASCAL, [LR_GEN_VOLTA] = P_G_VOLTA, [LR_GEN_TURING] = P_G_TURING,
-        [LR_GEN_AMPERE_DC] = P_G_AMPERE_DC, [LR_GEN_ADA] = P_G_ADA, [LR_GEN_HOPPER] = P_G_HOPPER,
-        [LR_GEN_BLACKWELL] = P_G_BLACKWELL, [LR_GEN_BLACKWELL_DC] = P_G_HOPPER, [LR_GEN_GB10] = P_G_GB10,
-        [LR_GEN_GCN] = P_G_GCN, [LR_GEN_CDNA] = P_G_CDNA, [LR_GEN_RDNA4] = P_G_RDNA4,
+        [LR_GEN_PASCAL] = P_G_PASCAL,
+        [LR_GEN_VOLTA] = P_G_VOLTA,
+        [LR_GEN_TURING] = P_G_TURING,
+        [LR_GEN_AMPERE_DC] = P_G_AMPERE_DC,
+        [LR_GEN_ADA] = P_G_ADA,
+        [LR_GEN_HOPPER] = P_G_HOPPER,
+        [LR_GEN_BLACKWELL] = P_G_BLACKWELL,
+        [LR_GEN_BLACKWELL_DC] = P_G_HOPPER,
+        [LR_GEN_GB10] = P_G_GB10,
+        [LR_GEN_GCN] = P_G_GCN,
+        [LR_GEN_CDNA] = P_G_CDNA,
+        [LR_GEN_RDNA4] = P_G_RDNA4,
     };
     return of[g] ? v[of[g]] : 1;
 }
@@ -210,7 +243,8 @@ static double gen_factor(const double *v, lr_gen g)
 static double layer_time(const lr_features *f, const double *v)
 {
     bool lean = f->engine == LR_ENGINE_LEAN || f->engine == LR_ENGINE_SERVER;
-    if (f->family == LR_FAM_CPU) return v[P_LAYER_CORE] * f->n_core * (lean ? 0.3 : 1); /* threads wait for each other */
+    if (f->family == LR_FAM_CPU)
+        return v[P_LAYER_CORE] * f->n_core * (lean ? 0.3 : 1); /* threads wait for each other */
     double t = lean ? v[P_LAYER_LEAN] : v[P_LAYER_CUDA + f->family];
     if (f->moe) t *= v[P_LAYER_MOE];
     return t;
@@ -266,7 +300,9 @@ static double mul_factor(const lr_features *f, const double *v)
     case LR_FAM_METAL: k = v[f->cls == LR_CLS_F16 ? P_MMUL_F16 : P_MMUL_Q]; break;
     case LR_FAM_ROCM: k = v[P_MUL_ROCM]; break;
     case LR_FAM_VULKAN: k = v[P_MUL_VULKAN]; break;
-    case LR_FAM_CPU: k = v[P_MUL_CPU] * (f->engine == LR_ENGINE_IK ? v[P_MUL_IK] : f->cls == LR_CLS_K ? 1.7 : 1); break;
+    case LR_FAM_CPU:
+        k = v[P_MUL_CPU] * (f->engine == LR_ENGINE_IK ? v[P_MUL_IK] : f->cls == LR_CLS_K ? 1.7 : 1);
+        break;
     default: k = f->engine == LR_ENGINE_SERVER ? v[P_MUL_SERVER] : v[P_MUL_F16 + f->cls];
     }
     if (is_old(f) && f->family == LR_FAM_CUDA) k *= v[P_OLD_MUL];
@@ -312,11 +348,16 @@ double lr_model_seconds(const lr_features *f, const double *theta)
 
 const char *lr_part_name(lr_work task, int part)
 {
-    static const char *const decode[] = {"reading the weights", "decoding and multiplying them", "reading the cache",
-                                         "starting the layers' operators", "through the host", "arithmetic of the batch",
+    static const char *const decode[] = {"reading the weights",      "decoding and multiplying them",
+                                         "reading the cache",        "starting the layers' operators",
+                                         "through the host",         "arithmetic of the batch",
                                          "between cards or machines"};
-    static const char *const prefill[] = {"reading the weights", "decoding weights, moving activations", "attention",
-                                          "starting the layers' operators", "through the host", "matrix products",
+    static const char *const prefill[] = {"reading the weights",
+                                          "decoding weights, moving activations",
+                                          "attention",
+                                          "starting the layers' operators",
+                                          "through the host",
+                                          "matrix products",
                                           "between cards or machines"};
     return task == LR_TASK_DECODE ? decode[part] : prefill[part];
 }
@@ -324,10 +365,17 @@ const char *lr_part_name(lr_work task, int part)
 /* ---------------------------------------------------------------- what was measured alike */
 void lr_seen_make(const lr_features *f, double residual, lr_seen *out)
 {
-    *out = (lr_seen){.machine = f->machine, .model = f->model, .task = (uint8_t)f->task,
-                     .family = (uint8_t)f->family, .engine = (uint8_t)f->engine, .cls = (uint8_t)f->cls,
-                     .gen = (uint8_t)f->gen, .count = (uint8_t)LR_MIN(f->count, 255), .year = (float)f->year,
-                     .flash = f->flash, .residual = (float)residual};
+    *out = (lr_seen){.machine = f->machine,
+                     .model = f->model,
+                     .task = (uint8_t)f->task,
+                     .family = (uint8_t)f->family,
+                     .engine = (uint8_t)f->engine,
+                     .cls = (uint8_t)f->cls,
+                     .gen = (uint8_t)f->gen,
+                     .count = (uint8_t)LR_MIN(f->count, 255),
+                     .year = (float)f->year,
+                     .flash = f->flash,
+                     .residual = (float)residual};
     out->log_depth = (float)log(LR_MAX(f->depth, 1) + 1000);
     out->log_params = (float)log(LR_MAX(f->params, 1e6));
 }
@@ -374,7 +422,7 @@ int lr_range_class(const lr_seen *at, const lr_near *near)
 }
 
 /* ---------------------------------------------------------------- with the built-in fit */
-#include "fit.inc"
+#include "fit.def"
 
 void lr_predict(const lr_features *f, lr_prediction *out)
 {

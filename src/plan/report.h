@@ -35,18 +35,26 @@ typedef struct lr_outlook {
 double lr_machine_price(const lr_machine *m);
 /* The largest context that fits for so many users, 0 if none does. */
 double lr_fit_context(const lr_machine *m, const lr_plan_model *model, double n_users, double kv_bytes);
-void lr_outlook_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, const lr_ask *ask, lr_outlook *out);
+void lr_outlook_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, const lr_ask *ask,
+                     lr_outlook *out);
 void lr_outlook_text(const lr_outlook *o, lr_buf *out);
 void lr_outlook_json(const lr_outlook *o, lr_buf *out);
 void lr_outlook_why(const lr_outlook *o, lr_buf *out);
 void lr_outlook_chart(const lr_outlook *o, const lr_ask *ask, lr_buf *out); /* rate against context, in letters */
 void lr_outlook_svg(const lr_outlook *o, const lr_ask *ask, lr_buf *out);   /* roofline, and rate against context */
 
-typedef enum lr_rank_by { LR_BY_SPEED, LR_BY_CAPACITY, LR_BY_PRICE, LR_BY_WATTS, LR_BY_TOK_PER_DOLLAR, LR_BY_GB_PER_DOLLAR } lr_rank_by;
+typedef enum lr_rank_by {
+    LR_BY_SPEED,
+    LR_BY_CAPACITY,
+    LR_BY_PRICE,
+    LR_BY_WATTS,
+    LR_BY_TOK_PER_DOLLAR,
+    LR_BY_GB_PER_DOLLAR
+} lr_rank_by;
 bool lr_rank_by_name(const char *name, lr_rank_by *out);
 /* All machines of the catalogue that hold it, best first. */
-larder_status lr_rank(const lr_catalogue *c, const lr_plan_model *model, const lr_ask *ask, lr_rank_by by, bool json, lr_buf *out,
-                      larder_error *err);
+larder_status lr_rank(const lr_catalogue *c, const lr_plan_model *model, const lr_ask *ask, lr_rank_by by, bool json,
+                      lr_buf *out, larder_error *err);
 
 /* "bandwidth=546,memory=256,watts=..." onto a machine. */
 larder_status lr_machine_change(lr_machine *m, const char *text, larder_error *err);

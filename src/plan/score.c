@@ -86,19 +86,21 @@ typedef struct placer {
     larder_error *err;
 } placer;
 
-static larder_status model_of(placer *pl, const lr_preset *p, const lr_quant_name *q, bool half_output, lr_plan_model **out)
+static larder_status model_of(placer *pl, const lr_preset *p, const lr_quant_name *q, bool half_output,
+                              lr_plan_model **out)
 {
     double output = half_output && q->bits > 0 ? 16 : 0;
     for (size_t i = 0; i < pl->n_models; i++) {
         cached *m = pl->models[i];
-        if (m->preset == p && p->match[0] && !strcmp(m->quant, q->name) && !(m->output_bits < output) && !(m->output_bits > output)) {
+        if (m->preset == p && p->match[0] && !strcmp(m->quant, q->name) && !(m->output_bits < output) &&
+            !(m->output_bits > output)) {
             *out = &m->model;
             return LARDER_OK;
         }
     }
     if (pl->n_models == pl->cap) {
         size_t cap = pl->cap ? 2 * pl->cap : 32;
-        cached **more = lr_realloc(pl->models, cap * sizeof *more);
+        cached **more = lr_realloc(pl->models, cap * sizeof(cached *));
         if (!more) return LR_NOMEM(pl->err, "models");
         pl->models = more;
         pl->cap = cap;
@@ -161,9 +163,13 @@ larder_status lr_score_open(const lr_catalogue *c, const char *text, size_t n, l
     LR_GO(lr_csv_parse(text, n, &out->table, err));
     const lr_csv *t = &out->table;
     for (size_t i = 0; i < LR_LEN(needed); i++)
-        if (lr_csv_col(t, needed[i]) < 0) LR_GO(lr_fail(err, LARDER_USAGE, "the rows have no column \"%s\"", needed[i]));
+        if (lr_csv_col(t, needed[i]) < 0)
+            LR_GO(lr_fail(err, LARDER_USAGE, "the rows have no column \"%s\"", needed[i]));
     out->rows = lr_calloc(t->n_rows + 1, sizeof *out->rows);
-    if (!out->rows) LR_GO(LR_NOMEM(err, "the rows"));
+    if (!out->rows) {
+        st = LR_NOMEM(err, "the rows");
+        goto fail;
+    }
     out->n = t->n_rows;
     for (size_t i = 0; i < t->n_rows; i++) {
         lr_case *r = &out->rows[i];

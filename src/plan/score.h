@@ -8,7 +8,12 @@
 
 #include "predict.h"
 
-typedef enum lr_row_kind { LR_ROW_DECODE, LR_ROW_PREFILL, LR_ROW_OTHER /* serving, training */, LR_ROW_UNPLACED } lr_row_kind;
+typedef enum lr_row_kind {
+    LR_ROW_DECODE,
+    LR_ROW_PREFILL,
+    LR_ROW_OTHER /* serving, training */,
+    LR_ROW_UNPLACED
+} lr_row_kind;
 
 typedef struct lr_case {
     const char *machine, *model, *quant, *backend, *version, *test; /* in the table */
@@ -52,6 +57,6 @@ larder_status lr_fit_rows(const lr_score *r, int leave_out, const double *start,
 void lr_fit_free(lr_fit *f);
 /* Every row predicted by a fit that saw no row of its machine; ranges come from the errors made. Fills p and error. */
 larder_status lr_fit_cross(lr_score *r, lr_fit *all, larder_error *err);
-void lr_fit_print(const lr_fit *f, lr_buf *out); /* fit.inc */
+void lr_fit_print(const lr_fit *f, lr_buf *out); /* fit.def */
 
 #endif

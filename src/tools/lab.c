@@ -19,14 +19,16 @@ typedef struct adder {
 static void add_part(void *ctx, int thread, int n_thread)
 {
     const adder *v = ctx;
-    size_t part = (N_ADD + (size_t)n_thread - 1) / (size_t)n_thread, from = part * (size_t)thread, to = LR_MIN(from + part, (size_t)N_ADD);
+    size_t part = (N_ADD + (size_t)n_thread - 1) / (size_t)n_thread, from = part * (size_t)thread,
+           to = LR_MIN(from + part, (size_t)N_ADD);
     for (size_t i = from; i < to; i++) v->c[i] = v->a[i] + v->b[i];
 }
 
 static void fill_part(void *ctx, int thread, int n_thread)
 {
     const adder *v = ctx;
-    size_t part = (N_ADD + (size_t)n_thread - 1) / (size_t)n_thread, from = part * (size_t)thread, to = LR_MIN(from + part, (size_t)N_ADD);
+    size_t part = (N_ADD + (size_t)n_thread - 1) / (size_t)n_thread, from = part * (size_t)thread,
+           to = LR_MIN(from + part, (size_t)N_ADD);
     for (size_t i = from; i < to; i++) {
         ((float *)(uintptr_t)v->a)[i] = (float)(i % 1000);
         ((float *)(uintptr_t)v->b)[i] = (float)(i % 777);
@@ -48,7 +50,8 @@ static larder_status vector_add(uint32_t n_thread, larder_lab *out, larder_error
     double s = (double)(lr_now_ns() - t0) * 1e-9;
     out->add_gbs = 12.0 * N_ADD * N_ROUND / s * 1e-9;
     for (size_t i = 0; i < N_ADD; i += 99991)
-        if (v.c[i] < v.a[i] || v.c[i] > v.a[i] + v.b[i]) LR_GO(lr_fail(err, LARDER_INTERNAL, "the sum is wrong at %zu", i));
+        if (v.c[i] < v.a[i] || v.c[i] > v.a[i] + v.b[i])
+            LR_GO(lr_fail(err, LARDER_INTERNAL, "the sum is wrong at %zu", i));
 fail:
     lr_pool_free(pool);
     lr_pages_free(all, 3 * (size_t)N_ADD * sizeof *all);
@@ -73,8 +76,10 @@ static bool in_path(const char *name)
 
 static void find_software(larder_lab *out)
 {
-    static const char *const names[] = {"llama-server", "llama-cli", "llama-bench", "ollama", "lms", "vllm", "sglang", "mlx_lm.generate",
-                                        "whisper-cli", "nvidia-smi", "nvcc", "rocminfo", "vulkaninfo", "mpirun", "docker", "podman", "python3"};
+    static const char *const names[] = {"llama-server", "llama-cli", "llama-bench",     "ollama",      "lms",
+                                        "vllm",         "sglang",    "mlx_lm.generate", "whisper-cli", "nvidia-smi",
+                                        "nvcc",         "rocminfo",  "vulkaninfo",      "mpirun",      "docker",
+                                        "podman",       "python3"};
     size_t at = 0;
     for (size_t i = 0; i < LR_LEN(names); i++) {
         if (!in_path(names[i])) continue;
@@ -84,7 +89,8 @@ static void find_software(larder_lab *out)
     }
 }
 
-larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progress_fn *progress, void *user, larder_error *err)
+larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progress_fn *progress, void *user,
+                             larder_error *err)
 {
     larder_probe p;
     *out = (larder_lab){0};
@@ -96,7 +102,8 @@ larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progre
     larder_bench_row *rows = NULL;
     size_t n = 0;
     uint32_t depth = 0;
-    larder_bench_options o = {.engine = larder_engine_defaults(), .n_gen = 32, .depth = &depth, .n_depth = 1, .repeat = 3};
+    larder_bench_options o = {
+        .engine = larder_engine_defaults(), .n_gen = 32, .depth = &depth, .n_depth = 1, .repeat = 3};
     o.engine.n_ctx = 1024;
     LR_TRY(larder_bench(model, &o, &rows, &n, progress, user, err));
     for (size_t i = 0; i < n; i++) {

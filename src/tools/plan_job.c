@@ -31,12 +31,13 @@ static larder_status this_machine(lr_machine *m, larder_progress_fn *progress, v
     m->bf16 = p.bf16_gflops * 1e9 * p.n_core;
     m->int8 = p.int8_gops * 1e9 * p.n_core;
     m->host_bw = m->bw;
-    if (!(m->bw > 0) || !(m->fp32 > 0)) return lr_fail(err, LARDER_INTERNAL, "this machine could not be measured; try larder probe --fresh");
+    if (!(m->bw > 0) || !(m->fp32 > 0))
+        return lr_fail(err, LARDER_INTERNAL, "this machine could not be measured; try larder probe --fresh");
     return LARDER_OK;
 }
 
-static larder_status find_machine(const lr_catalogue *c, const char *words, const larder_plan_ask *ask, lr_machine *m, lr_setup *s,
-                                  larder_error *err)
+static larder_status find_machine(const lr_catalogue *c, const char *words, const larder_plan_ask *ask, lr_machine *m,
+                                  lr_setup *s, larder_error *err)
 {
     if (!strcasecmp(words, "this") || !strcasecmp(words, "here")) {
         LR_TRY(this_machine(m, ask->progress, ask->user, err));
@@ -66,10 +67,11 @@ static larder_status config_preset(const char *path, lr_preset *out, larder_erro
 {
     static const struct {
         const char *type, *arch;
-    } archs[] = {{"llama", "llama"}, {"mistral", "llama"}, {"mixtral", "llama"}, {"qwen2", "qwen2"}, {"qwen3", "qwen3"},
-                 {"qwen3_moe", "qwen3moe"}, {"gpt_oss", "gpt-oss"}, {"gemma2", "gemma2"}, {"gemma3_text", "gemma3"},
-                 {"gemma3", "gemma3"}, {"phi3", "phi3"}};
-    static const char *const needed[] = {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"};
+    } archs[] = {{"llama", "llama"},        {"mistral", "llama"},      {"mixtral", "llama"},   {"qwen2", "qwen2"},
+                 {"qwen3", "qwen3"},        {"qwen3_moe", "qwen3moe"}, {"gpt_oss", "gpt-oss"}, {"gemma2", "gemma2"},
+                 {"gemma3_text", "gemma3"}, {"gemma3", "gemma3"},      {"phi3", "phi3"}};
+    static const char *const needed[] = {"hidden_size", "num_hidden_layers", "num_attention_heads",
+                                         "intermediate_size", "vocab_size"};
     json_error_t bad;
     char *text;
     size_t n;
@@ -77,7 +79,8 @@ static larder_status config_preset(const char *path, lr_preset *out, larder_erro
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &bad);
     lr_free(text);
     if (!root) return lr_fail(err, LARDER_FORMAT, "%s: line %d: %s", path, bad.line, bad.text);
-    const json_t *o = json_is_object(json_object_get(root, "text_config")) ? json_object_get(root, "text_config") : root;
+    const json_t *o = json_is_object(json_object_get(root, "text_config")) ? json_object_get(root, "text_config")
+                                                                           : root;
     const char *type = json_string_value(json_object_get(o, "model_type"));
     if (!type) type = json_string_value(json_object_get(root, "model_type"));
     larder_status st = LARDER_OK;
@@ -85,12 +88,16 @@ static larder_status config_preset(const char *path, lr_preset *out, larder_erro
     lr_shape *s = &out->shape;
     for (size_t i = 0; type && i < LR_LEN(archs); i++)
         if (!strcmp(type, archs[i].type)) (void)snprintf(s->arch, sizeof s->arch, "%s", archs[i].arch);
-    if (!s->arch[0]) st = lr_fail(err, LARDER_UNSUPPORTED, "%s: model_type \"%.40s\" is not one larder plans", path, type ? type : "(none)");
+    if (!s->arch[0])
+        st = lr_fail(err, LARDER_UNSUPPORTED, "%s: model_type \"%.40s\" is not one larder plans", path,
+                     type ? type : "(none)");
     for (size_t i = 0; !st && i < LR_LEN(needed); i++)
-        if (!config_u32(o, needed[i], 0)) st = lr_fail(err, LARDER_FORMAT, "%s: the key %s is missing", path, needed[i]);
+        if (!config_u32(o, needed[i], 0))
+            st = lr_fail(err, LARDER_FORMAT, "%s: the key %s is missing", path, needed[i]);
     if (!st) {
         const char *slash = strrchr(path, '/');
-        (void)snprintf(s->name, sizeof s->name, "%.*s", (int)LR_MIN(slash ? slash - path : 4, 60), slash ? path : "model");
+        (void)snprintf(s->name, sizeof s->name, "%.*s", (int)LR_MIN(slash ? slash - path : 4, 60),
+                       slash ? path : "model");
         s->n_embd = config_u32(o, "hidden_size", 0);
         s->n_layer = config_u32(o, "num_hidden_layers", 0);
         s->n_head = config_u32(o, "num_attention_heads", 0);
@@ -103,7 +110,8 @@ static larder_status config_preset(const char *path, lr_preset *out, larder_erro
         s->n_expert_used = config_u32(o, "num_experts_per_tok", 0);
         s->n_ff_expert = config_u32(o, "moe_intermediate_size", s->n_ff);
         s->tied = json_is_true(json_object_get(root, "tie_word_embeddings")) || !strncmp(s->arch, "gemma", 5);
-        if (!strncmp(s->arch, "gemma", 5) || !strcmp(s->arch, "gpt-oss")) s->window = config_u32(o, "sliding_window", 0);
+        if (!strncmp(s->arch, "gemma", 5) || !strcmp(s->arch, "gpt-oss"))
+            s->window = config_u32(o, "sliding_window", 0);
     }
     json_decref(root);
     return st;
@@ -120,7 +128,9 @@ static larder_status preset_model(const lr_preset *p, const char *format, lr_pla
     lr_quant_name q;
     const char *usual = !strncmp(p->shape.name, "gpt-oss", 7) ? "MXFP4" : "Q4_K_M";
     if (!lr_quant_find(format && *format ? format : usual, &q))
-        return lr_fail(err, LARDER_USAGE, "unknown format \"%.40s\"; F16, BF16, FP8, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K, MXFP4, NVFP4 are some",
+        return lr_fail(err, LARDER_USAGE,
+                       "unknown format \"%.40s\"; F16, BF16, FP8, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_0, Q3_K_M, Q2_K, "
+                       "MXFP4, NVFP4 are some",
                        format);
     return lr_plan_model_preset(p, &q, out, err);
 }
@@ -128,7 +138,8 @@ static larder_status preset_model(const lr_preset *p, const char *format, lr_pla
 static bool is_config(const char *path, char *out, size_t cap)
 {
     size_t n = strlen(path);
-    if (lr_is_file(path) && n >= 11 && !strcmp(path + n - 11, "config.json")) return snprintf(out, cap, "%s", path) < (int)cap;
+    if (lr_is_file(path) && n >= 11 && !strcmp(path + n - 11, "config.json"))
+        return snprintf(out, cap, "%s", path) < (int)cap;
     if (!lr_is_dir(path) || snprintf(out, cap, "%s/config.json", path) >= (int)cap || !lr_is_file(out)) return false;
     char weights[4200];
     (void)snprintf(weights, sizeof weights, "%s/model.safetensors", path);
@@ -137,7 +148,8 @@ static bool is_config(const char *path, char *out, size_t cap)
     return !lr_is_file(weights);
 }
 
-static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *ask, asked_model *out, larder_error *err)
+static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *ask, asked_model *out,
+                                larder_error *err)
 {
     char real[4096], name[256], config[4200];
     lr_preset made;
@@ -191,15 +203,18 @@ static larder_status own_account(const larder_plan_ask *ask, const char *path, l
     if (!st) {
         lr_buf_printf(out, "  here, by buffer (context %u x %u):", plan.n_ctx, o.n_seq);
         for (uint32_t i = 0; i < plan.n_buffers; i++)
-            lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan.buffers[i].name, (double)plan.buffers[i].n_bytes / (double)LR_MIB);
-        lr_buf_printf(out, "; %.2f GiB in all, %s\n", (double)plan.n_bytes / (double)LR_GIB, plan.fits ? "fits" : "does not fit");
+            lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan.buffers[i].name,
+                          (double)plan.buffers[i].n_bytes / (double)LR_MIB);
+        lr_buf_printf(out, "; %.2f GiB in all, %s\n", (double)plan.n_bytes / (double)LR_GIB,
+                      plan.fits ? "fits" : "does not fit");
     }
     larder_model_free(model);
     return st;
 }
 
-static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, const char *words,
-                                 const lr_plan_model *model, const char *path, lr_buf *out, larder_error *err)
+static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
+                                 const char *words, const lr_plan_model *model, const char *path, lr_buf *out,
+                                 larder_error *err)
 {
     lr_machine m;
     lr_setup s;
@@ -215,8 +230,8 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     return LARDER_OK;
 }
 
-static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, const lr_plan_model *model,
-                                  const char *path, lr_buf *out, larder_error *err)
+static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
+                                  const lr_plan_model *model, const char *path, lr_buf *out, larder_error *err)
 {
     const char *p = ask->on && *ask->on ? ask->on : "this";
     if (ask->json) lr_buf_puts(out, "[");
@@ -239,7 +254,8 @@ static larder_status steal(lr_buf *b, char **out, larder_error *err)
 }
 
 /* The machines asked about, or none: then all of the catalogue. */
-static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, lr_buf *out, larder_error *err)
+static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a, lr_buf *out,
+                              larder_error *err)
 {
     lr_machine *list = lr_calloc(64, sizeof *list);
     size_t n = 0;
@@ -268,15 +284,21 @@ larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_er
     asked_model model = {0};
     lr_buf b = {0};
     lr_rank_by by = LR_BY_SPEED;
-    lr_ask a = {.n_ctx = ask->n_ctx, .n_users = ask->n_users, .n_prompt = ask->n_prompt, .watts = ask->watts,
-                .kwh = ask->kwh > 0 ? ask->kwh : 0.30, .elsewhere = ask->elsewhere};
+    lr_ask a = {.n_ctx = ask->n_ctx,
+                .n_users = ask->n_users,
+                .n_prompt = ask->n_prompt,
+                .watts = ask->watts,
+                .kwh = ask->kwh > 0 ? ask->kwh : 0.30,
+                .elsewhere = ask->elsewhere};
     larder_status st = LARDER_OK;
     *out = NULL;
     if (!sane(ask->watts, 1e6) || !sane(ask->kwh, 1e3) || !sane(ask->elsewhere, 1e6) || !sane(ask->max_price, 1e9))
         return lr_fail(err, LARDER_USAGE, "watts and prices must be numbers, not negative");
     if (ask->n_users > 4096) return lr_fail(err, LARDER_USAGE, "%u users; the limit is 4096", ask->n_users);
     if (ask->rank_by && !lr_rank_by_name(ask->rank_by, &by))
-        return lr_fail(err, LARDER_USAGE, "cannot rank by \"%.40s\": speed, capacity, price, watts, tok-per-dollar, gb-per-dollar", ask->rank_by);
+        return lr_fail(err, LARDER_USAGE,
+                       "cannot rank by \"%.40s\": speed, capacity, price, watts, tok-per-dollar, gb-per-dollar",
+                       ask->rank_by);
     if (ask->software) {
         st = lr_software_table(ask->json, &b, err);
         if (!st) st = steal(&b, out, err);
@@ -305,20 +327,21 @@ static void row_lines(const lr_score *r, lr_buf *b)
         if (row->kind == LR_ROW_OTHER) lr_buf_printf(b, "left out (serving or training)\n");
         else if (row->kind == LR_ROW_UNPLACED) lr_buf_printf(b, "not placed: %s\n", row->why);
         else
-            lr_buf_printf(b, "measured %.4g, predicted %.4g (%.4g to %.4g), error %.1f%%\n", row->measured, row->p.rate, row->p.low,
-                          row->p.high, 100 * row->error);
+            lr_buf_printf(b, "measured %.4g, predicted %.4g (%.4g to %.4g), error %.1f%%\n", row->measured,
+                          row->p.rate, row->p.low, row->p.high, 100 * row->error);
     }
 }
 
 static void sum_line(lr_buf *b, const char *name, const lr_summary *s)
 {
-    lr_buf_printf(b, "%s: %zu rows, error median %.1f%%, 90th percentile %.1f%%, within the 80%% range %.1f%%\n", name, s->n, 100 * s->median,
-                  100 * s->p90, 100 * s->inside);
+    lr_buf_printf(b, "%s: %zu rows, error median %.1f%%, 90th percentile %.1f%%, within the 80%% range %.1f%%\n",
+                  name, s->n, 100 * s->median, 100 * s->p90, 100 * s->inside);
 }
 
 static void sum_json(lr_buf *b, const char *name, const lr_summary *s)
 {
-    lr_buf_printf(b, "\"%s\": {\"n\": %zu, \"median\": %.5f, \"p90\": %.5f, \"inside\": %.5f}, ", name, s->n, s->median, s->p90, s->inside);
+    lr_buf_printf(b, "\"%s\": {\"n\": %zu, \"median\": %.5f, \"p90\": %.5f, \"inside\": %.5f}, ", name, s->n,
+                  s->median, s->p90, s->inside);
 }
 
 larder_status larder_plan_score(const char *path, larder_score_how how, char **out, larder_error *err)
@@ -357,7 +380,8 @@ larder_status larder_plan_score(const char *path, larder_score_how how, char **o
             sum_line(&b, "decode, known machine, new model or format", &r.held_decode);
             sum_line(&b, "prefill, known machine, new model or format", &r.held_prefill);
         }
-        lr_buf_printf(&b, "%zu rows: %zu of serving or training left out, %zu not placed\n", r.n, r.n_other, r.n_unplaced);
+        lr_buf_printf(&b, "%zu rows: %zu of serving or training left out, %zu not placed\n", r.n, r.n_other,
+                      r.n_unplaced);
     }
     LR_GO(steal(&b, out, err));
 fail:

@@ -47,7 +47,8 @@ TEST(machines_as_written)
     finds(&c, "Project DIGITS", "Project DIGITS (as announced)", 1);
     lr_machine m;
     CHECK(lr_machine_find(&c, "Mac Studio (M3 Ultra 512GB) [GPU]", LR_WANT_ANY, &m) && m.memory > 540e9);
-    CHECK(lr_machine_find(&c, "Pi CM5 - 16GB (Nvidia RTX 3060) [GPU]", LR_WANT_ANY, &m) && m.weak_host && m.memory < 14e9);
+    CHECK(lr_machine_find(&c, "Pi CM5 - 16GB (Nvidia RTX 3060) [GPU]", LR_WANT_ANY, &m) && m.weak_host &&
+          m.memory < 14e9);
     CHECK(!lr_machine_find(&c, "toaster", LR_WANT_ANY, &m));
     CHECK_STATUS(lr_machine_unknown(&c, "RTX 4900", &err), LARDER_USAGE);
     CHECK(strstr(err.message, "RTX"));
@@ -57,18 +58,29 @@ TEST(machines_as_written)
 TEST(models_as_written)
 {
     static const char *const pairs[][2] = {
-        {"Llama-3.1-8B", "Llama-3.1-8B"}, {"llama3.1:8b", "Llama-3.1-8B"}, {"Meta-Llama-3.1-8B-Instruct", "Llama-3.1-8B"},
-        {"Llama-3-8B", "Llama-3-8B"}, {"Llama-2-7B", "Llama-2-7B"}, {"R1-Distill-70B", "Llama-3.1-70B"},
-        {"DeepSeek-R1-Distill-14B", "Qwen2.5-14B"}, {"DeepSeek-R1", "DeepSeek-R1"}, {"Qwen3-30B-A3B", "Qwen3-30B-A3B"},
-        {"Qwen2.5-Coder-7B", "Qwen2.5-7B"}, {"gpt-oss-120b", "gpt-oss-120b"}, {"3B (Llama-3.2)", "Llama-3.2-3B"},
-        {"Gemma 3 27B", "Gemma-3-27B"}, {"Mixtral-8x7B", "Mixtral-8x7B"}, {"GLM-4.7-Flash", "GLM-4.7-Flash"},
+        {"Llama-3.1-8B", "Llama-3.1-8B"},
+        {"llama3.1:8b", "Llama-3.1-8B"},
+        {"Meta-Llama-3.1-8B-Instruct", "Llama-3.1-8B"},
+        {"Llama-3-8B", "Llama-3-8B"},
+        {"Llama-2-7B", "Llama-2-7B"},
+        {"R1-Distill-70B", "Llama-3.1-70B"},
+        {"DeepSeek-R1-Distill-14B", "Qwen2.5-14B"},
+        {"DeepSeek-R1", "DeepSeek-R1"},
+        {"Qwen3-30B-A3B", "Qwen3-30B-A3B"},
+        {"Qwen2.5-Coder-7B", "Qwen2.5-7B"},
+        {"gpt-oss-120b", "gpt-oss-120b"},
+        {"3B (Llama-3.2)", "Llama-3.2-3B"},
+        {"Gemma 3 27B", "Gemma-3-27B"},
+        {"Mixtral-8x7B", "Mixtral-8x7B"},
+        {"GLM-4.7-Flash", "GLM-4.7-Flash"},
     };
     lr_catalogue c;
     larder_error err = {0};
     CHECK_OK(lr_catalogue_open(&c, &err));
     for (size_t i = 0; i < LR_LEN(pairs); i++) {
         const lr_preset *p = lr_preset_find(&c, pairs[i][0]);
-        if (!p || strcmp(p->shape.name, pairs[i][1])) TEST_FAIL("%s is %s, not %s", pairs[i][0], p ? p->shape.name : "nothing", pairs[i][1]);
+        if (!p || strcmp(p->shape.name, pairs[i][1]))
+            TEST_FAIL("%s is %s, not %s", pairs[i][0], p ? p->shape.name : "nothing", pairs[i][1]);
     }
     CHECK(!lr_preset_find(&c, "see PR"));
     lr_catalogue_close(&c);
@@ -80,9 +92,19 @@ TEST(formats_as_written)
         const char *name;
         lr_cls cls;
         double bits; /* 0: a mix */
-    } cases[] = {{"F16", LR_CLS_F16, 0}, {"FP16", LR_CLS_F16, 16}, {"q4_k_m", LR_CLS_K, 0}, {"Q4_K_M (ollama default)", LR_CLS_K, 0},
-                 {"Q4", LR_CLS_K, 0}, {"Q8_0", LR_CLS_Q8, 0}, {"FP8", LR_CLS_Q8, 8}, {"EXL2 4.0bpw", LR_CLS_Q4, 4}, {"MXFP4", LR_CLS_Q4, 0},
-                 {"INT4-g32", LR_CLS_Q4, 5}, {"GPTQ-Int4", LR_CLS_Q4, 4.25}, {"UD-Q4_K_XL", LR_CLS_K, 0}, {"4bit", LR_CLS_Q4, 4.5}};
+    } cases[] = {{"F16", LR_CLS_F16, 0},
+                 {"FP16", LR_CLS_F16, 16},
+                 {"q4_k_m", LR_CLS_K, 0},
+                 {"Q4_K_M (ollama default)", LR_CLS_K, 0},
+                 {"Q4", LR_CLS_K, 0},
+                 {"Q8_0", LR_CLS_Q8, 0},
+                 {"FP8", LR_CLS_Q8, 8},
+                 {"EXL2 4.0bpw", LR_CLS_Q4, 4},
+                 {"MXFP4", LR_CLS_Q4, 0},
+                 {"INT4-g32", LR_CLS_Q4, 5},
+                 {"GPTQ-Int4", LR_CLS_Q4, 4.25},
+                 {"UD-Q4_K_XL", LR_CLS_K, 0},
+                 {"4bit", LR_CLS_Q4, 4.5}};
     for (size_t i = 0; i < LR_LEN(cases); i++) {
         lr_quant_name q;
         if (!lr_quant_find(cases[i].name, &q)) TEST_FAIL("%s is no format", cases[i].name);
@@ -101,14 +123,15 @@ TEST(bad_tables)
 {
     static const char models[] = "name,match,arch,n_layer\nx,x,cost,1\n";
     static const char *const machines[] = {
-        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,0,1\n",   "name,match,kind,mem,bw,fp32\nx,x,cpu,8,nan,1\n",
-        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,-1,1\n",  "name,match,kind,mem,bw,fp32\nx,x,cpu,inf,1,1\n",
+        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,0,1\n",     "name,match,kind,mem,bw,fp32\nx,x,cpu,8,nan,1\n",
+        "name,match,kind,mem,bw,fp32\nx,x,cpu,8,-1,1\n",    "name,match,kind,mem,bw,fp32\nx,x,cpu,inf,1,1\n",
         "name,match,kind,mem,bw,fp32\nx,x,cpu,8,1e999,1\n",
     };
     lr_catalogue c;
     larder_error err = {0};
     for (size_t i = 0; i < LR_LEN(machines); i++)
-        CHECK_STATUS(lr_catalogue_parse(machines[i], strlen(machines[i]), models, sizeof models - 1, &c, &err), LARDER_USAGE);
+        CHECK_STATUS(lr_catalogue_parse(machines[i], strlen(machines[i]), models, sizeof models - 1, &c, &err),
+                     LARDER_USAGE);
     static const char good[] = "name,match,kind,mem,bw,fp32\nx,x,cpu,8,50,1\n";
     CHECK_STATUS(lr_catalogue_parse(good, sizeof good - 1, models, sizeof models - 1, &c, &err), LARDER_USAGE);
     CHECK(strstr(err.message, "active_b"));

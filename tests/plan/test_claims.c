@@ -21,30 +21,31 @@ static void judge(const char *text, size_t n, lr_claims *c)
 
 TEST(by_hand)
 {
-    static const char text[] =
-        "id,machine,model,format,workload,metric,low,high,unit,qualifier\n"
-        "a,rtx-4090,,,,memory_bandwidth,1008,1008,GB/s,\n"
-        "b,rtx-4090,,,,memory_bandwidth,2000,2000,GB/s,\n"
-        "c,rtx-4090,,,,memory_bandwidth,2000,2000,GB/s,rumored\n"
-        "d,dgx-spark,llama-3.1-8b,fp16,single stream,decode,120,120,tok/s,approx\n"
-        "e,dgx-spark,llama-3.1-8b,fp16,single stream,decode,15,15,tok/s,approx\n"
-        "f,dgx-spark,llama-3.1-8b,fp16,single stream,decode,2,2,tok/s,approx\n"
-        "g,m,,,\"2024 to 2028, 4.2 to 18.7 billion\",cagr,35,35,%,\n"
-        "h,m,,,\"2024 to 2028, 4.2 to 18.7 billion\",cagr,45,45,%,\n"
-        "i,dgx-spark,llama-3.1-70b,fp16,one unit,fits,1,1,bool,\n"
-        "j,unknown thing,,,,nonsense,1,1,,\n"
-        "k,multi-rtx-4090,llama-3.1-70b,q4,several cards,decode,22,22,tok/s,approx\n";
+    static const char text[] = "id,machine,model,format,workload,metric,low,high,unit,qualifier\n"
+                               "a,rtx-4090,,,,memory_bandwidth,1008,1008,GB/s,\n"
+                               "b,rtx-4090,,,,memory_bandwidth,2000,2000,GB/s,\n"
+                               "c,rtx-4090,,,,memory_bandwidth,2000,2000,GB/s,rumored\n"
+                               "d,dgx-spark,llama-3.1-8b,fp16,single stream,decode,120,120,tok/s,approx\n"
+                               "e,dgx-spark,llama-3.1-8b,fp16,single stream,decode,15,15,tok/s,approx\n"
+                               "f,dgx-spark,llama-3.1-8b,fp16,single stream,decode,2,2,tok/s,approx\n"
+                               "g,m,,,\"2024 to 2028, 4.2 to 18.7 billion\",cagr,35,35,%,\n"
+                               "h,m,,,\"2024 to 2028, 4.2 to 18.7 billion\",cagr,45,45,%,\n"
+                               "i,dgx-spark,llama-3.1-70b,fp16,one unit,fits,1,1,bool,\n"
+                               "j,unknown thing,,,,nonsense,1,1,,\n"
+                               "k,multi-rtx-4090,llama-3.1-70b,q4,several cards,decode,22,22,tok/s,approx\n";
     static const struct {
         const char *id;
         lr_verdict v;
-    } want[] = {{"a", LR_CLAIM_CONSISTENT}, {"b", LR_CLAIM_IMPOSSIBLE}, {"c", LR_CLAIM_CONTRADICTED}, {"d", LR_CLAIM_IMPOSSIBLE},
-                {"e", LR_CLAIM_CONSISTENT}, {"f", LR_CLAIM_BELOW}, {"g", LR_CLAIM_IMPOSSIBLE}, {"h", LR_CLAIM_CONSISTENT},
-                {"i", LR_CLAIM_IMPOSSIBLE}, {"j", LR_CLAIM_UNCHECKABLE}, {"k", LR_CLAIM_CONSISTENT}};
+    } want[] = {{"a", LR_CLAIM_CONSISTENT},  {"b", LR_CLAIM_IMPOSSIBLE}, {"c", LR_CLAIM_CONTRADICTED},
+                {"d", LR_CLAIM_IMPOSSIBLE},  {"e", LR_CLAIM_CONSISTENT}, {"f", LR_CLAIM_BELOW},
+                {"g", LR_CLAIM_IMPOSSIBLE},  {"h", LR_CLAIM_CONSISTENT}, {"i", LR_CLAIM_IMPOSSIBLE},
+                {"j", LR_CLAIM_UNCHECKABLE}, {"k", LR_CLAIM_CONSISTENT}};
     lr_claims c;
     judge(text, sizeof text - 1, &c);
     for (size_t i = 0; i < LR_LEN(want); i++)
         if (claim(&c, want[i].id)->verdict != want[i].v)
-            TEST_FAIL("%s: %s: %s", want[i].id, lr_verdict_name(claim(&c, want[i].id)->verdict), claim(&c, want[i].id)->why);
+            TEST_FAIL("%s: %s: %s", want[i].id, lr_verdict_name(claim(&c, want[i].id)->verdict),
+                      claim(&c, want[i].id)->why);
     CHECK(strstr(claim(&c, "a")->against, "b") && strstr(claim(&c, "b")->against, "a"));
     CHECK(strstr(claim(&c, "d")->against, "e"));
     lr_claims_close(&c);
@@ -62,7 +63,8 @@ TEST(all_claims)
         CHECK(a->why[0]);
         with += a->arithmetic;
         if (a->guess && a->verdict == LR_CLAIM_IMPOSSIBLE) TEST_FAIL("%s is a guess", a->id);
-        if (strstr(a->machine, "multi") && a->verdict == LR_CLAIM_IMPOSSIBLE) TEST_FAIL("%s leaves the number of cards open", a->id);
+        if (strstr(a->machine, "multi") && a->verdict == LR_CLAIM_IMPOSSIBLE)
+            TEST_FAIL("%s leaves the number of cards open", a->id);
     }
     printf("%zu with arithmetic\n", with);
     CHECK(with >= 110);
@@ -77,7 +79,8 @@ TEST(all_claims)
 
 TEST(bad_claims)
 {
-    static const char *const bad[] = {"", "id,machine\n", "id,machine,metric,low,high\na,b,c,2,1\n", "id,machine,metric,low,high\na,b,c,nan,1\n"};
+    static const char *const bad[] = {"", "id,machine\n", "id,machine,metric,low,high\na,b,c,2,1\n",
+                                      "id,machine,metric,low,high\na,b,c,nan,1\n"};
     larder_error err = {0};
     for (size_t i = 0; i < LR_LEN(bad); i++) {
         lr_claims c;

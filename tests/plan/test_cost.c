@@ -19,7 +19,8 @@ static void size_is(const char *name, const char *format, double gib, double par
     lr_catalogue c;
     lr_plan_model m;
     open_model(&c, name, format, &m);
-    if (!(fabs(m.file_bytes / (double)LR_GIB / gib - 1) <= tolerance)) TEST_FAIL("%s %s: %.3f GiB, not %.3f", name, format, m.file_bytes / (double)LR_GIB, gib);
+    if (!(fabs(m.file_bytes / (double)LR_GIB / gib - 1) <= tolerance))
+        TEST_FAIL("%s %s: %.3f GiB, not %.3f", name, format, m.file_bytes / (double)LR_GIB, gib);
     CHECK_NEAR(m.total / params, 1, 0.005);
     lr_plan_model_close(&m);
     lr_catalogue_close(&c);
@@ -59,7 +60,8 @@ TEST(every_preset_plans)
             larder_status st = lr_plan_model_preset(&c.models[i], &q, &m, &err);
             if (st) TEST_FAIL("%s %s: %s", c.models[i].shape.name, formats[k], err.message);
             lr_cost_step(&m, &s, &one, NULL, NULL);
-            CHECK(one.weight_bytes > 0 && one.weight_bytes <= m.file_bytes * 1.2 && one.kv_read > 0 && one.dense_ops > 0);
+            CHECK(one.weight_bytes > 0 && one.weight_bytes <= m.file_bytes * 1.2 && one.kv_read > 0 &&
+                  one.dense_ops > 0);
             CHECK(m.active <= m.total * 1.0001);
             lr_plan_model_close(&m);
         }
@@ -140,7 +142,8 @@ TEST(what_if)
     CHECK_OK(lr_machine_change(&m, "bandwidth=546,memory=256", &err));
     CHECK_NEAR(m.bw, 546e9, 1);
     CHECK_NEAR(m.memory, 256 * (double)LR_GIB, 1);
-    static const char *const bad[] = {"bandwidth=0", "bandwidth=nan", "bandwidth=-3", "bandwidth", "colour=3", "bandwidth=1e999", "bandwidth=5x"};
+    static const char *const bad[] = {"bandwidth=0", "bandwidth=nan",   "bandwidth=-3", "bandwidth",
+                                      "colour=3",    "bandwidth=1e999", "bandwidth=5x"};
     for (size_t i = 0; i < LR_LEN(bad); i++) CHECK_STATUS(lr_machine_change(&m, bad[i], &err), LARDER_USAGE);
 }
 

@@ -30,7 +30,8 @@ static void below_ceiling(const lr_score *r)
         const lr_case *row = &r->rows[i];
         if (row->kind > LR_ROW_PREFILL) continue;
         CHECK(row->p.rate > 0 && row->p.rate <= row->p.ceiling * (1 + 1e-12));
-        CHECK(row->p.low <= row->p.rate && row->p.high >= row->p.rate * (1 - 1e-12) && row->p.high <= row->p.ceiling * (1 + 1e-12));
+        CHECK(row->p.low <= row->p.rate && row->p.high >= row->p.rate * (1 - 1e-12) &&
+              row->p.high <= row->p.ceiling * (1 + 1e-12));
     }
 }
 
@@ -40,7 +41,8 @@ TEST(in_the_fit)
     open_rows(&f);
     lr_score_predict(&f.r);
     below_ceiling(&f.r);
-    printf("decode median %.4f p90 %.4f, prefill median %.4f\n", f.r.decode.median, f.r.decode.p90, f.r.prefill.median);
+    printf("decode median %.4f p90 %.4f, prefill median %.4f\n", f.r.decode.median, f.r.decode.p90,
+           f.r.prefill.median);
     CHECK(f.r.n_unplaced <= f.r.n * 15 / 100);
     CHECK(f.r.decode.n > 500 && f.r.prefill.n > 350);
     CHECK(f.r.decode.median <= 0.07 && f.r.decode.p90 <= 0.25);
@@ -54,11 +56,12 @@ static void cross(bool whole_chip)
     lr_fit fit;
     larder_error err = {0};
     open_rows(&f);
-    for (size_t i = 0; i < f.r.n && whole_chip; i++) f.r.rows[i].group &= ~255; /* 2 x RTX 3090 leaves with RTX 3090 */
+    for (size_t i = 0; i < f.r.n && whole_chip; i++)
+        f.r.rows[i].group &= ~255; /* 2 x RTX 3090 leaves with RTX 3090 */
     CHECK_OK(lr_fit_cross(&f.r, &fit, &err));
     below_ceiling(&f.r);
-    printf("decode median %.4f p90 %.4f inside %.3f, prefill median %.4f p90 %.4f inside %.3f\n", f.r.decode.median, f.r.decode.p90,
-           f.r.decode.inside, f.r.prefill.median, f.r.prefill.p90, f.r.prefill.inside);
+    printf("decode median %.4f p90 %.4f inside %.3f, prefill median %.4f p90 %.4f inside %.3f\n", f.r.decode.median,
+           f.r.decode.p90, f.r.decode.inside, f.r.prefill.median, f.r.prefill.p90, f.r.prefill.inside);
     CHECK(f.r.decode.median <= 0.12 && f.r.decode.p90 <= 0.35);
     CHECK(f.r.prefill.median <= 0.25 && f.r.prefill.p90 <= 0.60);
     CHECK(f.r.decode.inside >= 0.75 && f.r.decode.inside <= 0.90);
@@ -71,7 +74,7 @@ static void cross(bool whole_chip)
 TEST_TIME(machines_left_out, 120) { cross(false); }
 TEST_TIME(chips_left_out, 120) { cross(true); }
 
-/* fit.inc is what the data gives. */
+/* fit.def is what the data gives. */
 TEST_TIME(fit_is_current, 120)
 {
     fixture f;
@@ -115,8 +118,9 @@ TEST(bad_rows)
         CHECK_STATUS(lr_score_open(&c, cases[i].text, strlen(cases[i].text), &r, &err), cases[i].want);
         CHECK(err.message[0]);
     }
-    static const char odd[] = "machine,model,quant,backend,test,tokens_per_s\nRTX 4090,nothing,Q4_K_M,llama.cpp CUDA,tg128,5\n"
-                              "RTX 4090,Llama-3-8B,Q4_K_M,llama.cpp CUDA,tg128,0\nRTX 4090,Llama-3-8B,Q4_K_M,llama.cpp CUDA,hop,5\n";
+    static const char odd[] =
+        "machine,model,quant,backend,test,tokens_per_s\nRTX 4090,nothing,Q4_K_M,llama.cpp CUDA,tg128,5\n"
+        "RTX 4090,Llama-3-8B,Q4_K_M,llama.cpp CUDA,tg128,0\nRTX 4090,Llama-3-8B,Q4_K_M,llama.cpp CUDA,hop,5\n";
     lr_score r;
     CHECK_OK(lr_score_open(&c, odd, sizeof odd - 1, &r, &err));
     CHECK_EQ_INT(r.n_unplaced, 3);
