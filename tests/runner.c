@@ -218,6 +218,8 @@ static void set_environment(void)
         setenv("LARDER_SEED", seed, 1);
     }
     printf("LARDER_SEED=%s\n", getenv("LARDER_SEED"));
+    const char *quick = getenv("LARDER_QUICK");
+    if (quick && !strcmp(quick, "1")) printf("LARDER_QUICK=1: tests of many sizes take fewer of them\n");
     /* A request for too much memory is to fail as it does for a user, not to end the test. */
     setenv("ASAN_OPTIONS", "allocator_may_return_null=1:detect_stack_use_after_return=1", 0);
     setenv("TSAN_OPTIONS", "allocator_may_return_null=1", 0);

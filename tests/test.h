@@ -110,6 +110,13 @@ __attribute__((unused)) static float test_uniform(float low, float high)
     return low + (high - low) * (float)(test_random() >> 40) / 16777216.0f;
 }
 
+/* LARDER_QUICK=1: fewer sizes, for sanitizers and emulators; the runner says so. */
+__attribute__((unused)) static bool test_quick(void)
+{
+    const char *s = getenv("LARDER_QUICK");
+    return s && !strcmp(s, "1");
+}
+
 /* A path under ../shared, made in `out`; skips the test when it is not there. */
 __attribute__((unused)) static const char *test_shared(const char *name)
 {

@@ -194,7 +194,7 @@ TEST_TIME(every_format_every_set, 300)
                           rows[] = {1, 15, 16, 17, 33, 100};
     tables();
     for (size_t f = 0; f < LR_LEN(formats); f++)
-        for (size_t c = 0; c < LR_LEN(cols); c++) {
+        for (size_t c = 0; c < LR_LEN(cols); c += test_quick() ? 3 : 1) {
             if (cols[c] % lr_fmt_get(formats[f])->block) continue;
             for (size_t r = 0; r < LR_LEN(rows); r++) {
                 uint32_t n_tok = 1 + (uint32_t)((c + r) % 9);
@@ -207,7 +207,8 @@ TEST_TIME(every_number_of_tokens, 300)
 {
     tables();
     for (size_t f = 0; f < LR_LEN(formats); f++)
-        for (uint32_t n = 1; n <= MAX_TOK; n += n < 14 ? 1 : 19) every_set(formats[f], 70, 1024, n, 0, 70);
+        for (uint32_t n = 1; n <= MAX_TOK; n += n >= 14 ? 19 : test_quick() ? 2 : 1)
+            every_set(formats[f], 70, test_quick() ? 256 : 1024, n, 0, 70);
 }
 
 TEST_TIME(parts_of_the_rows, 300)

@@ -63,7 +63,7 @@ static void check_bars(const golden_case *c, larder_model *m, const char *what)
         if (!get_prompt(c, prefixes[i], &p)) continue;
         uint32_t n_ctx = context_of(&p), all = (uint32_t)p.n_ids;
         double exact = error_of(m, &p, exact_options(n_ctx), all), slow = error_of(m, &p, exact_options(n_ctx), 1);
-        double usual = error_of(m, &p, options_of(n_ctx, LARDER_ACT_AUTO, LARDER_KV_F16), all);
+        double usual = error_of(m, &p, options_of(n_ctx, LARDER_ACT_AUTO, LARDER_KV_AUTO), all);
         printf("%s %slogits: exact %.2e, token by token %.2e; default %.2e\n", what, prefixes[i], exact, slow, usual);
         CHECK(exact <= 1e-4);
         CHECK(slow <= 1e-4);
@@ -128,7 +128,7 @@ static void check_int8(larder_model *m, const prompt *p, const char *what)
 {
     choices by_int8, by_exact;
     uint32_t n_vocab = vocab_of(m), n_same = 0;
-    float *a = logits_and_choices(m, options_of(context_of(p), LARDER_ACT_I8, LARDER_KV_F16), p, &by_int8);
+    float *a = logits_and_choices(m, options_of(context_of(p), LARDER_ACT_I8, LARDER_KV_AUTO), p, &by_int8);
     float *b = logits_and_choices(m, exact_options(context_of(p)), p, &by_exact);
     double all = relative_error(a, b, p->n);
     for (uint32_t i = 0; i < p->n_ids; i++) {

@@ -3,8 +3,13 @@
 #include "mm_simd_avx512.h"
 
 #define HAVE_BF16_DOT
-/* Element i: acc + products of columns 2 i and 2 i + 1. */
-LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b) { return _mm512_dpbf16_ps(acc, (__m512bh)a, (__m512bh)b); }
+/* Element i: acc + products of columns 2 i and 2 i + 1. In assembly, for a compiler told of AVX512_BF16 might use it
+ * elsewhere in this file, and not every machine that runs the rest has it. */
+LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
+{
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
+}
 #include "mm_isa.h"
 
 #define NEEDS (LR_CPU_AVX512 | LR_CPU_AVX512VNNI)

@@ -30,7 +30,7 @@ static float bf16(uint64_t rounds, float start, double *ops)
     for (int i = 0; i < N; i++) a[i] = _mm512_set1_ps((float)i);
     for (uint64_t r = 0; r < rounds; r++) {
 #pragma GCC unroll 32
-        for (int i = 0; i < N; i++) a[i] = _mm512_dpbf16_ps(a[i], (__m512bh)bits, (__m512bh)bits);
+        for (int i = 0; i < N; i++) __asm__("vdpbf16ps %1, %1, %0" : "+v"(a[i]) : "v"(bits));
         __asm__ volatile("" : "+v"(bits));
     }
     __m512 sum = a[0];
