@@ -146,6 +146,7 @@ typedef struct tok_scratch {
     bool find_normalized; /* added tokens are looked for */
     bool guard;           /* and those that look like control only where the caller vouches */
     uint64_t deadline;    /* a pattern from a file may be slow on purpose: 0 until the first match */
+    uint32_t n_match;
     tok_symbol *symbols;
     size_t n_symbols;
     tok_pair *heap;

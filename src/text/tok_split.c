@@ -8,6 +8,7 @@
 enum {
     MATCH_LIMIT = 4 * 1000 * 1000, /* backtracking steps from one starting place */
     WINDOW = 1 << 16,              /* starting places tried between two looks at the clock */
+    MATCHES = 64,                  /* and matches found: each may have cost nearly the limit */
 };
 static const uint64_t base_time_ns = UINT64_C(3000000000),
                       byte_time_ns = 2000; /* per call, and per byte of its text */
@@ -70,6 +71,12 @@ static larder_status prepare(tok_scratch *s, size_t n_text)
     return LARDER_OK;
 }
 
+static larder_status on_time(const tok_scratch *s, const tok_regex *r)
+{
+    if (lr_now_ns() <= s->deadline) return LARDER_OK;
+    return lr_fail(s->err, LARDER_LIMIT, "tokenizer pattern \"%.100s\" takes too long on this text", r->source);
+}
+
 larder_status tok_match(tok_scratch *s, const tok_regex *r, lr_str text, size_t from, size_t *start, size_t *end)
 {
     LR_TRY(prepare(s, text.n));
@@ -82,7 +89,8 @@ larder_status tok_match(tok_scratch *s, const tok_regex *r, lr_str text, size_t 
             const PCRE2_SIZE *span = pcre2_get_ovector_pointer(s->match);
             *start = span[0];
             *end = span[1];
-            if (*start >= from && *end > *start && *end <= text.n) return LARDER_OK;
+            if (*start >= from && *end > *start && *end <= text.n)
+                return ++s->n_match % MATCHES ? LARDER_OK : on_time(s, r);
             return lr_fail(s->err, LARDER_UNSUPPORTED, "tokenizer pattern \"%.100s\" matches outside its place",
                            r->source);
         }
@@ -90,10 +98,7 @@ larder_status tok_match(tok_scratch *s, const tok_regex *r, lr_str text, size_t 
             return lr_fail(s->err, LARDER_LIMIT,
                            "tokenizer pattern \"%.100s\" needs too many steps on this text (%d)", r->source, rc);
         }
-        if (lr_now_ns() > s->deadline) {
-            return lr_fail(s->err, LARDER_LIMIT, "tokenizer pattern \"%.100s\" takes too long on this text",
-                           r->source);
-        }
+        LR_TRY(on_time(s, r));
         from = last;
         while (from < text.n && ((uint8_t)text.p[from] & 0xc0) == 0x80) from++;
     }

@@ -21,7 +21,7 @@ static uint32_t mix(uint32_t h)
     return h ^ (h >> 16);
 }
 
-/* Names are short: four bytes at a time, then one more round for what is left. */
+/* Eight bytes at a time, then one more round for what is left: names are short. */
 static uint32_t hash_name(const char *p, size_t n)
 {
     uint64_t h = 0x9e3779b97f4a7c15U ^ n;

@@ -265,6 +265,22 @@ static larder_status from_text(const char *json, lr_tokenizer **out, larder_erro
 #define SPLIT(regex) \
     BPE(",\"pre_tokenizer\":{\"type\":\"Split\",\"pattern\":{\"Regex\":\"" regex "\"},\"behavior\":\"Isolated\"}")
 
+/* Every place costs a quarter million steps before the second alternative matches: no single match is over the limit,
+ * but a text of them has to be. */
+TEST_TIME(slow_matches_meet_the_clock, 60)
+{
+    lr_tokenizer *t;
+    larder_error err;
+    lr_ids ids = {0};
+    lr_buf b = {0};
+    CHECK_EQ_INT(from_text(SPLIT("(?:a|a){18}c|a"), &t, &err), LARDER_OK);
+    for (int i = 0; i < 100000; i++) lr_buf_putc(&b, 'a');
+    CHECK_EQ_INT(lr_tokenizer_encode(t, (lr_str){b.p, b.n}, 0, &ids, &err), LARDER_LIMIT);
+    lr_ids_free(&ids);
+    lr_buf_free(&b);
+    lr_tokenizer_free(t);
+}
+
 TEST(hostile_json)
 {
     static const struct {
