@@ -147,6 +147,8 @@ typedef struct larder_engine larder_engine;
 /* Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
                                  larder_error *err);
+/* Its requests end where they are, without an event; each is still its owner's to free, before or after, but before the
+ * model. */
 void larder_engine_free(larder_engine *engine);
 void larder_engine_get_plan(const larder_engine *engine, larder_plan *out);
 
@@ -244,7 +246,7 @@ larder_status larder_submit(larder_engine *engine, const larder_request_options 
 void larder_request_free(larder_request *request);
 /* Runs one step of everything that waits or runs, and calls their events. *busy tells whether work remains. */
 larder_status larder_step(larder_engine *engine, bool *busy, larder_error *err);
-/* Steps until this request is done. */
+/* Steps until this request is done. Not for one that frees itself in DONE. */
 larder_status larder_wait(larder_engine *engine, larder_request *request, larder_error *err);
 
 typedef struct larder_timing {

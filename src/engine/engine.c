@@ -41,6 +41,9 @@ fail:
 void larder_engine_free(larder_engine *e)
 {
     if (!e) return;
+    /* requests that outlive their engine are done, so that freeing them does not reach into it */
+    for (uint32_t i = 0; i < e->n_running; i++) e->running[i]->state = LR_STATE_DONE;
+    for (larder_request *r = e->waiting; r; r = r->next) r->state = LR_STATE_DONE;
     if (e->exec) e->backend->close(e->exec);
     lr_pool_free(e->pool);
     lr_program_free(&e->program);

@@ -123,6 +123,8 @@ larder_status larder_detokenize(const larder_model *model, const int32_t *ids, s
 larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids, char **text,
                                  larder_error *err)
 {
+    if (ids) *ids = NULL, *n_ids = 0;
+    if (text) *text = NULL;
     LR_TRY(lr_model_need_text(model, err));
     json_error_t bad;
     json_t *request = json_loads(json, JSON_REJECT_DUPLICATES, &bad);
