@@ -132,9 +132,9 @@ void lr_map_close(lr_map *m)
 {
     if (m->n) {
         pthread_mutex_lock(&slot_lock);
+        atomic_store(&slots[m->slot].begin, 0); /* first: the addresses may be another mapping's right after munmap */
         munmap((void *)m->p, m->n);
         close(slots[m->slot].fd);
-        atomic_store(&slots[m->slot].begin, 0);
         pthread_mutex_unlock(&slot_lock);
     }
     *m = (lr_map){.slot = -1};
