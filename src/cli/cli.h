@@ -92,6 +92,8 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads);
 void cli_stats(FILE *f, const larder_timing *t, const larder_plan *plan);
 /* The same as members of a JSON object: returns a json_t *. */
 struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan);
+/* Prints what --json asked for and takes it (a json_t *, NULL if it could not be made). 0 or an exit status. */
+int cli_json(const char *verb, struct json_t *o);
 /* Peak resident bytes of this process. */
 uint64_t cli_peak(void);
 

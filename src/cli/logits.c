@@ -1,6 +1,7 @@
 /* logits.c - `larder logits`: what the model computes, position by position, for anybody to check. */
 #include "cli.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
 static bool parse_ids(const char *text, int32_t **ids, size_t *n)
@@ -27,6 +28,7 @@ static bool parse_ids(const char *text, int32_t **ids, size_t *n)
 int verb_logits(int argc, char **argv)
 {
     cli_model m;
+    bool json = false;
     const char *text = NULL, *out = NULL;
     cli_model_init(&m);
     arg_table t = {
@@ -36,8 +38,9 @@ int verb_logits(int argc, char **argv)
     const arg own[] = {
         {"ids", 0, ARG_STR, &text, "LIST", "token ids, with commas", 0},
         {"output", 'o', ARG_STR, &out, "FILE", "the safetensors file to write", 0},
+        {"json", 0, ARG_FLAG, &json, NULL, "what was written, as JSON", 0},
     };
-    arg_add(&t, own, 2);
+    arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
@@ -54,6 +57,12 @@ int verb_logits(int argc, char **argv)
     if (!status && larder_logits_file(m.model, &m.engine, ids, n, out, cli_progress, unit, &err))
         status = cli_fail("logits", &err);
     cli_progress_end();
+    if (!status && json) {
+        larder_model_info info;
+        larder_model_get_info(m.model, &info);
+        status = cli_json("logits", json_pack("{s:s,s:I,s:I}", "file", out, "positions", (json_int_t)n, "vocabulary",
+                                              (json_int_t)info.n_vocab));
+    }
     free(ids);
     cli_model_close(&m);
     return status;

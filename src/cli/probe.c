@@ -18,7 +18,7 @@ static void print_table(const larder_probe *p)
     if (p->disk_gbs > 0) printf("disk, cold read     %8.2f GB/s\n", p->disk_gbs);
 }
 
-static void print_json(const larder_probe *p)
+static int print_json(const larder_probe *p)
 {
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
@@ -28,9 +28,7 @@ static void print_json(const larder_probe *p)
                           (json_int_t)p->l1d, "l2", (json_int_t)p->l2, "l3", (json_int_t)p->l3, "read", reads, "int8_gops",
                           p->int8_gops, "bf16_gflops", p->bf16_gflops, "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when",
                           (json_int_t)p->when);
-    json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    putchar('\n');
-    json_decref(o);
+    return cli_json("probe", o);
 }
 
 int verb_probe(int argc, char **argv)
@@ -49,7 +47,7 @@ int verb_probe(int argc, char **argv)
     cli_catch_interrupt(true);
     if (larder_probe_machine(fresh, &p, cli_progress, "steps", &err)) return cli_fail("probe", &err);
     cli_progress_end();
-    if (json) print_json(&p);
-    else print_table(&p);
+    if (json) return print_json(&p);
+    print_table(&p);
     return EXIT_OK;
 }

@@ -108,11 +108,7 @@ static int report(const cli_model *m, const larder_request *r, const answer *a, 
     }
     json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",
                           finish_name(a->finish), "seed", (json_int_t)m->sampling.seed, "stats", cli_stats_json(&t, &plan));
-    bool bad = !o || json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
-    json_decref(o);
-    if (bad) fprintf(stderr, "larder run: the answer could not be written as JSON\n");
-    else putchar('\n');
-    return bad ? EXIT_FAILED : EXIT_OK;
+    return cli_json("run", o);
 }
 
 static int generate(cli_model *m, const int32_t *ids, size_t n_ids, bool stats, bool json)

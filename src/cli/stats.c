@@ -15,6 +15,15 @@ uint64_t cli_peak(void)
 #endif
 }
 
+int cli_json(const char *verb, json_t *o)
+{
+    bool bad = !o || json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6) | JSON_ENCODE_ANY);
+    json_decref(o);
+    if (bad) fprintf(stderr, "larder %s: the result could not be written as JSON\n", verb);
+    else putchar('\n');
+    return bad ? EXIT_FAILED : EXIT_OK;
+}
+
 static double decode_rate(const larder_timing *t)
 {
     return t->n_generated > 1 && t->decode_s > 0 ? (t->n_generated - 1) / t->decode_s : 0;

@@ -1,6 +1,7 @@
 /* tokenize.c - `larder tokenize`, `detokenize`, `template`: text in, text out, no weights. */
 #include "cli.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -92,12 +93,14 @@ static bool set_now(void *to, const char *v)
 int verb_template(int argc, char **argv)
 {
     int64_t now = (int64_t)time(NULL);
+    bool json = false;
     arg_table t = {
         .verb = "template", .usage = "MODEL|DIR [options] < request.json", .min_words = 1, .max_words = 1,
         .about = "Renders the model's chat template. Standard input: {\"messages\": [...], \"tools\": [...],\n"
                  "\"add_generation_prompt\": true, ...}; standard output: the text, byte for byte."};
-    const arg own[] = {{"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now}};
-    arg_add(&t, own, 1);
+    const arg own[] = {{"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now},
+                       {"json", 0, ARG_FLAG, &json, NULL, "the text as a JSON string", 0}};
+    arg_add(&t, own, 2);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
     larder_text *text = NULL;
@@ -107,7 +110,12 @@ int verb_template(int argc, char **argv)
     status = open_input("template", argv[first], &text, &in, &n);
     if (!status) {
         larder_status st = larder_text_template(text, in, now, &out, &n, &err);
-        status = print_result("template", st, out, n, &err);
+        if (!st && json) {
+            status = cli_json("template", json_stringn(out, n));
+            larder_free(out);
+        } else {
+            status = print_result("template", st, out, n, &err);
+        }
     }
     free(in);
     larder_text_free(text);
