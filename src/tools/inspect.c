@@ -60,7 +60,8 @@ static json_t *key_value(const lr_kv *kv, size_t max)
 static json_t *all_keys(const lr_file *f, size_t max)
 {
     json_t *keys = json_object();
-    for (size_t i = 0; i < f->n_kv; i++) json_object_setn_new(keys, f->kv[i].key.p, f->kv[i].key.n, key_value(&f->kv[i], max));
+    for (size_t i = 0; i < f->n_kv; i++)
+        json_object_setn_new(keys, f->kv[i].key.p, f->kv[i].key.n, key_value(&f->kv[i], max));
     return keys;
 }
 
@@ -72,8 +73,8 @@ static json_t *all_tensors(const lr_file *f)
         const char *type = lr_load_type_name(t->fmt);
         json_t *shape = json_array();
         for (int d = 0; d < t->n_dims; d++) json_array_append_new(shape, json_integer((json_int_t)t->ne[d]));
-        json_array_append_new(list, json_pack("{s:o,s:s,s:o,s:I}", "name", text_value(t->name), "type", type ? type : "?", "shape",
-                                              shape, "bytes", (json_int_t)t->n_bytes));
+        json_array_append_new(list, json_pack("{s:o,s:s,s:o,s:I}", "name", text_value(t->name), "type",
+                                              type ? type : "?", "shape", shape, "bytes", (json_int_t)t->n_bytes));
     }
     return list;
 }
@@ -94,8 +95,8 @@ static json_t *memory_of(const char *path)
         json_t *buffers = json_object();
         for (uint32_t i = 0; i < plan.n_buffers; i++)
             json_object_set_new(buffers, plan.buffers[i].name, json_integer((json_int_t)plan.buffers[i].n_bytes));
-        out = json_pack("{s:o,s:I,s:I,s:I,s:I,s:b}", "buffers", buffers, "bytes", (json_int_t)plan.n_bytes, "available",
-                        (json_int_t)plan.available, "context", (json_int_t)plan.n_ctx, "largest_context",
+        out = json_pack("{s:o,s:I,s:I,s:I,s:I,s:b}", "buffers", buffers, "bytes", (json_int_t)plan.n_bytes,
+                        "available", (json_int_t)plan.available, "context", (json_int_t)plan.n_ctx, "largest_context",
                         (json_int_t)plan.n_ctx_max, "fits", plan.fits);
     }
     larder_model_free(m);
@@ -120,9 +121,9 @@ larder_status larder_inspect(const char *path, size_t max_array, char **json, la
     *json = NULL;
     LR_TRY(lr_store_resolve(path, real, sizeof real, err));
     LR_TRY(lr_load(real, &f, err));
-    json_t *o = json_pack("{s:o,s:s,s:o,s:o,s:o,s:o}", "file", text_value(lr_str_of(real)), "kind", f.origin == LR_ORIGIN_GGUF ? "GGUF" : "safetensors",
-                          "keys", all_keys(&f, max_array), "tensors", all_tensors(&f), "template", template_of(&f), "memory",
-                          memory_of(real));
+    json_t *o = json_pack("{s:o,s:s,s:o,s:o,s:o,s:o}", "file", text_value(lr_str_of(real)), "kind",
+                          f.origin == LR_ORIGIN_GGUF ? "GGUF" : "safetensors", "keys", all_keys(&f, max_array),
+                          "tensors", all_tensors(&f), "template", template_of(&f), "memory", memory_of(real));
     char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(o);
     lr_file_close(&f);
@@ -146,8 +147,9 @@ static bool tell(void *user, const float *rows, uint32_t n_row, uint32_t n_done,
     return !p->fn || p->fn(p->user, &now);
 }
 
-larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
-                                 const char *path, larder_progress_fn *progress, void *user, larder_error *err)
+larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids,
+                                 size_t n_ids, const char *path, larder_progress_fn *progress, void *user,
+                                 larder_error *err)
 {
     logits_progress p = {progress, user, lr_now_ns()};
     larder_engine_options o = *options;
@@ -156,15 +158,21 @@ larder_status larder_logits_file(larder_model *model, const larder_engine_option
     float *logits = NULL;
     larder_status st = LARDER_OK;
     if (!o.n_ctx) o.n_ctx = LR_MAX(model->info.n_ctx_train, 32u);
-    if (!n_ids || n_ids > o.n_ctx) return lr_fail(err, LARDER_LIMIT, "%zu ids; the context is %u (--ctx)", n_ids, o.n_ctx);
+    if (!n_ids || n_ids > o.n_ctx)
+        return lr_fail(err, LARDER_LIMIT, "%zu ids; the context is %u (--ctx)", n_ids, o.n_ctx);
     o.n_out = (uint32_t)LR_MIN(n_ids, 64u);
     LR_GO(larder_engine_open(model, &o, &e, err));
     n_bytes = n_ids * n_vocab * sizeof *logits; /* both below 2^32: cannot wrap a size_t */
     logits = lr_pages_alloc(n_bytes);
     if (!logits) LR_GO(LR_NOMEM(err, "the logits"));
     LR_GO(lr_logits(e, ids, n_ids, logits, tell, &p, err));
-    lr_tensor t = {.name = LR_STR("logits"), .fmt = LR_FMT_F32, .n_dims = 2, .ne = {n_vocab, n_ids, 1, 1},
-                   .data = (const uint8_t *)logits, .n_bytes = n_bytes, .row_stride = n_vocab * sizeof *logits};
+    lr_tensor t = {.name = LR_STR("logits"),
+                   .fmt = LR_FMT_F32,
+                   .n_dims = 2,
+                   .ne = {n_vocab, n_ids, 1, 1},
+                   .data = (const uint8_t *)logits,
+                   .n_bytes = n_bytes,
+                   .row_stride = n_vocab * sizeof *logits};
     LR_GO(lr_safetensors_write(path, &t, 1, err));
 fail:
     if (logits) lr_pages_free(logits, n_bytes);
@@ -208,8 +216,8 @@ static json_t *library_versions(void)
 {
     char pcre[64] = "";
     pcre2_config(PCRE2_CONFIG_VERSION, pcre);
-    return json_pack("{s:s,s:s,s:s,s:s}", "jansson", jansson_version_str(), "pcre2", pcre, "utf8proc", utf8proc_version(), "curl",
-                     curl_version_info(CURLVERSION_NOW)->version);
+    return json_pack("{s:s,s:s,s:s,s:s}", "jansson", jansson_version_str(), "pcre2", pcre, "utf8proc",
+                     utf8proc_version(), "curl", curl_version_info(CURLVERSION_NOW)->version);
 }
 
 static void print_list(lr_buf *b, const char *title, const json_t *list)
@@ -239,7 +247,8 @@ larder_status larder_built_in(bool json, char **out, larder_error *err)
         print_list(&b, "formats", json_object_get(o, "formats"));
         print_list(&b, "architectures", json_object_get(o, "architectures"));
         lr_buf_puts(&b, "libraries     ");
-        json_object_foreach(json_object_get(o, "libraries"), name, v) lr_buf_printf(&b, "%s %s  ", name, json_string_value(v));
+        json_object_foreach(json_object_get(o, "libraries"), name, v)
+            lr_buf_printf(&b, "%s %s  ", name, json_string_value(v));
     }
     json_decref(o);
     *out = lr_buf_steal(&b);
