@@ -54,6 +54,8 @@ static void cost_weight(const lr_plan_model *m, const lr_op *op, const lr_step_s
         double n_expert = (double)w->t->ne[2], tokens = s->n_tok;
         double k = rows / tokens, seen = lr_cost_experts(n_expert, k, tokens);
         c->weight_bytes += bytes * seen / n_expert;
+        c->expert_bytes += bytes * seen / n_expert;
+        c->expert_least += bytes * LR_MIN(k, n_expert) / n_expert;
         c->weight_count += n * seen / n_expert;
         c->expert_ops += 2 * rows * n / n_expert;
         c->expert_rows = seen > 0 ? rows / seen : 0;
@@ -88,6 +90,8 @@ static void cost_op(const lr_plan_model *m, const lr_op *op, const lr_step_size 
 static void add(lr_cost *sum, const lr_cost *c)
 {
     sum->weight_bytes += c->weight_bytes;
+    sum->expert_bytes += c->expert_bytes;
+    sum->expert_least += c->expert_least;
     sum->weight_count += c->weight_count;
     sum->kv_read += c->kv_read;
     sum->kv_write += c->kv_write;
@@ -110,6 +114,10 @@ static void cost_totals(const lr_plan_model *m, const lr_step_size *s, lr_cost *
     double touched = dense + (m->n_expert > 0 ? experts * seen / m->n_expert : 0);
     double per_seq = s->n_tok / s->n_seq, heads = LR_MAX(m->n_head * 128, m->n_embd);
     c->weight_bytes = touched * m->bits / 8;
+    if (m->n_expert > 0) {
+        c->expert_bytes = experts * seen / m->n_expert * m->bits / 8;
+        c->expert_least = experts * share * m->bits / 8;
+    }
     c->weight_count = touched;
     c->dense_ops = 2 * s->n_tok * dense;
     c->expert_ops = 2 * s->n_tok * experts * share;

@@ -16,8 +16,9 @@ typedef struct lr_step_size {
 } lr_step_size;
 
 typedef struct lr_cost {
-    double weight_bytes; /* matrices and vectors read once; experts: the expected distinct ones */
-    double weight_count; /* numbers among them that must be decoded */
+    double weight_bytes;               /* matrices and vectors read once; experts: the expected distinct ones */
+    double expert_bytes, expert_least; /* of weight_bytes, those of experts; and if all tokens chose the same */
+    double weight_count;               /* numbers among them that must be decoded */
     double kv_read, kv_write;
     double act_bytes;                                  /* activations written and read, if nothing is fused */
     double dense_ops, expert_ops, attn_ops, other_ops; /* a multiply-add counts two */

@@ -141,6 +141,15 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     }
     lr_cost_step(model, &size, &c, NULL, NULL);
     double spill = spilled(m, model, lr_cost_cache(model, depth + n_tok, n_seq, s->kv_bytes));
+    double least = (c.weight_bytes - c.expert_bytes + c.expert_least) *
+                   n_step; /* if every token chose the same experts */
+    if (n_seq > 1 && c.expert_bytes > 0 && model->n_expert > 0) {
+        /* tokens prefer the same experts: a batch of T touches as many as T^0.85 that chose evenly would */
+        double even = lr_cost_experts(model->n_expert, model->n_expert_used, n_seq);
+        double real = lr_cost_experts(model->n_expert, model->n_expert_used, pow(n_seq, 0.85));
+        c.weight_bytes -= c.expert_bytes * (1 - real / even);
+        c.weight_count *= 1 - (1 - real / even) * c.expert_bytes / LR_MAX(c.weight_bytes, 1);
+    }
     double weights = c.weight_bytes * n_step, kv = (c.kv_read + c.kv_write) * n_step;
     *out = (lr_features){.task = task,
                          .family = s->family,
@@ -175,8 +184,7 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     out->t_attn = c.attn_ops * n_step / rate / split;
     out->t_shader = (c.dense_ops + c.expert_ops) * n_step / fp32 / split;
     double cards = m->count; /* whoever splits every matrix can use them all */
-    double bytes = (weights * (1 - spill) + kv) / bw / cards +
-                   weights * spill / LR_MAX(m->host_bw, LR_MAX(m->pcie, 1e9));
+    double bytes = (least * (1 - spill) + kv) / bw / cards + least * spill / LR_MAX(m->host_bw, LR_MAX(m->pcie, 1e9));
     double ops = (c.dense_ops + c.expert_ops + c.attn_ops) * n_step / most / cards;
     out->ceiling = LR_MAX(bytes, ops);
     out->by_compute = ops > bytes;
@@ -188,7 +196,8 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     /* decode: a weight's byte, by family */ \
     X(BYTE_CUDA, 1.1, 0.1) \
     X(BYTE_METAL, 1.15, 0.1) \
-    X(BYTE_ROCM, 1.2, 0.2) X(BYTE_VULKAN, 1.2, 0.2) \
+    X(BYTE_ROCM, 1.2, 0.2) \
+    X(BYTE_VULKAN, 1.2, 0.2) \
         X(BYTE_CPU, 1.2, 0.15) /* decoding a weight and multiplying it, in units of the shader's two operations */ \
         X(ALU_F16, 4, 1) X(ALU_Q8, 4, 1) X(ALU_Q4, 4, 1) X(ALU_K, 4, 1) X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) \
             X(MALU_Q4, 4, 1) X(MALU_K, 5, 1) X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) \
