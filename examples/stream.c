@@ -23,7 +23,8 @@ int main(int argc, char **argv)
     size_t n_ids;
     char json[4096];
     if (argc != 3) return fprintf(stderr, "usage: stream MODEL PROMPT (without quotes in it)\n"), 2;
-    snprintf(json, sizeof json, "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", argv[2]);
+    snprintf(json, sizeof json,
+             "{\"messages\":[{\"role\":\"user\",\"content\":\"%s\"}],\"add_generation_prompt\":true}", argv[2]);
 
     larder_engine_options options = larder_engine_defaults();
     larder_request_options ask = larder_request_defaults();

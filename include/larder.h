@@ -29,16 +29,16 @@ extern "C" {
 #define LARDER_VERSION "0.1.0"
 
 /* Every way a call can end. */
-#define LARDER_STATUSES(X)                                                                                   \
-    X(OK, "ok")                                                                                              \
-    X(USAGE, "the call or the option is wrong")                                                              \
-    X(IO, "the system refused to read, write or connect")                                                    \
-    X(FORMAT, "the file or the text is not what it claims to be")                                            \
-    X(UNSUPPORTED, "understood, but not something larder can do")                                            \
-    X(NOMEM, "not enough memory")                                                                            \
-    X(LIMIT, "a stated limit was reached")                                                                   \
-    X(NOT_FOUND, "no such model, file, key or token")                                                        \
-    X(CANCELLED, "stopped by the caller")                                                                    \
+#define LARDER_STATUSES(X) \
+    X(OK, "ok") \
+    X(USAGE, "the call or the option is wrong") \
+    X(IO, "the system refused to read, write or connect") \
+    X(FORMAT, "the file or the text is not what it claims to be") \
+    X(UNSUPPORTED, "understood, but not something larder can do") \
+    X(NOMEM, "not enough memory") \
+    X(LIMIT, "a stated limit was reached") \
+    X(NOT_FOUND, "no such model, file, key or token") \
+    X(CANCELLED, "stopped by the caller") \
     X(INTERNAL, "a bug in larder")
 
 typedef enum larder_status {
@@ -58,7 +58,12 @@ const char *larder_version(void);
 /* A status in words; never NULL. */
 const char *larder_status_text(larder_status status);
 
-typedef enum larder_log_level { LARDER_LOG_ERROR, LARDER_LOG_WARN, LARDER_LOG_INFO, LARDER_LOG_DEBUG } larder_log_level;
+typedef enum larder_log_level {
+    LARDER_LOG_ERROR,
+    LARDER_LOG_WARN,
+    LARDER_LOG_INFO,
+    LARDER_LOG_DEBUG
+} larder_log_level;
 /* Where notes go; the default drops them. The callback may be called from any thread, one call at a time. */
 typedef void larder_log_fn(void *user, larder_log_level level, const char *line);
 void larder_set_log(larder_log_fn *fn, void *user);
@@ -95,13 +100,13 @@ enum {
 larder_status larder_tokenize(const larder_model *model, const char *text, size_t n_text, int flags, int32_t **ids,
                               size_t *n_ids, larder_error *err);
 /* Token ids to text (control tokens included as their names). *text ends in NUL; release it with larder_free. */
-larder_status larder_detokenize(const larder_model *model, const int32_t *ids, size_t n_ids, char **text, size_t *n_text,
-                                larder_error *err);
+larder_status larder_detokenize(const larder_model *model, const int32_t *ids, size_t n_ids, char **text,
+                                size_t *n_text, larder_error *err);
 /* Renders the model's chat template. `json` is {"messages":[...], "tools":[...], "add_generation_prompt":true, ...}.
  * `ids` (may be NULL) get the prompt's tokens, control tokens made from the template's own text only;
  * `text` (may be NULL) gets the rendered text. Release both with larder_free. */
-larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids, char **text,
-                                 larder_error *err);
+larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids,
+                                 char **text, larder_error *err);
 void larder_free(void *p);
 
 /* ---------------------------------------------------------------- engine */
@@ -109,15 +114,15 @@ typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDE
 typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO } larder_kv;
 
 typedef struct larder_engine_options {
-    uint32_t n_ctx;     /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
-    uint32_t n_seq;     /* requests that may run at once */
+    uint32_t n_ctx; /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
+    uint32_t n_seq; /* requests that may run at once */
     uint32_t n_threads; /* 0: one per real core this process may use */
     uint32_t n_batch;   /* most tokens in one step: prompts are cut in chunks of at most this many; 0: 512 */
     uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
-    larder_act act;     /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
+    larder_act act;  /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
                          * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
-    larder_kv kv;       /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
-    uint64_t memory;    /* bytes the engine may use; 0: what the machine has free */
+    larder_kv kv;    /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
+    uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool no_prefix_cache;
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
@@ -165,8 +170,8 @@ typedef enum larder_grammar_kind {
 typedef struct larder_grammar larder_grammar;
 /* Compiled for one model's vocabulary; the model must outlive it. One engine's requests may share it, at the same time
  * too; requests hold it, so it may be freed once they are submitted. */
-larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text, size_t n_text,
-                                     larder_grammar **out, larder_error *err);
+larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text,
+                                     size_t n_text, larder_grammar **out, larder_error *err);
 void larder_grammar_free(larder_grammar *grammar);
 
 /* ---------------------------------------------------------------- request */
@@ -177,7 +182,7 @@ typedef struct larder_sampling {
     float typical_p;      /* 1: off */
     float repeat_penalty; /* 1: off */
     float frequency_penalty, presence_penalty;
-    int32_t penalty_last_n; /* tokens looked back on; -1: the whole context */
+    int32_t penalty_last_n;         /* tokens looked back on; -1: the whole context */
     float dry_multiplier, dry_base; /* 0: off */
     int32_t dry_allowed_length, dry_last_n;
     float xtc_probability, xtc_threshold; /* 0: off */
@@ -191,9 +196,9 @@ larder_sampling larder_sampling_defaults(void);
 
 typedef enum larder_finish {
     LARDER_FINISH_NONE,
-    LARDER_FINISH_EOS,      /* the model ended its answer */
-    LARDER_FINISH_STOP,     /* a stop string was met; it is not part of the text */
-    LARDER_FINISH_LENGTH,   /* max_tokens or the context was reached */
+    LARDER_FINISH_EOS,    /* the model ended its answer */
+    LARDER_FINISH_STOP,   /* a stop string was met; it is not part of the text */
+    LARDER_FINISH_LENGTH, /* max_tokens or the context was reached */
     LARDER_FINISH_CANCELLED,
     LARDER_FINISH_ERROR,
 } larder_finish;
@@ -210,7 +215,8 @@ typedef struct larder_event {
     int32_t token;            /* TOKEN: its id */
     const char *text;         /* TOKEN, DONE: whole UTF-8 characters that became certain, n_text bytes, maybe none */
     size_t n_text;
-    const larder_logprob *top; /* TOKEN, if asked for: the n_top likeliest, likeliest first; then `logprob` is the token's */
+    const larder_logprob
+        *top; /* TOKEN, if asked for: the n_top likeliest, likeliest first; then `logprob` is the token's */
     uint32_t n_top;
     float logprob;
     larder_finish finish; /* DONE */
@@ -232,8 +238,8 @@ typedef struct larder_request_options {
     uint32_t n_stop;
     bool ignore_eos;
     larder_grammar *grammar; /* NULL: free text. The answer ends (EOS) when it is complete and nothing may follow */
-    bool logprobs;  /* TOKEN events carry log probabilities, */
-    uint32_t n_top; /* and those of this many of the likeliest tokens, at most 20 */
+    bool logprobs;           /* TOKEN events carry log probabilities, */
+    uint32_t n_top;          /* and those of this many of the likeliest tokens, at most 20 */
     larder_event_fn *on_event;
     void *user;
 } larder_request_options;

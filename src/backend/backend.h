@@ -27,9 +27,10 @@ typedef struct lr_limits {
 } lr_limits;
 
 typedef struct lr_batch_seq {
-    const uint32_t *blocks; /* covers n_past + n_tok positions; those this step writes belong to this sequence alone */
-    uint32_t n_past;        /* positions already in the cache */
-    uint32_t n_tok;         /* tokens of this step: positions n_past .. n_past + n_tok - 1 */
+    const uint32_t
+        *blocks;     /* covers n_past + n_tok positions; those this step writes belong to this sequence alone */
+    uint32_t n_past; /* positions already in the cache */
+    uint32_t n_tok;  /* tokens of this step: positions n_past .. n_past + n_tok - 1 */
 } lr_batch_seq;
 
 typedef struct lr_batch {

@@ -27,16 +27,16 @@ larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ..
 larder_status lr_fail_errno(larder_error *err, int errno_value, const char *fmt, ...) LR_PRINTF(3, 4);
 /* Puts "prefix: " before the message already in err; returns err's code (or INTERNAL if err is NULL). */
 larder_status lr_wrap(larder_error *err, larder_status code, const char *fmt, ...) LR_PRINTF(3, 4);
-#define LR_TRY(expr)                                                                                         \
-    do {                                                                                                     \
-        larder_status lr_try_ = (expr);                                                                      \
-        if (lr_try_) return lr_try_;                                                                         \
+#define LR_TRY(expr) \
+    do { \
+        larder_status lr_try_ = (expr); \
+        if (lr_try_) return lr_try_; \
     } while (0)
 /* For functions with a `larder_status st` and a `fail:` label. */
-#define LR_GO(expr)                                                                                          \
-    do {                                                                                                     \
-        st = (expr);                                                                                         \
-        if (st) goto fail;                                                                                   \
+#define LR_GO(expr) \
+    do { \
+        st = (expr); \
+        if (st) goto fail; \
     } while (0)
 #define LR_NOMEM(err, what) lr_fail(err, LARDER_NOMEM, "out of memory for %s", what)
 
@@ -45,7 +45,7 @@ void lr_log(larder_log_level level, const char *fmt, ...) LR_PRINTF(2, 3);
 /* ---------------------------------------------------------------- memory
  * All heap memory of larder comes from here, so that tests can make the Nth allocation fail and a debug build can
  * abort when a decode step allocates. NULL on failure. */
-void *lr_alloc(size_t n);                 /* uninitialised */
+void *lr_alloc(size_t n);                   /* uninitialised */
 void *lr_calloc(size_t count, size_t size); /* zeroed; NULL if the product overflows */
 void *lr_realloc(void *p, size_t n);
 void lr_free(void *p);
@@ -71,7 +71,7 @@ typedef struct lr_arena {
     struct lr_chunk *chunk;
     size_t n_bytes; /* handed out so far */
 } lr_arena;
-void *lr_arena_alloc(lr_arena *a, size_t n);          /* zeroed; NULL on failure */
+void *lr_arena_alloc(lr_arena *a, size_t n); /* zeroed; NULL on failure */
 void *lr_arena_array(lr_arena *a, size_t count, size_t size);
 char *lr_arena_strndup(lr_arena *a, const char *s, size_t n);
 void lr_arena_free(lr_arena *a);
@@ -124,7 +124,7 @@ bool lr_is_file(const char *path);
 larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error *err);
 
 /* ---------------------------------------------------------------- clock, machine */
-uint64_t lr_now_ns(void); /* monotonic */
+uint64_t lr_now_ns(void);   /* monotonic */
 uint64_t lr_rss_peak(void); /* bytes; peak resident of this process */
 uint64_t lr_rss_now(void);
 uint64_t lr_rss_anon(void);      /* resident bytes that are not file pages */
@@ -153,9 +153,9 @@ const char *lr_isa_name(lr_isa isa);
 
 typedef struct lr_topology {
     char cpu[96];
-    int n_core;         /* real cores this process may use */
-    int n_thread;       /* hardware threads it may use */
-    int n_core_perf;    /* of n_core, those of the fastest kind */
+    int n_core;      /* real cores this process may use */
+    int n_thread;    /* hardware threads it may use */
+    int n_core_perf; /* of n_core, those of the fastest kind */
     int n_numa;
     uint64_t l1d, l2, l3; /* bytes: per core, per core, in all */
     int core_cpu[256];    /* one cpu number per real core, fastest kind first */

@@ -11,8 +11,20 @@
 
 /* Numbered as GGUF numbers them. */
 typedef enum lr_kv_type {
-    LR_KV_U8, LR_KV_I8, LR_KV_U16, LR_KV_I16, LR_KV_U32, LR_KV_I32, LR_KV_F32, LR_KV_BOOL,
-    LR_KV_STR, LR_KV_ARR, LR_KV_U64, LR_KV_I64, LR_KV_F64, LR_KV_TYPES,
+    LR_KV_U8,
+    LR_KV_I8,
+    LR_KV_U16,
+    LR_KV_I16,
+    LR_KV_U32,
+    LR_KV_I32,
+    LR_KV_F32,
+    LR_KV_BOOL,
+    LR_KV_STR,
+    LR_KV_ARR,
+    LR_KV_U64,
+    LR_KV_I64,
+    LR_KV_F64,
+    LR_KV_TYPES,
 } lr_kv_type;
 /* Bytes of one value; 0 for strings and arrays. */
 size_t lr_kv_size(lr_kv_type t);
@@ -20,10 +32,11 @@ const char *lr_kv_type_name(lr_kv_type t);
 
 typedef struct lr_kv {
     lr_str key;
-    lr_kv_type type;     /* of the value; for arrays LR_KV_ARR, */
-    lr_kv_type elem;     /* the type of their elements (never ARR), */
-    uint64_t n;          /* and how many; 1 for the rest */
-    const uint8_t *data; /* scalars: the value; strings: the characters; arrays: elements, strings as u64 length + bytes */
+    lr_kv_type type; /* of the value; for arrays LR_KV_ARR, */
+    lr_kv_type elem; /* the type of their elements (never ARR), */
+    uint64_t n;      /* and how many; 1 for the rest */
+    const uint8_t
+        *data; /* scalars: the value; strings: the characters; arrays: elements, strings as u64 length + bytes */
     size_t n_bytes;
 } lr_kv;
 
@@ -36,7 +49,8 @@ typedef struct lr_tensor {
     uint64_t n_bytes;    /* of all of it, as stored */
     uint64_t row_stride; /* bytes from a row to the next (views: not always the packed size) */
     uint64_t mat_stride; /* bytes from a matrix to the next */
-    uint64_t col_stride; /* 0: a row's columns lie together. Else (views of turned matrices, formats of 1-weight blocks
+    uint64_t
+        col_stride; /* 0: a row's columns lie together. Else (views of turned matrices, formats of 1-weight blocks
                           * only) bytes from a column to the next: element (r, c) is at r*row_stride + c*col_stride */
     const uint8_t *const *mats; /* when the ne[2] matrices lie apart in the file: where each begins; else NULL */
     const uint8_t *aux;         /* second plane (scales that lie apart from the quants), else NULL */
@@ -69,9 +83,12 @@ const lr_tensor *lr_file_tensor(const lr_file *f, lr_str name);
 
 /* Typed reading. *io holds the default and keeps it if the key is absent. A value of the wrong kind, or outside
  * [min, max], is LARDER_FORMAT with the key's name. Integers accept every integer type and BOOL. */
-larder_status lr_key_u64(const lr_file *f, const char *key, uint64_t min, uint64_t max, uint64_t *io, larder_error *err);
-larder_status lr_key_u32(const lr_file *f, const char *key, uint32_t min, uint32_t max, uint32_t *io, larder_error *err);
-larder_status lr_key_f64(const lr_file *f, const char *key, double min, double max, double *io, larder_error *err); /* finite */
+larder_status lr_key_u64(const lr_file *f, const char *key, uint64_t min, uint64_t max, uint64_t *io,
+                         larder_error *err);
+larder_status lr_key_u32(const lr_file *f, const char *key, uint32_t min, uint32_t max, uint32_t *io,
+                         larder_error *err);
+larder_status lr_key_f64(const lr_file *f, const char *key, double min, double max, double *io,
+                         larder_error *err); /* finite */
 larder_status lr_key_bool(const lr_file *f, const char *key, bool *io, larder_error *err);
 larder_status lr_key_str(const lr_file *f, const char *key, lr_str *io, larder_error *err);
 /* Element i of a numeric array or a scalar (then i must be 0), as double or integer. false if not such a thing. */

@@ -83,16 +83,15 @@ static bool set(const arg *a, const char *value)
         if (!whole(value, 0, UINT64_MAX, &i, &u) || *value == '-') return false;
         *(uint64_t *)a->to = u;
         return true;
-    case ARG_F32:
-        *(float *)a->to = strtof(value, &end);
-        return end != value && !*end && isfinite(*(float *)a->to);
+    case ARG_F32: *(float *)a->to = strtof(value, &end); return end != value && !*end && isfinite(*(float *)a->to);
     }
     return false;
 }
 
 static int wrong(const arg_table *t, const char *what, const char *which)
 {
-    fprintf(stderr, "larder %s: %s%s%s (see larder %s --help)\n", t->verb, what, which ? " " : "", which ? which : "", t->verb);
+    fprintf(stderr, "larder %s: %s%s%s (see larder %s --help)\n", t->verb, what, which ? " " : "", which ? which : "",
+            t->verb);
     return EXIT_USAGE;
 }
 

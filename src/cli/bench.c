@@ -51,23 +51,28 @@ static void print_head(form f, const larder_model_info *i, const char *name)
     if (f == CSV) puts("model,format,bytes,threads,test,tokens,depth,tok_s,tok_s_low,tok_s_high,gbs,share");
     if (f == MARKDOWN)
         printf("%s %s, %s, %s\n\n| test | threads | tok/s | (lowest, highest) | GB/s | of this memory |\n"
-               "| --- | ---: | ---: | ---: | ---: | ---: |\n", i->architecture, name, i->format, cli_bytes(i->n_bytes, size));
+               "| --- | ---: | ---: | ---: | ---: | ---: |\n",
+               i->architecture, name, i->format, cli_bytes(i->n_bytes, size));
 }
 
 static void print_row(form f, const larder_model_info *i, const char *name, const larder_bench_row *r, bool last)
 {
     char gbs[24] = "", share[24] = "";
     if (f == CSV)
-        printf("\"%s\",%s,%llu,%u,%s,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f\n", name, i->format, (unsigned long long)i->n_bytes, r->n_threads,
-               r->test, r->n_tokens, r->depth, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs, r->share);
+        printf("\"%s\",%s,%llu,%u,%s,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f\n", name, i->format,
+               (unsigned long long)i->n_bytes, r->n_threads, r->test, r->n_tokens, r->depth, r->tok_s, r->tok_s_low,
+               r->tok_s_high, r->gbs, r->share);
     if (f == JSON)
-        printf("  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"tok_s\": %.3f, \"tok_s_low\": %.3f, "
-               "\"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f}%s\n", r->test, r->n_threads, r->n_tokens, r->depth, r->tok_s,
-               r->tok_s_low, r->tok_s_high, r->gbs, r->share, last ? "" : ",");
+        printf("  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"tok_s\": %.3f, \"tok_s_low\": "
+               "%.3f, "
+               "\"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f}%s\n",
+               r->test, r->n_threads, r->n_tokens, r->depth, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs, r->share,
+               last ? "" : ",");
     if (f != MARKDOWN) return;
     if (r->gbs > 0) snprintf(gbs, sizeof gbs, "%.1f", r->gbs);
     if (r->share > 0) snprintf(share, sizeof share, "%.0f%%", r->share * 100);
-    printf("| %s | %u | %.1f | (%.1f, %.1f) | %s | %s |\n", r->test, r->n_threads, r->tok_s, r->tok_s_low, r->tok_s_high, gbs, share);
+    printf("| %s | %u | %.1f | (%.1f, %.1f) | %s | %s |\n", r->test, r->n_threads, r->tok_s, r->tok_s_low,
+           r->tok_s_high, gbs, share);
 }
 
 int verb_bench(int argc, char **argv)
@@ -80,9 +85,13 @@ int verb_bench(int argc, char **argv)
     const char *old = NULL;
     cli_model_init(&m);
     arg_table t = {
-        .verb = "bench", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
-        .about = "Measures prefill (pp) and decode (tg) at several lengths and depths: medians, the bytes a second that\n"
-                 "decoding reads, and their share of what this machine's memory was measured to read.",
+        .verb = "bench",
+        .usage = "MODEL [options]",
+        .min_words = 1,
+        .max_words = 1,
+        .about =
+            "Measures prefill (pp) and decode (tg) at several lengths and depths: medians, the bytes a second that\n"
+            "decoding reads, and their share of what this machine's memory was measured to read.",
         .examples = "  larder bench model.gguf -p 128,512 -n 64 -d 0,4096 --format csv"};
     const arg own[] = {
         {"prompt", 'p', ARG_CALL, &prompts, "N,N", "prefill lengths (default 512)", set_list},
@@ -91,7 +100,8 @@ int verb_bench(int argc, char **argv)
         {"repeat", 'r', ARG_U32, &repeat, "N", "medians of N runs (default 5, at most 64)", 0},
         {"format", 0, ARG_CALL, &f, "md|csv|json", "how to print (default md)", set_form},
         {"json", 0, ARG_FLAG, &json, NULL, "as --format json", 0},
-        {"compare", 0, ARG_STR, &old, "OLD.csv", "what changed since then (a file of --format csv); on standard error", 0},
+        {"compare", 0, ARG_STR, &old, "OLD.csv",
+         "what changed since then (a file of --format csv); on standard error", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
@@ -104,8 +114,13 @@ int verb_bench(int argc, char **argv)
     size_t n = 0;
     cli_catch_interrupt(true);
     status = cli_model_open("bench", &m, argv[first]);
-    larder_bench_options o = {.engine = m.engine, .n_prompt = prompts.v, .n_n_prompt = prompts.n, .n_gen = n_gen, .depth = depths.v,
-                              .n_depth = depths.n, .repeat = repeat};
+    larder_bench_options o = {.engine = m.engine,
+                              .n_prompt = prompts.v,
+                              .n_n_prompt = prompts.n,
+                              .n_gen = n_gen,
+                              .depth = depths.v,
+                              .n_depth = depths.n,
+                              .repeat = repeat};
     if (!status && larder_bench(m.model, &o, &rows, &n, cli_progress, "tok", &err)) status = cli_fail("bench", &err);
     cli_progress_end();
     if (!status) {
@@ -117,7 +132,8 @@ int verb_bench(int argc, char **argv)
         for (size_t i = 0; i < n; i++) print_row(f, &info, name, &rows[i], i + 1 == n);
         if (f == JSON) puts("]");
         char *gain = NULL;
-        if (old && larder_bench_compare(old, name, info.format, rows, n, &gain, &err)) status = cli_fail("bench", &err);
+        if (old && larder_bench_compare(old, name, info.format, rows, n, &gain, &err))
+            status = cli_fail("bench", &err);
         if (gain) fputs(gain, stderr);
         larder_free(gain);
     }

@@ -85,9 +85,11 @@ static bool answer(chat *c)
         return false;
     }
     c->answered = true;
-    json_array_append_new(c->messages, json_pack("{s:s,s:s%}", "role", "assistant", "content", c->n ? c->answer : "", c->n));
+    json_array_append_new(c->messages,
+                          json_pack("{s:s,s:s%}", "role", "assistant", "content", c->n ? c->answer : "", c->n));
     fputs(c->finish == LARDER_FINISH_CANCELLED ? " [stopped]\n" : "\n", stdout);
-    if (c->finish == LARDER_FINISH_LENGTH) cli_note("[the context of %u tokens or --max-tokens was reached; /clear starts anew]", c->plan.n_ctx);
+    if (c->finish == LARDER_FINISH_LENGTH)
+        cli_note("[the context of %u tokens or --max-tokens was reached; /clear starts anew]", c->plan.n_ctx);
     return true;
 }
 
@@ -97,10 +99,7 @@ static const char *last_role(const chat *c)
     return n ? json_string_value(json_object_get(json_array_get(c->messages, n - 1), "role")) : "";
 }
 
-static void drop_last(chat *c)
-{
-    json_array_remove(c->messages, json_array_size(c->messages) - 1);
-}
+static void drop_last(chat *c) { json_array_remove(c->messages, json_array_size(c->messages) - 1); }
 
 static void say(chat *c, const char *text)
 {
@@ -117,21 +116,23 @@ static void say(chat *c, const char *text)
 static void do_help(chat *c, const char *rest)
 {
     (void)c, (void)rest;
-    puts("/help              this text\n"
-         "/system TEXT       set the system message (empty: remove it) and start anew\n"
-         "/regenerate        answer the last message again\n"
-         "/clear             forget the conversation\n"
-         "/save FILE         write the conversation (JSON)\n"
-         "/load FILE         read one back\n"
-         "/stats             speed and memory of the last answer\n"
-         "/exit              leave (or Ctrl-D)\n"
-         "\"\"\" begins and ends a message of several lines; a line that ends in \\ goes on. Ctrl-C stops an answer.");
+    puts(
+        "/help              this text\n"
+        "/system TEXT       set the system message (empty: remove it) and start anew\n"
+        "/regenerate        answer the last message again\n"
+        "/clear             forget the conversation\n"
+        "/save FILE         write the conversation (JSON)\n"
+        "/load FILE         read one back\n"
+        "/stats             speed and memory of the last answer\n"
+        "/exit              leave (or Ctrl-D)\n"
+        "\"\"\" begins and ends a message of several lines; a line that ends in \\ goes on. Ctrl-C stops an answer.");
 }
 
 static void forget(chat *c, const char *system)
 {
     json_array_clear(c->messages);
-    if (system && *system) json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    if (system && *system)
+        json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
 }
 
 static void do_system(chat *c, const char *rest)
@@ -177,7 +178,8 @@ static bool is_conversation(const json_t *list)
     if (!json_is_array(list)) return false;
     json_array_foreach((json_t *)list, i, m)
     {
-        if (!json_is_string(json_object_get(m, "role")) || !json_is_string(json_object_get(m, "content"))) return false;
+        if (!json_is_string(json_object_get(m, "role")) || !json_is_string(json_object_get(m, "content")))
+            return false;
     }
     return true;
 }
@@ -320,10 +322,13 @@ int verb_chat(int argc, char **argv)
     static chat c;
     const char *system = NULL;
     cli_model_init(&c.m);
-    arg_table t = {
-        .verb = "chat", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
-        .about = "Talks with a model in the terminal. /help there lists the commands; Ctrl-C stops an answer, Ctrl-D leaves.",
-        .examples = "  larder chat model.gguf --system \"You are brief.\""};
+    arg_table t = {.verb = "chat",
+                   .usage = "MODEL [options]",
+                   .min_words = 1,
+                   .max_words = 1,
+                   .about = "Talks with a model in the terminal. /help there lists the commands; Ctrl-C stops an "
+                            "answer, Ctrl-D leaves.",
+                   .examples = "  larder chat model.gguf --system \"You are brief.\""};
     const arg own[] = {{"system", 0, ARG_STR, &system, "TEXT", "the system message", 0}};
     arg_add(&t, own, 1);
     cli_sampling_args(&t, &c.m);

@@ -21,11 +21,16 @@ static int convert(const char *verb, int argc, char **argv)
     larder_convert_options o = {.progress = cli_progress, .note = note, .user = NULL};
     larder_convert_result r = {0};
     bool json = false, list = false;
-    arg_table t = {
-        .verb = verb, .usage = "MODEL OUT.gguf [TYPE] [options]", .min_words = 0, .max_words = 3,
-        .about = "Writes any model larder reads - a GGUF, a folder of safetensors, a name of the store - as one GGUF in the\n"
-                 "type given (--types lists them; without one, matrices keep their format). The file appears whole or not at all.",
-        .examples = "  larder convert Llama-3.2-1B-Instruct/ llama.gguf Q4_K_M\n  larder quantize model-bf16.gguf model-q8.gguf Q8_0"};
+    arg_table t = {.verb = verb,
+                   .usage = "MODEL OUT.gguf [TYPE] [options]",
+                   .min_words = 0,
+                   .max_words = 3,
+                   .about = "Writes any model larder reads - a GGUF, a folder of safetensors, a name of the store - "
+                            "as one GGUF in the\n"
+                            "type given (--types lists them; without one, matrices keep their format). The file "
+                            "appears whole or not at all.",
+                   .examples = "  larder convert Llama-3.2-1B-Instruct/ llama.gguf Q4_K_M\n  larder quantize "
+                               "model-bf16.gguf model-q8.gguf Q8_0"};
     const arg own[] = {
         {"type", 0, ARG_STR, &o.type, "TYPE", "the type, instead of the third word", 0},
         {"types", 0, ARG_FLAG, &list, NULL, "list the types", 0},
@@ -56,19 +61,15 @@ static int convert(const char *verb, int argc, char **argv)
     char in[24], out[24];
     if (json)
         printf("{\"bytes_in\": %llu, \"bytes_out\": %llu, \"tensors\": %u, \"encoded\": %u, \"fallbacks\": %u}\n",
-               (unsigned long long)r.n_bytes_in, (unsigned long long)r.n_bytes_out, r.n_tensors, r.n_encoded, r.n_fallback);
+               (unsigned long long)r.n_bytes_in, (unsigned long long)r.n_bytes_out, r.n_tensors, r.n_encoded,
+               r.n_fallback);
     else
-        printf("%s: %u tensors, %s to %s%s\n", argv[first + 1], r.n_tensors, cli_bytes(r.n_bytes_in, in), cli_bytes(r.n_bytes_out, out),
+        printf("%s: %u tensors, %s to %s%s\n", argv[first + 1], r.n_tensors, cli_bytes(r.n_bytes_in, in),
+               cli_bytes(r.n_bytes_out, out),
                r.n_fallback ? "; see the notes above for the tensors in another format" : "");
     return EXIT_OK;
 }
 
-int verb_convert(int argc, char **argv)
-{
-    return convert("convert", argc, argv);
-}
+int verb_convert(int argc, char **argv) { return convert("convert", argc, argv); }
 
-int verb_quantize(int argc, char **argv)
-{
-    return convert("quantize", argc, argv);
-}
+int verb_quantize(int argc, char **argv) { return convert("quantize", argc, argv); }

@@ -22,12 +22,14 @@ static void print_tensor(const json_t *t)
     size_t i;
     json_t *d;
     json_array_foreach(json_object_get(t, "shape"), i, d)
-        snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? " x " : "", (long long)json_integer_value(d));
+        snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%lld", i ? " x " : "",
+                 (long long)json_integer_value(d));
     const char *name = json_string_value(json_object_get(t, "name"));
     printf("  ");
     cli_put(stdout, name, strlen(name));
-    printf("%*s %-12s %-22s %12lld\n", (int)(strlen(name) < 44 ? 44 - strlen(name) : 0), "", json_string_value(json_object_get(t, "type")),
-           shape, (long long)json_integer_value(json_object_get(t, "bytes")));
+    printf("%*s %-12s %-22s %12lld\n", (int)(strlen(name) < 44 ? 44 - strlen(name) : 0), "",
+           json_string_value(json_object_get(t, "type")), shape,
+           (long long)json_integer_value(json_object_get(t, "bytes")));
 }
 
 static void print_memory(const json_t *m)
@@ -42,7 +44,8 @@ static void print_memory(const json_t *m)
     }
     json_object_foreach(json_object_get(m, "buffers"), name, v)
         printf("  %-24s %12s\n", name, cli_bytes((uint64_t)json_integer_value(v), a));
-    printf("  %-24s %12s of %s available, context %lld\n", "in all", cli_bytes((uint64_t)json_integer_value(json_object_get(m, "bytes")), a),
+    printf("  %-24s %12s of %s available, context %lld\n", "in all",
+           cli_bytes((uint64_t)json_integer_value(json_object_get(m, "bytes")), a),
            cli_bytes((uint64_t)json_integer_value(json_object_get(m, "available")), b),
            (long long)json_integer_value(json_object_get(m, "context")));
 }
@@ -52,7 +55,8 @@ static void print_all(const json_t *o, bool tensors, bool template)
     const char *key, *text = json_string_value(json_object_get(o, "template"));
     json_t *v;
     size_t i;
-    printf("%s: %s\n\nkeys:\n", json_string_value(json_object_get(o, "file")), json_string_value(json_object_get(o, "kind")));
+    printf("%s: %s\n\nkeys:\n", json_string_value(json_object_get(o, "file")),
+           json_string_value(json_object_get(o, "kind")));
     json_object_foreach(json_object_get(o, "keys"), key, v)
     {
         printf("  ");
@@ -60,7 +64,8 @@ static void print_all(const json_t *o, bool tensors, bool template)
         printf(" = ");
         print_value(v);
     }
-    printf("\n%zu tensors%s\n", json_array_size(json_object_get(o, "tensors")), tensors ? ":" : " (--tensors lists them)");
+    printf("\n%zu tensors%s\n", json_array_size(json_object_get(o, "tensors")),
+           tensors ? ":" : " (--tensors lists them)");
     if (tensors) json_array_foreach(json_object_get(o, "tensors"), i, v) print_tensor(v);
     if (template && text) {
         puts("\ntemplate:");
@@ -76,8 +81,12 @@ int verb_inspect(int argc, char **argv)
 {
     bool json = false, tensors = false, template = false;
     uint32_t max_array = 8;
-    arg_table t = {.verb = "inspect", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
-                   .about = "What a model file says: keys, tensors, chat template; and what running it would take here."};
+    arg_table t = {
+        .verb = "inspect",
+        .usage = "MODEL [options]",
+        .min_words = 1,
+        .max_words = 1,
+        .about = "What a model file says: keys, tensors, chat template; and what running it would take here."};
     const arg own[] = {
         {"tensors", 0, ARG_FLAG, &tensors, NULL, "list the tensors", 0},
         {"template", 0, ARG_FLAG, &template, NULL, "show the chat template", 0},

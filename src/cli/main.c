@@ -16,13 +16,16 @@ static const struct {
 
 static void help(FILE *f)
 {
-    fprintf(f, "larder %s: run language models at the speed of this machine's memory.\n\n"
-               "usage: larder VERB [options] ...      larder VERB --help\n\nverbs:\n", larder_version());
+    fprintf(f,
+            "larder %s: run language models at the speed of this machine's memory.\n\n"
+            "usage: larder VERB [options] ...      larder VERB --help\n\nverbs:\n",
+            larder_version());
     for (size_t i = 0; i < N_VERBS; i++) fprintf(f, "  %-12s %s\n", verbs[i].name, verbs[i].text);
-    fprintf(f, "\nA MODEL is a .gguf file, a folder of safetensors, or owner/repo:quant from the store (larder list).\n\n"
-               "  larder chat model.gguf\n"
-               "  larder run model.gguf \"Write a haiku about pantries.\"\n"
-               "  larder pull owner/repo:Q4_K_M\n");
+    fprintf(
+        f, "\nA MODEL is a .gguf file, a folder of safetensors, or owner/repo:quant from the store (larder list).\n\n"
+           "  larder chat model.gguf\n"
+           "  larder run model.gguf \"Write a haiku about pantries.\"\n"
+           "  larder pull owner/repo:Q4_K_M\n");
 }
 
 /* Letters that differ, added or missing: for "did you mean". */

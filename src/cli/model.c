@@ -76,7 +76,8 @@ void cli_engine_args(arg_table *t, cli_model *m)
 {
     larder_engine_options *o = &m->engine;
     const arg list[] = {
-        {"ctx", 'c', ARG_U32, &o->n_ctx, "N", "tokens of context (default: the largest that fits, up to the model's own)", 0},
+        {"ctx", 'c', ARG_U32, &o->n_ctx, "N",
+         "tokens of context (default: the largest that fits, up to the model's own)", 0},
         {"threads", 't', ARG_U32, &o->n_threads, "N", "threads (default: one per real core)", 0},
         {"batch", 'b', ARG_U32, &o->n_batch, "N", "tokens of a prompt per step (default 512)", 0},
         {"kv", 0, ARG_CALL, o, "f16|f32", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
@@ -91,19 +92,23 @@ void cli_sampling_args(arg_table *t, cli_model *m)
 {
     larder_sampling *s = &m->sampling;
     const arg list[] = {
-        {"max-tokens", 'n', ARG_U32, &m->request.max_tokens, "N", "longest answer (default: until the context is full)", 0},
+        {"max-tokens", 'n', ARG_U32, &m->request.max_tokens, "N",
+         "longest answer (default: until the context is full)", 0},
         {"temp", 0, ARG_F32, &s->temperature, "X", "temperature; 0 is greedy (default 0.8)", 0},
         {"top-k", 0, ARG_I32, &s->top_k, "N", "only the N likeliest; 0 off (default 40)", 0},
-        {"top-p", 0, ARG_F32, &s->top_p, "X", "only the likeliest that hold X of the probability; 1 off (default 0.95)", 0},
+        {"top-p", 0, ARG_F32, &s->top_p, "X",
+         "only the likeliest that hold X of the probability; 1 off (default 0.95)", 0},
         {"min-p", 0, ARG_F32, &s->min_p, "X", "only those at least X as likely as the best; 0 off (default 0.05)", 0},
         {"typical-p", 0, ARG_F32, &s->typical_p, "X", "locally typical sampling; 1 off", 0},
         {"repeat-penalty", 0, ARG_F32, &s->repeat_penalty, "X", "divide the logits of recent tokens; 1 off", 0},
         {"frequency-penalty", 0, ARG_F32, &s->frequency_penalty, "X", "subtract X per occurrence; 0 off", 0},
         {"presence-penalty", 0, ARG_F32, &s->presence_penalty, "X", "subtract X if it occurred; 0 off", 0},
-        {"penalty-last-n", 0, ARG_I32, &s->penalty_last_n, "N", "tokens the penalties look back on; -1 all (default 64)", 0},
+        {"penalty-last-n", 0, ARG_I32, &s->penalty_last_n, "N",
+         "tokens the penalties look back on; -1 all (default 64)", 0},
         {"dry-multiplier", 0, ARG_F32, &s->dry_multiplier, "X", "penalty for continuing a repetition; 0 off", 0},
         {"dry-base", 0, ARG_F32, &s->dry_base, "X", "how it grows with the repetition's length (default 1.75)", 0},
-        {"dry-allowed-length", 0, ARG_I32, &s->dry_allowed_length, "N", "repetitions shorter than this are free (default 2)", 0},
+        {"dry-allowed-length", 0, ARG_I32, &s->dry_allowed_length, "N",
+         "repetitions shorter than this are free (default 2)", 0},
         {"dry-last-n", 0, ARG_I32, &s->dry_last_n, "N", "tokens DRY looks back on; -1 all", 0},
         {"xtc-probability", 0, ARG_F32, &s->xtc_probability, "X", "how often the top choices are excluded; 0 off", 0},
         {"xtc-threshold", 0, ARG_F32, &s->xtc_threshold, "X", "what counts as a top choice (default 0.1)", 0},
@@ -139,8 +144,8 @@ int cli_engine_open(const char *verb, cli_model *m, bool say)
     if (say) {
         char total[24];
         larder_model_get_info(m->model, &info);
-        cli_note("%s %s, %s: context %u%s, %s in all, %u thread%s", info.architecture, info.name, info.format, plan.n_ctx,
-                 plan.n_ctx < info.n_ctx_train && !m->engine.n_ctx ? " (the largest that fits)" : "",
+        cli_note("%s %s, %s: context %u%s, %s in all, %u thread%s", info.architecture, info.name, info.format,
+                 plan.n_ctx, plan.n_ctx < info.n_ctx_train && !m->engine.n_ctx ? " (the largest that fits)" : "",
                  cli_bytes(plan.n_bytes, total), plan.n_threads, plan.n_threads == 1 ? "" : "s");
     }
     if (larder_engine_open(m->model, &m->engine, &m->e, &err)) return cli_fail(verb, &err);

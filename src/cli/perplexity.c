@@ -10,9 +10,14 @@ int verb_perplexity(int argc, char **argv)
     uint64_t max_tokens = 0;
     cli_model_init(&m);
     arg_table t = {
-        .verb = "perplexity", .usage = "MODEL FILE [options]", .min_words = 2, .max_words = 2,
-        .about = "Perplexity of a text file (- for standard input): windows of --ctx tokens (default 512), each begun anew,\n"
-                 "the second half of each scored. Lower is better; compare only figures of the same file and context."};
+        .verb = "perplexity",
+        .usage = "MODEL FILE [options]",
+        .min_words = 2,
+        .max_words = 2,
+        .about =
+            "Perplexity of a text file (- for standard input): windows of --ctx tokens (default 512), each begun "
+            "anew,\n"
+            "the second half of each scored. Lower is better; compare only figures of the same file and context."};
     const arg own[] = {{"tokens", 0, ARG_U64, &max_tokens, "N", "only the text's first N tokens", 0},
                        {"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0}};
     arg_add(&t, own, 2);
@@ -30,8 +35,8 @@ int verb_perplexity(int argc, char **argv)
         status = cli_fail("perplexity", &err);
     cli_progress_end();
     if (!status && json)
-        printf("{\"perplexity\": %.6f, \"error\": %.6f, \"scored\": %llu, \"windows\": %u, \"window\": %u}\n", p.ppl, p.error,
-               (unsigned long long)p.n_scored, p.n_window, p.window);
+        printf("{\"perplexity\": %.6f, \"error\": %.6f, \"scored\": %llu, \"windows\": %u, \"window\": %u}\n", p.ppl,
+               p.error, (unsigned long long)p.n_scored, p.n_window, p.window);
     else if (!status)
         printf("perplexity %.4f +/- %.4f (%llu tokens scored in %u windows of %u)\n", p.ppl, p.error,
                (unsigned long long)p.n_scored, p.n_window, p.window);

@@ -72,15 +72,9 @@ void cli_catch_interrupt(bool second_leaves)
     sigaction(SIGTERM, &sa, NULL);
 }
 
-bool cli_interrupted(void)
-{
-    return interrupted || terminated;
-}
+bool cli_interrupted(void) { return interrupted || terminated; }
 
-void cli_clear_interrupt(void)
-{
-    interrupted = 0;
-}
+void cli_clear_interrupt(void) { interrupted = 0; }
 
 const char *cli_bytes(uint64_t n, char out[24])
 {
@@ -114,8 +108,8 @@ bool cli_progress(void *unit, const larder_progress *p)
     if (!strcmp(unit ? unit : "", "B")) cli_bytes((uint64_t)p->rate, rate);
     else snprintf(rate, sizeof rate, "%.0f %s", p->rate, unit ? (const char *)unit : "");
     int name = w.ws_col > 70 ? w.ws_col - 62 : 8;
-    snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100, rate,
-             left_text(p->left_s, left));
+    snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100,
+             rate, left_text(p->left_s, left));
     fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, cli_one_line(line));
     fflush(stderr);
     progress_shown = true;
@@ -132,9 +126,11 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
         *s = (cli_prefill_state){0};
         return !cli_interrupted();
     }
-    if (s->since == 0) *s = (cli_prefill_state){now, ev->n_done}; /* how long this chunk took is not known: start here */
+    if (s->since == 0)
+        *s = (cli_prefill_state){now, ev->n_done}; /* how long this chunk took is not known: start here */
     double rate = now > s->since ? (ev->n_done - s->n_before) / (now - s->since) : 0;
-    larder_progress p = {"reading the prompt", ev->n_done, ev->n_total, rate, rate > 0 ? (ev->n_total - ev->n_done) / rate : -1};
+    larder_progress p = {"reading the prompt", ev->n_done, ev->n_total, rate,
+                         rate > 0 ? (ev->n_total - ev->n_done) / rate : -1};
     return cli_progress("tok", &p);
 }
 
@@ -182,7 +178,8 @@ char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
     bool bad = ferror(f) || got > max || !p;
     if (f != stdin) fclose(f);
     if (bad) {
-        if (!cli_interrupted()) fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
+        if (!cli_interrupted())
+            fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
         free(p);
         return NULL;
     }

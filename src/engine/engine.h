@@ -20,7 +20,7 @@ struct larder_model {
     bool has_text;
     larder_error text_error; /* why not */
     larder_model_info info;
-    char *names; /* what info's strings point to */
+    char *names;               /* what info's strings point to */
     _Atomic(lr_vocab *) vocab; /* the vocabulary as grammars want it, made when first asked for */
 };
 
@@ -45,14 +45,14 @@ struct larder_request {
     bool wants_logits;
     bool ignore_eos, cancelled;
     lr_sampler sampler;
-    uint8_t *breaks; /* DRY's sequence breakers */
+    uint8_t *breaks;    /* DRY's sequence breakers */
     lr_matcher grammar; /* .g NULL: free text */
     lr_stream stream;
     larder_event_fn *on_event;
     void *user;
     larder_timing timing;
     double log_sum; /* of exp(raw) */
-    float *raw; /* [n_vocab]: the logits as the model gave them; NULL if nobody asked */
+    float *raw;     /* [n_vocab]: the logits as the model gave them; NULL if nobody asked */
     uint32_t n_top;
     larder_logprob top[LR_MAX_TOP];
     uint64_t t_start, t_first, t_last; /* ns: admitted, first token, newest token */
@@ -100,8 +100,8 @@ void lr_logprob_keep(larder_request *r, const float *logits, uint32_t n_vocab);
 float lr_logprob_of(const larder_request *r, int32_t token);
 
 /* plan.c: fills *plan and *limits for these options, choosing what was left 0. */
-larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits, larder_plan *plan,
-                           larder_error *err);
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
+                           larder_plan *plan, larder_error *err);
 /* One line with the figures: what is needed, what there is, what would fit. */
 larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err);
 

@@ -19,7 +19,8 @@ uint64_t lr_kv_cache_bytes(uint32_t n_block)
 
 larder_status lr_kv_cache_init(lr_kv_cache *c, uint32_t n_block, larder_error *err)
 {
-    *c = (lr_kv_cache){.n = n_block, .n_free = n_block, .n_bucket = bucket_count(n_block), .lru_head = NONE, .lru_tail = NONE};
+    *c = (lr_kv_cache){
+        .n = n_block, .n_free = n_block, .n_bucket = bucket_count(n_block), .lru_head = NONE, .lru_tail = NONE};
     c->slots = lr_pages_alloc((size_t)n_block * sizeof *c->slots);
     c->buckets = lr_alloc((size_t)c->n_bucket * sizeof *c->buckets);
     if (!c->slots || !c->buckets) {
@@ -70,7 +71,8 @@ static uint32_t find(const lr_kv_cache *c, uint64_t salt, uint32_t parent, const
 {
     for (uint32_t b = c->buckets[hash & (c->n_bucket - 1)]; b != NONE; b = c->slots[b].next) {
         const lr_kv_slot *s = &c->slots[b];
-        if (s->hash == hash && s->salt == salt && s->parent == parent && !memcmp(s->ids, ids, sizeof s->ids)) return b;
+        if (s->hash == hash && s->salt == salt && s->parent == parent && !memcmp(s->ids, ids, sizeof s->ids))
+            return b;
     }
     return NONE;
 }
@@ -124,10 +126,7 @@ uint32_t lr_kv_take(lr_kv_cache *c)
     return b;
 }
 
-uint32_t lr_kv_room(const lr_kv_cache *c)
-{
-    return c->n_free + c->n_cached;
-}
+uint32_t lr_kv_room(const lr_kv_cache *c) { return c->n_free + c->n_cached; }
 
 void lr_kv_publish(lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids, uint32_t block)
 {

@@ -51,10 +51,12 @@ static larder_status largest_ctx(const lr_program *p, lr_limits l, uint32_t max,
 
 static larder_status check_options(const larder_engine_options *o, uint32_t n_ctx_train, larder_error *err)
 {
-    if (!o->n_seq || o->n_seq > 4096) return lr_fail(err, LARDER_USAGE, "n_seq is %u; it must be 1 to 4096", o->n_seq);
+    if (!o->n_seq || o->n_seq > 4096)
+        return lr_fail(err, LARDER_USAGE, "n_seq is %u; it must be 1 to 4096", o->n_seq);
     if (o->n_threads > 1024) return lr_fail(err, LARDER_USAGE, "%u threads; the limit is 1024", o->n_threads);
     if (o->n_batch > 65536) return lr_fail(err, LARDER_USAGE, "a batch of %u tokens; the limit is 65536", o->n_batch);
-    if (o->n_ctx > (1u << 24)) return lr_fail(err, LARDER_USAGE, "a context of %u; the limit is %u", o->n_ctx, 1u << 24);
+    if (o->n_ctx > (1u << 24))
+        return lr_fail(err, LARDER_USAGE, "a context of %u; the limit is %u", o->n_ctx, 1u << 24);
     if (o->n_ctx > n_ctx_train && n_ctx_train)
         lr_log(LARDER_LOG_WARN, "context %u is beyond the %u this model was made for", o->n_ctx, n_ctx_train);
     return LARDER_OK;
@@ -77,11 +79,12 @@ static void fill_limits(const lr_program *p, const larder_engine_options *o, lr_
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
     l->n_out = LR_MAX(o->n_out, o->n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
-    l->n_thread = o->n_threads ? o->n_threads : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);
+    l->n_thread = o->n_threads ? o->n_threads
+                               : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);
 }
 
-larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits, larder_plan *plan,
-                           larder_error *err)
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
+                           larder_plan *plan, larder_error *err)
 {
     uint32_t train = LR_MAX(m->model.hp.n_ctx_train, (uint32_t)LR_KV_BLOCK);
     lr_program p = {0};
@@ -123,10 +126,12 @@ larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)
         if (plan->buffers[i].mapped) weights += plan->buffers[i].n_bytes;
     double gib = (double)LR_GIB;
     if (plan->n_ctx_max)
-        return lr_fail(err, LARDER_NOMEM,
-                       "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; a context of %u would fit",
-                       (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib,
-                       plan->n_ctx_max);
-    return lr_fail(err, LARDER_NOMEM, "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; no context fits",
+        return lr_fail(
+            err, LARDER_NOMEM,
+            "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; a context of %u would fit",
+            (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib,
+            plan->n_ctx_max);
+    return lr_fail(err, LARDER_NOMEM,
+                   "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; no context fits",
                    (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib);
 }

@@ -33,7 +33,8 @@ void lr_sampler_work_close(lr_sampler_work *w)
 static larder_status in_range(const char *name, float v, float lo, float hi, larder_error *err)
 {
     if (v >= lo && v <= hi) return LARDER_OK; /* false for NaN */
-    return lr_fail(err, LARDER_USAGE, "%s is %g; it must be between %g and %g", name, (double)v, (double)lo, (double)hi);
+    return lr_fail(err, LARDER_USAGE, "%s is %g; it must be between %g and %g", name, (double)v, (double)lo,
+                   (double)hi);
 }
 
 static larder_status check(const larder_sampling *p, uint32_t n_vocab, larder_error *err)
@@ -55,12 +56,15 @@ static larder_status check(const larder_sampling *p, uint32_t n_vocab, larder_er
     if (p->penalty_last_n < -1 || p->dry_last_n < -1)
         return lr_fail(err, LARDER_USAGE, "a number of tokens to look back on must be -1 (all) or more");
     if (p->dry_allowed_length < 1) return lr_fail(err, LARDER_USAGE, "dry_allowed_length must be 1 or more");
-    if (p->n_bias && (!p->bias_ids || !p->bias)) return lr_fail(err, LARDER_USAGE, "logit bias has a count but no values");
+    if (p->n_bias && (!p->bias_ids || !p->bias))
+        return lr_fail(err, LARDER_USAGE, "logit bias has a count but no values");
     for (uint32_t i = 0; i < p->n_bias; i++) {
         if (p->bias_ids[i] < 0 || (uint32_t)p->bias_ids[i] >= n_vocab)
-            return lr_fail(err, LARDER_USAGE, "logit bias names token %d; this model has %u", p->bias_ids[i], n_vocab);
+            return lr_fail(err, LARDER_USAGE, "logit bias names token %d; this model has %u", p->bias_ids[i],
+                           n_vocab);
         if (isnan(p->bias[i]) || p->bias[i] == INFINITY)
-            return lr_fail(err, LARDER_USAGE, "the logit bias of token %d is not a number below infinity", p->bias_ids[i]);
+            return lr_fail(err, LARDER_USAGE, "the logit bias of token %d is not a number below infinity",
+                           p->bias_ids[i]);
     }
     return LARDER_OK;
 }
@@ -133,7 +137,9 @@ static void dont_repeat(const lr_sampler *s, lr_sampler_work *w, float *logits, 
     uint32_t back = p->dry_last_n < 0 ? n : LR_MIN((uint32_t)p->dry_last_n, n);
     const int32_t *last = tokens + n - 1; /* last[-i] is the i-th of the reversed text */
     uint32_t until = 0;                   /* a repetition does not reach across a breaker */
-    while (until < back && !(s->breaks && (s->breaks[last[-(ptrdiff_t)until] >> 3] >> (last[-(ptrdiff_t)until] & 7) & 1))) until++;
+    while (until < back &&
+           !(s->breaks && (s->breaks[last[-(ptrdiff_t)until] >> 3] >> (last[-(ptrdiff_t)until] & 7) & 1)))
+        until++;
     if (until == 0) return;
     uint32_t lo = 0, hi = 0, longest = 0; /* [lo, hi): the match that reaches furthest */
     for (uint32_t d = 1; d < back; d++) {

@@ -27,8 +27,8 @@ larder_status lr_sampler_work_init(lr_sampler_work *w, uint32_t n_vocab, uint32_
 void lr_sampler_work_close(lr_sampler_work *w);
 
 typedef struct lr_sampler {
-    larder_sampling s; /* its bias arrays are the sampler's own */
-    float mu;          /* mirostat's state */
+    larder_sampling s;     /* its bias arrays are the sampler's own */
+    float mu;              /* mirostat's state */
     const uint8_t *breaks; /* [n_vocab] bitmap of DRY's sequence breakers, not owned; NULL: none */
 } lr_sampler;
 /* Checks every parameter (finite, in range; ids below n_vocab) and copies what it points to. */

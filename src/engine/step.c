@@ -67,10 +67,7 @@ static bool take_blocks(larder_engine *e, larder_request *r, uint32_t n_position
     return true;
 }
 
-static bool decodes(const larder_request *r)
-{
-    return r->n_done + 1 == r->n_ids && r->n_ids > r->n_prompt;
-}
+static bool decodes(const larder_request *r) { return r->n_done + 1 == r->n_ids && r->n_ids > r->n_prompt; }
 
 static void join(larder_engine *e, lr_batch *b, larder_request *r, uint32_t n_tok)
 {
@@ -106,7 +103,8 @@ static void publish(larder_engine *e, larder_request *r)
     if (e->options.no_prefix_cache) return;
     for (; (r->n_published + 1) * LR_KV_BLOCK <= r->n_done; r->n_published++) {
         uint32_t i = r->n_published;
-        lr_kv_publish(&e->kv, 0, i ? r->blocks[i - 1] : LR_KV_NO_BLOCK, r->ids + (size_t)i * LR_KV_BLOCK, r->blocks[i]);
+        lr_kv_publish(&e->kv, 0, i ? r->blocks[i - 1] : LR_KV_NO_BLOCK, r->ids + (size_t)i * LR_KV_BLOCK,
+                      r->blocks[i]);
     }
 }
 

@@ -5,8 +5,8 @@
 #include "base.h"
 
 typedef struct lr_stream {
-    lr_buf held;  /* bytes not yet given out */
-    char **stop;  /* n_stop strings, none empty */
+    lr_buf held; /* bytes not yet given out */
+    char **stop; /* n_stop strings, none empty */
     uint32_t n_stop;
     uint32_t met; /* which one, once lr_stream_take said so */
     size_t given; /* of `held`, bytes handed out by the last call; dropped by the next */

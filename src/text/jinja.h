@@ -16,16 +16,65 @@
 /* ---------------------------------------------------------------- syntax tree */
 typedef enum jkind_node {
     /* expressions */
-    N_CONST, N_NAME, N_LIST, N_TUPLE, N_DICT, N_ATTR, N_ITEM, N_SLICE, N_CALL, N_FILTER, N_TEST,
-    N_NEG, N_POS, N_NOT, N_AND, N_OR, N_ARITH, N_CONCAT, N_COMPARE, N_COND,
+    N_CONST,
+    N_NAME,
+    N_LIST,
+    N_TUPLE,
+    N_DICT,
+    N_ATTR,
+    N_ITEM,
+    N_SLICE,
+    N_CALL,
+    N_FILTER,
+    N_TEST,
+    N_NEG,
+    N_POS,
+    N_NOT,
+    N_AND,
+    N_OR,
+    N_ARITH,
+    N_CONCAT,
+    N_COMPARE,
+    N_COND,
     /* call arguments */
-    N_KW, N_STAR, N_STARSTAR,
+    N_KW,
+    N_STAR,
+    N_STARSTAR,
     /* statements */
-    N_TEXT, N_OUTPUT, N_IF, N_FOR, N_SET, N_SETBLOCK, N_MACRO, N_CALLBLOCK, N_FILTERBLOCK, N_WITH, N_SCOPE, N_BLOCK,
-    N_BREAK, N_CONTINUE, N_DO,
+    N_TEXT,
+    N_OUTPUT,
+    N_IF,
+    N_FOR,
+    N_SET,
+    N_SETBLOCK,
+    N_MACRO,
+    N_CALLBLOCK,
+    N_FILTERBLOCK,
+    N_WITH,
+    N_SCOPE,
+    N_BLOCK,
+    N_BREAK,
+    N_CONTINUE,
+    N_DO,
 } jkind_node;
 
-typedef enum jop { OP_ADD, OP_SUB, OP_MUL, OP_DIV, OP_FLOORDIV, OP_MOD, OP_POW, OP_EQ, OP_NE, OP_LT, OP_LE, OP_GT, OP_GE, OP_IN, OP_NOTIN } jop;
+typedef enum jop {
+    OP_ADD,
+    OP_SUB,
+    OP_MUL,
+    OP_DIV,
+    OP_FLOORDIV,
+    OP_MOD,
+    OP_POW,
+    OP_EQ,
+    OP_NE,
+    OP_LT,
+    OP_LE,
+    OP_GT,
+    OP_GE,
+    OP_IN,
+    OP_NOTIN
+} jop;
 
 /* What a macro's body names, and so what it accepts beyond its parameters (op of N_MACRO). */
 enum { MACRO_VARARGS = 1, MACRO_KWARGS = 2, MACRO_CALLER = 4 };
@@ -35,7 +84,21 @@ typedef struct jseq jseq;
 typedef struct jdict jdict;
 
 typedef enum jkind {
-    V_UNDEF, V_NONE, V_BOOL, V_INT, V_FLOAT, V_STR, V_SEQ, V_DICT, V_NS, V_MACRO, V_FUNC, V_METHOD, V_LOOP, V_CYCLER, V_JOINER,
+    V_UNDEF,
+    V_NONE,
+    V_BOOL,
+    V_INT,
+    V_FLOAT,
+    V_STR,
+    V_SEQ,
+    V_DICT,
+    V_NS,
+    V_MACRO,
+    V_FUNC,
+    V_METHOD,
+    V_LOOP,
+    V_CYCLER,
+    V_JOINER,
 } jkind;
 
 typedef struct jv {
@@ -46,10 +109,10 @@ typedef struct jv {
         double f;
         jstr *s;
         jseq *q;
-        jdict *d;             /* V_DICT, V_NS */
-        const char *hint;     /* V_UNDEF: what was looked for; NULL allowed */
+        jdict *d;         /* V_DICT, V_NS */
+        const char *hint; /* V_UNDEF: what was looked for; NULL allowed */
         struct jmacro *macro;
-        int fn;               /* V_FUNC: index of the global */
+        int fn; /* V_FUNC: index of the global */
         struct jmethod *method;
         struct jloop *loop;
         struct jcycle *cycle; /* V_CYCLER, V_JOINER */
@@ -62,9 +125,9 @@ struct jstr {
     size_t n;
     const uint8_t *mask;
     bool trusted;
-    bool safe;         /* went through |safe or |escape: what is added to it is escaped, as markupsafe does */
-    size_t n_cp;       /* code points; SIZE_MAX: not counted yet */
-    struct jbuf *buf;  /* the growing buffer it ends in, if any: lets `a = a + b` append in place */
+    bool safe;        /* went through |safe or |escape: what is added to it is escaped, as markupsafe does */
+    size_t n_cp;      /* code points; SIZE_MAX: not counted yet */
+    struct jbuf *buf; /* the growing buffer it ends in, if any: lets `a = a + b` append in place */
 };
 
 typedef enum jflavor { Q_LIST, Q_TUPLE, Q_GEN, Q_RANGE, Q_VIEW } jflavor;
@@ -109,7 +172,17 @@ struct lr_template {
 
 /* ---------------------------------------------------------------- lexer (jinja_lex.c) */
 typedef enum jtok_kind {
-    T_EOF, T_DATA, T_VAR_BEGIN, T_VAR_END, T_BLOCK_BEGIN, T_BLOCK_END, T_NAME, T_STRING, T_INT, T_FLOAT, T_OP,
+    T_EOF,
+    T_DATA,
+    T_VAR_BEGIN,
+    T_VAR_END,
+    T_BLOCK_BEGIN,
+    T_BLOCK_END,
+    T_NAME,
+    T_STRING,
+    T_INT,
+    T_FLOAT,
+    T_OP,
 } jtok_kind;
 typedef struct jtok {
     jtok_kind kind;
@@ -232,8 +305,8 @@ jv lr_jv_str(jx *x, const char *p, size_t n, bool trusted); /* copies */
 jv lr_jv_sub(jx *x, const jstr *s, size_t from, size_t n);  /* bytes; shares */
 jv lr_jv_cstr(jx *x, const char *c);                        /* data */
 bool lr_js_trusted(const jstr *s, size_t i);
-size_t lr_js_count(jx *x, jstr *s);               /* code points */
-size_t lr_js_offset(jx *x, jstr *s, size_t cp);   /* byte offset of code point cp (<= count) */
+size_t lr_js_count(jx *x, jstr *s);             /* code points */
+size_t lr_js_offset(jx *x, jstr *s, size_t cp); /* byte offset of code point cp (<= count) */
 size_t lr_js_find(jx *x, const jstr *s, const char *p, size_t n, size_t from); /* byte offset or SIZE_MAX */
 bool lr_js_is(const jstr *s, const char *c);
 size_t lr_cp_len(uint8_t lead);
@@ -265,10 +338,10 @@ jv lr_jv_dict_items(jx *x, const jdict *d);
 /* printing (jinja_print.c) */
 void lr_jv_print(jx *x, jbuf *b, jv v); /* str() */
 void lr_jv_repr(jx *x, jbuf *b, jv v);
-jv lr_jv_tostr(jx *x, jv v);            /* str(); a string is returned as it is */
+jv lr_jv_tostr(jx *x, jv v); /* str(); a string is returned as it is */
 void lr_float_repr(double f, char out[40]);
-jv lr_jv_percent(jx *x, const jstr *fmt, jv args);               /* fmt % args */
-jv lr_jv_format(jx *x, const jstr *fmt, const jargs *args);      /* fmt.format(args) */
+jv lr_jv_percent(jx *x, const jstr *fmt, jv args);          /* fmt % args */
+jv lr_jv_format(jx *x, const jstr *fmt, const jargs *args); /* fmt.format(args) */
 jv lr_jv_strftime(jx *x, jv fmt);
 /* JSON (jinja_json.c) */
 jv lr_jv_from_json(jx *x, json_t *j, bool trusted);
@@ -282,7 +355,8 @@ jv lr_jmethod_call(jx *x, jmethod *m, const jargs *a);
 const char *lr_jmethod_name(const jmethod *m);
 jv lr_js_strip(jx *x, const jstr *s, const jstr *chars, bool left, bool right);
 jv lr_js_replace(jx *x, const jstr *s, const jstr *from, const jstr *to, int64_t count);
-jv lr_js_case(jx *x, const jstr *s, char how); /* 'u', 'l', 'c' capitalize, 't' title as Jinja, 'T' title as Python, 's' swap */
+jv lr_js_case(jx *x, const jstr *s,
+              char how); /* 'u', 'l', 'c' capitalize, 't' title as Jinja, 'T' title as Python, 's' swap */
 jv lr_js_escape(jx *x, const jstr *s); /* HTML; the result is marked safe */
 jv lr_js_split_lines(jx *x, const jstr *s, bool keep);
 

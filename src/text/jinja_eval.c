@@ -74,7 +74,8 @@ static void assign(jx *x, const jnode *target, jv v)
     } else {
         if (v.k == V_UNDEF) lr_jx_fail(x, LARDER_FORMAT, "%s is undefined", v.u.hint ? v.u.hint : "a value");
         jseq *q = lr_jv_iter(x, v);
-        if (q->n != target->n) lr_jx_fail(x, LARDER_FORMAT, "cannot unpack %zu values into %zu names", q->n, target->n);
+        if (q->n != target->n)
+            lr_jx_fail(x, LARDER_FORMAT, "cannot unpack %zu values into %zu names", q->n, target->n);
         lr_jx_enter(x);
         for (size_t i = 0; i < target->n; i++) assign(x, target->list[i], q->p[i]);
         lr_jx_leave(x);
@@ -85,7 +86,8 @@ static void assign(jx *x, const jnode *target, jv v)
 static void add_kw(jx *x, jargs *a, size_t *cap, lr_str name, jv v)
 {
     for (size_t i = 0; i < a->n_kw; i++)
-        if (lr_str_eq(a->kw[i].name, name)) lr_jx_fail(x, LARDER_FORMAT, "argument '%.*s' is given twice", LR_STR_ARG(name));
+        if (lr_str_eq(a->kw[i].name, name))
+            lr_jx_fail(x, LARDER_FORMAT, "argument '%.*s' is given twice", LR_STR_ARG(name));
     if (a->n_kw == *cap) {
         *cap = *cap ? *cap * 2 : 4;
         jkw *kw = lr_jx_array(x, *cap, sizeof *kw);
@@ -109,7 +111,8 @@ static jargs eval_args(jx *x, jnode *const *list, size_t n)
             for (size_t k = 0; k < q->n; k++) lr_jq_push(x, pos, q->p[k]);
         } else if (arg->kind == N_STARSTAR) {
             jv d = eval(x, arg->a);
-            if (d.k != V_DICT) lr_jx_fail(x, LARDER_FORMAT, "argument after ** must be a mapping, not %s", lr_jv_type(d));
+            if (d.k != V_DICT)
+                lr_jx_fail(x, LARDER_FORMAT, "argument after ** must be a mapping, not %s", lr_jv_type(d));
             for (size_t k = 0; k < d.u.d->n; k++) {
                 jv key = d.u.d->key[k];
                 if (key.k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "keywords must be strings");
@@ -149,7 +152,8 @@ static void extra_keywords(jx *x, const jnode *m, const jargs *a)
         } else if (m->op & MACRO_KWARGS) {
             lr_jd_set(x, rest, lr_jv_str(x, a->kw[k].name.p, a->kw[k].name.n, true), a->kw[k].val);
         } else {
-            lr_jx_fail(x, LARDER_FORMAT, "macro %s takes no keyword argument '%.*s'", m->name->p - 1, LR_STR_ARG(a->kw[k].name));
+            lr_jx_fail(x, LARDER_FORMAT, "macro %s takes no keyword argument '%.*s'", m->name->p - 1,
+                       LR_STR_ARG(a->kw[k].name));
         }
     }
     if (m->op & MACRO_KWARGS) set_special(x, "kwargs", jv_dict(rest));
@@ -168,11 +172,10 @@ static jv call_macro(jx *x, const jmacro *macro, const jargs *a)
             given = lr_str_eq(a->kw[k].name, *param->name);
             if (given) v = a->kw[k].val;
         }
-        if (given && i < a->n) lr_jx_fail(x, LARDER_FORMAT, "macro %s got two values for %s", m->name->p - 1, param->name->p - 1);
-        if (i < a->n)
-            v = a->p[i];
-        else if (!given)
-            v = param->a ? eval(x, param->a) : jv_undef(param->name->p - 1);
+        if (given && i < a->n)
+            lr_jx_fail(x, LARDER_FORMAT, "macro %s got two values for %s", m->name->p - 1, param->name->p - 1);
+        if (i < a->n) v = a->p[i];
+        else if (!given) v = param->a ? eval(x, param->a) : jv_undef(param->name->p - 1);
         set_var(x, param->name, v);
     }
     if (a->n > m->n && !(m->op & MACRO_VARARGS))
@@ -207,7 +210,8 @@ static jv call_loop(jx *x, const jloop *l, const jargs *a)
 
 /* ---------------------------------------------------------------- globals */
 enum { G_RANGE, G_NAMESPACE, G_DICT, G_RAISE, G_STRFTIME, G_CYCLER, G_JOINER };
-static const char *const globals[] = {"range", "namespace", "dict", "raise_exception", "strftime_now", "cycler", "joiner"};
+static const char *const globals[] = {"range",        "namespace", "dict",  "raise_exception",
+                                      "strftime_now", "cycler",    "joiner"};
 
 int lr_jglobal_find(lr_str name)
 {
@@ -247,7 +251,8 @@ static jdict *make_dict(jx *x, const jargs *a)
             lr_jd_set(x, d, pair->p[0], pair->p[1]);
         }
     }
-    for (size_t i = 0; i < a->n_kw; i++) lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
+    for (size_t i = 0; i < a->n_kw; i++)
+        lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
     return d;
 }
 
@@ -364,7 +369,9 @@ static jv eval_unary(jx *x, const jnode *n)
 {
     jv v = eval(x, n->a);
     if (v.k == V_UNDEF) lr_jx_fail(x, LARDER_FORMAT, "%s is undefined", v.u.hint ? v.u.hint : "a value");
-    if (!lr_jv_number(v)) lr_jx_fail(x, LARDER_FORMAT, "bad operand type for unary %c: '%s'", n->kind == N_NEG ? '-' : '+', lr_jv_type(v));
+    if (!lr_jv_number(v))
+        lr_jx_fail(x, LARDER_FORMAT, "bad operand type for unary %c: '%s'", n->kind == N_NEG ? '-' : '+',
+                   lr_jv_type(v));
     if (v.k == V_FLOAT) return jv_float(n->kind == N_NEG ? -v.u.f : v.u.f);
     return lr_jv_arith(x, n->kind == N_NEG ? OP_SUB : OP_ADD, jv_int(0), v);
 }

@@ -28,7 +28,10 @@ jv lr_jarg_or(const jargs *a, size_t i, const char *name, jv other)
     return lr_jarg(a, i, name, &v) ? v : other;
 }
 
-bool lr_jarg_flag(jx *x, const jargs *a, size_t i, const char *name) { return lr_jv_true(x, lr_jarg_or(a, i, name, jv_bool(false))); }
+bool lr_jarg_flag(jx *x, const jargs *a, size_t i, const char *name)
+{
+    return lr_jv_true(x, lr_jarg_or(a, i, name, jv_bool(false)));
+}
 
 static jstr *text_of(jx *x, jv v) { return lr_jv_tostr(x, v).u.s; }
 
@@ -42,11 +45,31 @@ static jstr *text_arg(jx *x, const jargs *a, size_t i, const char *name, const c
 static bool is_ascii_alnum(uint32_t c) { return (c | 32) - 'a' < 26u || c - '0' < 10u; }
 
 /* ---------------------------------------------------------------- text */
-static jv f_upper(jx *x, jv v, const jargs *a) { (void)a; return lr_js_case(x, text_of(x, v), 'u'); }
-static jv f_lower(jx *x, jv v, const jargs *a) { (void)a; return lr_js_case(x, text_of(x, v), 'l'); }
-static jv f_capitalize(jx *x, jv v, const jargs *a) { (void)a; return lr_js_case(x, text_of(x, v), 'c'); }
-static jv f_title(jx *x, jv v, const jargs *a) { (void)a; return lr_js_case(x, text_of(x, v), 't'); }
-static jv f_string(jx *x, jv v, const jargs *a) { (void)a; return lr_jv_tostr(x, v); }
+static jv f_upper(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, text_of(x, v), 'u');
+}
+static jv f_lower(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, text_of(x, v), 'l');
+}
+static jv f_capitalize(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, text_of(x, v), 'c');
+}
+static jv f_title(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, text_of(x, v), 't');
+}
+static jv f_string(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_jv_tostr(x, v);
+}
 
 static jv f_trim(jx *x, jv v, const jargs *a)
 {
@@ -85,10 +108,8 @@ jv lr_js_escape(jx *x, const jstr *s)
     jbuf *b = lr_jbuf_new(x);
     for (size_t i = 0; i < s->n; i++) {
         const char *hit = s->p[i] ? strchr(from, s->p[i]) : NULL;
-        if (hit)
-            lr_jbuf_add(x, b, to[hit - from], strlen(to[hit - from]), lr_js_trusted(s, i));
-        else
-            lr_jbuf_sub(x, b, s, i, 1);
+        if (hit) lr_jbuf_add(x, b, to[hit - from], strlen(to[hit - from]), lr_js_trusted(s, i));
+        else lr_jbuf_sub(x, b, s, i, 1);
     }
     jv out = lr_jbuf_value(x, b);
     out.u.s->safe = true;
@@ -170,7 +191,8 @@ static jv f_format(jx *x, jv v, const jargs *a)
     jstr *fmt = text_of(x, v);
     if (a->n_kw) {
         jdict *d = lr_jd_new(x, 0);
-        for (size_t i = 0; i < a->n_kw; i++) lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
+        for (size_t i = 0; i < a->n_kw; i++)
+            lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
         return lr_jv_percent(x, fmt, jv_dict(d));
     }
     jseq *q = lr_jq_new(x, Q_TUPLE, a->n);
@@ -209,7 +231,8 @@ static int parse_int(const jstr *s, int base, int64_t *out)
         int d = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'z' ? (c | 32) - 'a' + 10 : 99;
         if (d >= base) return 0;
         digit = true;
-        big |= __builtin_mul_overflow(v, base, &v) || __builtin_sub_overflow(v, d, &v); /* negative: holds INT64_MIN */
+        big |= __builtin_mul_overflow(v, base, &v) ||
+               __builtin_sub_overflow(v, d, &v); /* negative: holds INT64_MIN */
     }
     if (!digit) return 0;
     if (big || (!neg && v == INT64_MIN)) return -1;
@@ -303,7 +326,8 @@ static jv f_round(jx *x, jv v, const jargs *a)
 static jv f_default(jx *x, jv v, const jargs *a)
 {
     bool boolean = lr_jarg_flag(x, a, 1, "boolean");
-    if (v.k == V_UNDEF || (boolean && !lr_jv_true(x, v))) return lr_jarg_or(a, 0, "default_value", lr_jv_str(x, "", 0, true));
+    if (v.k == V_UNDEF || (boolean && !lr_jv_true(x, v)))
+        return lr_jarg_or(a, 0, "default_value", lr_jv_str(x, "", 0, true));
     return v;
 }
 
@@ -339,7 +363,11 @@ static jv f_tojson(jx *x, jv v, const jargs *a)
                         indent.k == V_NONE ? NULL : &indent, item, key);
 }
 
-static jv f_from_json(jx *x, jv v, const jargs *a) { (void)a; return lr_jv_parse_json(x, v); }
+static jv f_from_json(jx *x, jv v, const jargs *a)
+{
+    (void)a;
+    return lr_jv_parse_json(x, v);
+}
 
 static jv f_attr(jx *x, jv v, const jargs *a)
 {
@@ -350,12 +378,35 @@ static jv f_attr(jx *x, jv v, const jargs *a)
 }
 
 static const jfilter filters[] = {
-    {"upper", f_upper}, {"lower", f_lower}, {"capitalize", f_capitalize}, {"title", f_title}, {"string", f_string},
-    {"trim", f_trim}, {"strip", f_trim}, {"replace", f_replace}, {"indent", f_indent}, {"escape", f_escape}, {"e", f_escape},
-    {"forceescape", f_forceescape}, {"urlencode", f_urlencode}, {"wordcount", f_wordcount}, {"truncate", f_truncate},
-    {"format", f_format}, {"center", f_center}, {"int", f_int}, {"float", f_float}, {"abs", f_abs}, {"round", f_round},
-    {"default", f_default}, {"d", f_default}, {"safe", f_safe}, {"length", f_length}, {"count", f_length},
-    {"tojson", f_tojson}, {"from_json", f_from_json}, {"attr", f_attr},
+    {"upper", f_upper},
+    {"lower", f_lower},
+    {"capitalize", f_capitalize},
+    {"title", f_title},
+    {"string", f_string},
+    {"trim", f_trim},
+    {"strip", f_trim},
+    {"replace", f_replace},
+    {"indent", f_indent},
+    {"escape", f_escape},
+    {"e", f_escape},
+    {"forceescape", f_forceescape},
+    {"urlencode", f_urlencode},
+    {"wordcount", f_wordcount},
+    {"truncate", f_truncate},
+    {"format", f_format},
+    {"center", f_center},
+    {"int", f_int},
+    {"float", f_float},
+    {"abs", f_abs},
+    {"round", f_round},
+    {"default", f_default},
+    {"d", f_default},
+    {"safe", f_safe},
+    {"length", f_length},
+    {"count", f_length},
+    {"tojson", f_tojson},
+    {"from_json", f_from_json},
+    {"attr", f_attr},
 };
 
 jv lr_jfilter_call(jx *x, lr_str name, jv v, const jargs *a)

@@ -93,12 +93,11 @@ static void dump_string(dump *d, const jstr *s)
             if (cp < 0x20 || (d->ascii && cp >= 0x7F && cp < 0x10000))
                 snprintf(esc, sizeof esc, cp == 0x7F ? "\x7F" : "\\u%04x", cp);
             else if (d->ascii && cp >= 0x10000)
-                snprintf(esc, sizeof esc, "\\u%04x\\u%04x", 0xD800 + ((cp - 0x10000) >> 10), 0xDC00 + ((cp - 0x10000) & 0x3FF));
+                snprintf(esc, sizeof esc, "\\u%04x\\u%04x", 0xD800 + ((cp - 0x10000) >> 10),
+                         0xDC00 + ((cp - 0x10000) & 0x3FF));
         }
-        if (*esc)
-            puts_data(d, esc);
-        else
-            lr_jbuf_add(d->x, d->b, s->p + i, n, false);
+        if (*esc) puts_data(d, esc);
+        else lr_jbuf_add(d->x, d->b, s->p + i, n, false);
         i += n;
     }
     puts_data(d, "\"");
@@ -121,12 +120,10 @@ static void dump_newline(dump *d, int level)
 static void dump_number(dump *d, jv v)
 {
     char text[40];
-    if (v.k == V_INT)
-        snprintf(text, sizeof text, "%lld", (long long)v.u.i);
+    if (v.k == V_INT) snprintf(text, sizeof text, "%lld", (long long)v.u.i);
     else if (isnan(v.u.f) || isinf(v.u.f))
         snprintf(text, sizeof text, "%s", isnan(v.u.f) ? "NaN" : v.u.f > 0 ? "Infinity" : "-Infinity");
-    else
-        lr_float_repr(v.u.f, text);
+    else lr_float_repr(v.u.f, text);
     puts_data(d, text);
 }
 
@@ -147,7 +144,8 @@ static void dump_key(dump *d, jv key)
 
 static void dump_seq(dump *d, const jseq *q, int level)
 {
-    if (q->flavor > Q_TUPLE) lr_jx_fail(d->x, LARDER_FORMAT, "Object of type %s is not JSON serializable", lr_jv_type(jv_seq((jseq *)q)));
+    if (q->flavor > Q_TUPLE)
+        lr_jx_fail(d->x, LARDER_FORMAT, "Object of type %s is not JSON serializable", lr_jv_type(jv_seq((jseq *)q)));
     puts_data(d, "[");
     for (size_t i = 0; i < q->n; i++) {
         if (i) put_data(d, d->item_sep);
@@ -204,8 +202,15 @@ static void dump_value(dump *d, jv v, int level)
 jv lr_jv_tojson(jx *x, jv v, bool ascii, bool sort, const jv *indent, const jstr *item_sep, const jstr *key_sep)
 {
     static const jstr comma = {.p = ",", .n = 1}, comma_space = {.p = ", ", .n = 2}, colon = {.p = ": ", .n = 2};
-    dump d = {.x = x, .b = lr_jbuf_new(x), .ascii = ascii, .sort = sort, .indent = indent,
-              .item_sep = item_sep ? item_sep : indent ? &comma : &comma_space, .key_sep = key_sep ? key_sep : &colon};
+    dump d = {.x = x,
+              .b = lr_jbuf_new(x),
+              .ascii = ascii,
+              .sort = sort,
+              .indent = indent,
+              .item_sep = item_sep ? item_sep
+                          : indent ? &comma
+                                   : &comma_space,
+              .key_sep = key_sep ? key_sep : &colon};
     dump_value(&d, v, 0);
     return lr_jbuf_value(x, d.b);
 }

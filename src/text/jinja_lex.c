@@ -83,10 +83,8 @@ static size_t lstrip_block(const lexer *l, size_t from, size_t to)
 static void push_data(lexer *l, size_t from, size_t tag, char sign, bool variable)
 {
     size_t to = tag;
-    if (sign == '-')
-        to = rstrip(l, from, tag);
-    else if (sign != '+' && !variable)
-        to = lstrip_block(l, from, tag);
+    if (sign == '-') to = rstrip(l, from, tag);
+    else if (sign != '+' && !variable) to = lstrip_block(l, from, tag);
     if (to > from) push_text(l, T_DATA, l->s + from, to - from);
 }
 
@@ -94,10 +92,8 @@ static void push_data(lexer *l, size_t from, size_t tag, char sign, bool variabl
 static void end_block(lexer *l, char sign, size_t width)
 {
     advance(l, l->at + width);
-    if (sign == '-')
-        skip_space(l);
-    else if (sign != '+' && l->at < l->n && l->s[l->at] == '\n')
-        advance(l, l->at + 1);
+    if (sign == '-') skip_space(l);
+    else if (sign != '+' && l->at < l->n && l->s[l->at] == '\n') advance(l, l->at + 1);
     l->line_start = l->s[l->at - 1] == '\n';
 }
 
@@ -178,7 +174,8 @@ static size_t unescape(lexer *l, const char *s, size_t n, size_t *i, char *out)
     if (c == '\n') return 0;
     if (c >= '0' && c <= '7') {
         uint32_t cp = (uint32_t)(c - '0');
-        for (int k = 0; k < 2 && *i < n && s[*i] >= '0' && s[*i] <= '7'; k++) cp = cp * 8 + (uint32_t)(s[(*i)++] - '0');
+        for (int k = 0; k < 2 && *i < n && s[*i] >= '0' && s[*i] <= '7'; k++)
+            cp = cp * 8 + (uint32_t)(s[(*i)++] - '0');
         return put_cp(out, cp);
     }
     int digits = c == 'x' ? 2 : c == 'u' ? 4 : c == 'U' ? 8 : 0;

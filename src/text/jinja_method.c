@@ -158,11 +158,31 @@ static jv strip_with(jx *x, jv self, const jargs *a, bool left, bool right)
 static jv s_strip(jx *x, jv self, const jargs *a) { return strip_with(x, self, a, true, true); }
 static jv s_lstrip(jx *x, jv self, const jargs *a) { return strip_with(x, self, a, true, false); }
 static jv s_rstrip(jx *x, jv self, const jargs *a) { return strip_with(x, self, a, false, true); }
-static jv s_upper(jx *x, jv self, const jargs *a) { (void)a; return lr_js_case(x, self.u.s, 'u'); }
-static jv s_lower(jx *x, jv self, const jargs *a) { (void)a; return lr_js_case(x, self.u.s, 'l'); }
-static jv s_title(jx *x, jv self, const jargs *a) { (void)a; return lr_js_case(x, self.u.s, 'T'); }
-static jv s_capitalize(jx *x, jv self, const jargs *a) { (void)a; return lr_js_case(x, self.u.s, 'c'); }
-static jv s_swapcase(jx *x, jv self, const jargs *a) { (void)a; return lr_js_case(x, self.u.s, 's'); }
+static jv s_upper(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, self.u.s, 'u');
+}
+static jv s_lower(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, self.u.s, 'l');
+}
+static jv s_title(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, self.u.s, 'T');
+}
+static jv s_capitalize(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, self.u.s, 'c');
+}
+static jv s_swapcase(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_js_case(x, self.u.s, 's');
+}
 static jv s_format(jx *x, jv self, const jargs *a) { return lr_jv_format(x, self.u.s, a); }
 static jv s_splitlines(jx *x, jv self, const jargs *a)
 {
@@ -306,8 +326,9 @@ static bool affix(jx *x, const jstr *s, size_t from, size_t to, jv what, bool en
         }
         return false;
     }
-    if (what.k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "%s first arg must be str or a tuple of str, not %s",
-                                    end ? "endswith" : "startswith", lr_jv_type(what));
+    if (what.k != V_STR)
+        lr_jx_fail(x, LARDER_FORMAT, "%s first arg must be str or a tuple of str, not %s",
+                   end ? "endswith" : "startswith", lr_jv_type(what));
     size_t n = what.u.s->n;
     lr_jx_charge(x, n);
     return n <= to - from && memcmp(s->p + (end ? to - n : from), what.u.s->p, n) == 0;
@@ -369,7 +390,9 @@ static jv s_join(jx *x, jv self, const jargs *a)
     jbuf *b = lr_jbuf_new(x);
     for (size_t i = 0; i < q->n; i++) {
         lr_jx_step(x);
-        if (q->p[i].k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "sequence item %zu: expected str instance, %s found", i, lr_jv_type(q->p[i]));
+        if (q->p[i].k != V_STR)
+            lr_jx_fail(x, LARDER_FORMAT, "sequence item %zu: expected str instance, %s found", i,
+                       lr_jv_type(q->p[i]));
         if (i) lr_jbuf_str(x, b, self.u.s);
         lr_jbuf_str(x, b, q->p[i].u.s);
     }
@@ -432,11 +455,31 @@ static jv all_of(jx *x, const jstr *s, ctype type)
     }
     return jv_bool(s->n > 0 || type == C_ASCII);
 }
-static jv s_isalnum(jx *x, jv self, const jargs *a) { (void)a; return all_of(x, self.u.s, C_ALNUM); }
-static jv s_isalpha(jx *x, jv self, const jargs *a) { (void)a; return all_of(x, self.u.s, C_ALPHA); }
-static jv s_isdigit(jx *x, jv self, const jargs *a) { (void)a; return all_of(x, self.u.s, C_DIGIT); }
-static jv s_isspace(jx *x, jv self, const jargs *a) { (void)a; return all_of(x, self.u.s, C_SPACE); }
-static jv s_isascii(jx *x, jv self, const jargs *a) { (void)a; return all_of(x, self.u.s, C_ASCII); }
+static jv s_isalnum(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return all_of(x, self.u.s, C_ALNUM);
+}
+static jv s_isalpha(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return all_of(x, self.u.s, C_ALPHA);
+}
+static jv s_isdigit(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return all_of(x, self.u.s, C_DIGIT);
+}
+static jv s_isspace(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return all_of(x, self.u.s, C_SPACE);
+}
+static jv s_isascii(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return all_of(x, self.u.s, C_ASCII);
+}
 
 static jv cased(jx *x, const jstr *s, utf8proc_category_t wanted)
 {
@@ -450,11 +493,23 @@ static jv cased(jx *x, const jstr *s, utf8proc_category_t wanted)
     }
     return jv_bool(any);
 }
-static jv s_isupper(jx *x, jv self, const jargs *a) { (void)a; return cased(x, self.u.s, UTF8PROC_CATEGORY_LU); }
-static jv s_islower(jx *x, jv self, const jargs *a) { (void)a; return cased(x, self.u.s, UTF8PROC_CATEGORY_LL); }
+static jv s_isupper(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return cased(x, self.u.s, UTF8PROC_CATEGORY_LU);
+}
+static jv s_islower(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return cased(x, self.u.s, UTF8PROC_CATEGORY_LL);
+}
 
 /* ---------------------------------------------------------------- dict */
-static jv d_items(jx *x, jv self, const jargs *a) { (void)a; return lr_jv_dict_items(x, self.u.d); }
+static jv d_items(jx *x, jv self, const jargs *a)
+{
+    (void)a;
+    return lr_jv_dict_items(x, self.u.d);
+}
 
 static jv d_keys(jx *x, jv self, const jargs *a)
 {
@@ -503,7 +558,8 @@ static void dict_merge(jx *x, jdict *d, const jargs *a)
         const jdict *o = a->p[i].u.d;
         for (size_t k = 0, n = o->n; k < n; k++) lr_jd_set(x, d, o->key[k], o->val[k]);
     }
-    for (size_t i = 0; i < a->n_kw; i++) lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
+    for (size_t i = 0; i < a->n_kw; i++)
+        lr_jd_set(x, d, lr_jv_str(x, a->kw[i].name.p, a->kw[i].name.n, true), a->kw[i].val);
 }
 static jv d_update(jx *x, jv self, const jargs *a)
 {
@@ -654,23 +710,65 @@ static jv c_reset(jx *x, jv self, const jargs *a)
 }
 
 static const jmethod_def methods[] = {
-    {"strip", V_STR, s_strip}, {"lstrip", V_STR, s_lstrip}, {"rstrip", V_STR, s_rstrip}, {"upper", V_STR, s_upper},
-    {"lower", V_STR, s_lower}, {"casefold", V_STR, s_lower}, {"title", V_STR, s_title}, {"capitalize", V_STR, s_capitalize},
-    {"swapcase", V_STR, s_swapcase}, {"format", V_STR, s_format}, {"splitlines", V_STR, s_splitlines}, {"split", V_STR, s_split},
-    {"rsplit", V_STR, s_rsplit}, {"partition", V_STR, s_partition}, {"rpartition", V_STR, s_rpartition},
-    {"startswith", V_STR, s_startswith}, {"endswith", V_STR, s_endswith}, {"find", V_STR, s_find}, {"rfind", V_STR, s_rfind},
-    {"index", V_STR, s_index}, {"count", V_STR, s_count}, {"replace", V_STR, s_replace}, {"join", V_STR, s_join},
-    {"removeprefix", V_STR, s_removeprefix}, {"removesuffix", V_STR, s_removesuffix}, {"ljust", V_STR, s_ljust},
-    {"rjust", V_STR, s_rjust}, {"center", V_STR, s_center}, {"zfill", V_STR, s_zfill}, {"isalnum", V_STR, s_isalnum},
-    {"isalpha", V_STR, s_isalpha}, {"isdigit", V_STR, s_isdigit}, {"isdecimal", V_STR, s_isdigit},
-    {"isnumeric", V_STR, s_isdigit}, {"isspace", V_STR, s_isspace}, {"isascii", V_STR, s_isascii},
-    {"isupper", V_STR, s_isupper}, {"islower", V_STR, s_islower},
-    {"items", V_DICT, d_items}, {"keys", V_DICT, d_keys}, {"values", V_DICT, d_values}, {"get", V_DICT, d_get},
-    {"pop", V_DICT, d_pop}, {"update", V_DICT, d_update}, {"setdefault", V_DICT, d_setdefault}, {"copy", V_DICT, d_copy},
-    {"append", V_SEQ, l_append}, {"extend", V_SEQ, l_extend}, {"insert", V_SEQ, l_insert}, {"pop", V_SEQ, l_pop},
-    {"index", V_SEQ, l_index}, {"count", V_SEQ, l_count}, {"reverse", V_SEQ, l_reverse}, {"copy", V_SEQ, l_copy},
+    {"strip", V_STR, s_strip},
+    {"lstrip", V_STR, s_lstrip},
+    {"rstrip", V_STR, s_rstrip},
+    {"upper", V_STR, s_upper},
+    {"lower", V_STR, s_lower},
+    {"casefold", V_STR, s_lower},
+    {"title", V_STR, s_title},
+    {"capitalize", V_STR, s_capitalize},
+    {"swapcase", V_STR, s_swapcase},
+    {"format", V_STR, s_format},
+    {"splitlines", V_STR, s_splitlines},
+    {"split", V_STR, s_split},
+    {"rsplit", V_STR, s_rsplit},
+    {"partition", V_STR, s_partition},
+    {"rpartition", V_STR, s_rpartition},
+    {"startswith", V_STR, s_startswith},
+    {"endswith", V_STR, s_endswith},
+    {"find", V_STR, s_find},
+    {"rfind", V_STR, s_rfind},
+    {"index", V_STR, s_index},
+    {"count", V_STR, s_count},
+    {"replace", V_STR, s_replace},
+    {"join", V_STR, s_join},
+    {"removeprefix", V_STR, s_removeprefix},
+    {"removesuffix", V_STR, s_removesuffix},
+    {"ljust", V_STR, s_ljust},
+    {"rjust", V_STR, s_rjust},
+    {"center", V_STR, s_center},
+    {"zfill", V_STR, s_zfill},
+    {"isalnum", V_STR, s_isalnum},
+    {"isalpha", V_STR, s_isalpha},
+    {"isdigit", V_STR, s_isdigit},
+    {"isdecimal", V_STR, s_isdigit},
+    {"isnumeric", V_STR, s_isdigit},
+    {"isspace", V_STR, s_isspace},
+    {"isascii", V_STR, s_isascii},
+    {"isupper", V_STR, s_isupper},
+    {"islower", V_STR, s_islower},
+    {"items", V_DICT, d_items},
+    {"keys", V_DICT, d_keys},
+    {"values", V_DICT, d_values},
+    {"get", V_DICT, d_get},
+    {"pop", V_DICT, d_pop},
+    {"update", V_DICT, d_update},
+    {"setdefault", V_DICT, d_setdefault},
+    {"copy", V_DICT, d_copy},
+    {"append", V_SEQ, l_append},
+    {"extend", V_SEQ, l_extend},
+    {"insert", V_SEQ, l_insert},
+    {"pop", V_SEQ, l_pop},
+    {"index", V_SEQ, l_index},
+    {"count", V_SEQ, l_count},
+    {"reverse", V_SEQ, l_reverse},
+    {"copy", V_SEQ, l_copy},
     {"clear", V_SEQ, l_clear},
-    {"cycle", V_LOOP, loop_cycle}, {"changed", V_LOOP, loop_changed}, {"next", V_CYCLER, c_next}, {"reset", V_CYCLER, c_reset},
+    {"cycle", V_LOOP, loop_cycle},
+    {"changed", V_LOOP, loop_changed},
+    {"next", V_CYCLER, c_next},
+    {"reset", V_CYCLER, c_reset},
 };
 
 const char *lr_jmethod_name(const jmethod *m) { return m->def->name; }
@@ -682,7 +780,8 @@ bool lr_jv_method(jx *x, jv obj, lr_str name, jv *out)
     if (obj.k == V_SEQ && obj.u.q->flavor > Q_TUPLE) return false;
     for (size_t i = 0; i < LR_LEN(methods); i++) {
         if (methods[i].self != obj.k || !lr_str_is(name, methods[i].name)) continue;
-        if (obj.k == V_SEQ && obj.u.q->flavor == Q_TUPLE && methods[i].fn != l_index && methods[i].fn != l_count) return false;
+        if (obj.k == V_SEQ && obj.u.q->flavor == Q_TUPLE && methods[i].fn != l_index && methods[i].fn != l_count)
+            return false;
         jmethod *m = lr_jx_alloc(x, sizeof *m);
         *m = (jmethod){.self = obj, .def = &methods[i]};
         *out = (jv){.k = V_METHOD, .u.method = m};

@@ -164,7 +164,8 @@ bool lr_jv_in(jx *x, jv needle, jv hay)
 {
     switch (hay.k) {
     case V_STR:
-        if (needle.k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "'in <string>' requires string as left operand, not %s", lr_jv_type(needle));
+        if (needle.k != V_STR)
+            lr_jx_fail(x, LARDER_FORMAT, "'in <string>' requires string as left operand, not %s", lr_jv_type(needle));
         return lr_js_find(x, hay.u.s, needle.u.s->p, needle.u.s->n, 0) != SIZE_MAX;
     case V_DICT: return lr_jd_find(x, hay.u.d, needle) != NULL;
     case V_UNDEF: return false;
@@ -235,16 +236,15 @@ static jv int_arith(jx *x, jop op, int64_t a, int64_t b)
 
 static jv float_arith(jx *x, jop op, double a, double b)
 {
-    if (b == 0 && (op == OP_DIV || op == OP_FLOORDIV || op == OP_MOD)) lr_jx_fail(x, LARDER_FORMAT, "float division by zero");
+    if (b == 0 && (op == OP_DIV || op == OP_FLOORDIV || op == OP_MOD))
+        lr_jx_fail(x, LARDER_FORMAT, "float division by zero");
     double m;
     switch (op) {
     case OP_ADD: return jv_float(a + b);
     case OP_SUB: return jv_float(a - b);
     case OP_MUL: return jv_float(a * b);
     case OP_DIV: return jv_float(a / b);
-    case OP_FLOORDIV:
-        m = fmod(a, b);
-        return jv_float(floor((a - m) / b + 0.5) - (m != 0 && (m < 0) != (b < 0)));
+    case OP_FLOORDIV: m = fmod(a, b); return jv_float(floor((a - m) / b + 0.5) - (m != 0 && (m < 0) != (b < 0)));
     case OP_MOD:
         m = fmod(a, b);
         if (m != 0 && (m < 0) != (b < 0)) m += b;
@@ -279,7 +279,8 @@ static jv repeat(jx *x, jv v, int64_t times)
 {
     if (times < 0) times = 0;
     size_t n = v.k == V_STR ? v.u.s->n : v.u.q->n;
-    if (n && (uint64_t)times > x->budget.n_output / n) lr_jx_fail(x, LARDER_LIMIT, "the template makes a value that is too long");
+    if (n && (uint64_t)times > x->budget.n_output / n)
+        lr_jx_fail(x, LARDER_LIMIT, "the template makes a value that is too long");
     if (v.k == V_STR) {
         jbuf *b = lr_jbuf_new(x);
         for (int64_t i = 0; n && i < times; i++) {
@@ -316,7 +317,8 @@ jv lr_jv_arith(jx *x, jop op, jv a, jv b)
     }
     if (op == OP_MUL && repeatable(a) && is_int(b)) return repeat(x, a, as_int(b));
     if (op == OP_MUL && repeatable(b) && is_int(a)) return repeat(x, b, as_int(a));
-    lr_jx_fail(x, LARDER_FORMAT, "unsupported operand types for %s: '%s' and '%s'", names[op], lr_jv_type(a), lr_jv_type(b));
+    lr_jx_fail(x, LARDER_FORMAT, "unsupported operand types for %s: '%s' and '%s'", names[op], lr_jv_type(a),
+               lr_jv_type(b));
 }
 
 /* ---------------------------------------------------------------- subscripts */
@@ -327,7 +329,8 @@ jv lr_jv_item(jx *x, jv obj, jv key)
         if (key.k == V_DICT || (key.k == V_SEQ && key.u.q->flavor == Q_LIST)) return jv_undef(NULL);
         jv *v = lr_jd_find(x, obj.u.d, key);
         if (v) return *v;
-    } else if ((obj.k == V_STR || (obj.k == V_SEQ && (obj.u.q->flavor <= Q_TUPLE || obj.u.q->flavor == Q_RANGE))) && is_int(key)) {
+    } else if ((obj.k == V_STR || (obj.k == V_SEQ && (obj.u.q->flavor <= Q_TUPLE || obj.u.q->flavor == Q_RANGE))) &&
+               is_int(key)) {
         int64_t n = 0, i = as_int(key);
         lr_jv_length(x, obj, &n);
         if (i < 0) i += n;
@@ -358,7 +361,8 @@ static int64_t clamp(int64_t i, int64_t n, int64_t step)
 jv lr_jv_slice(jx *x, jv obj, jv from, jv to, jv step)
 {
     if (obj.k == V_UNDEF) undefined(x, obj);
-    if (obj.k != V_STR && !(obj.k == V_SEQ && (obj.u.q->flavor <= Q_TUPLE || obj.u.q->flavor == Q_RANGE))) return jv_undef("a slice");
+    if (obj.k != V_STR && !(obj.k == V_SEQ && (obj.u.q->flavor <= Q_TUPLE || obj.u.q->flavor == Q_RANGE)))
+        return jv_undef("a slice");
     int64_t n = 0, s = step.k == V_NONE ? 1 : lr_jv_index(x, step, "slice step");
     lr_jv_length(x, obj, &n);
     if (s == 0) lr_jx_fail(x, LARDER_FORMAT, "slice step cannot be zero");

@@ -56,7 +56,10 @@ static void next(jparse *p)
 {
     if (p->at + 1 < p->n_tok) p->at++;
 }
-static bool tok_is(const jtok *t, jtok_kind kind, const char *text) { return t->kind == kind && lr_str_is(t->text, text); }
+static bool tok_is(const jtok *t, jtok_kind kind, const char *text)
+{
+    return t->kind == kind && lr_str_is(t->text, text);
+}
 static bool is_op(jparse *p, const char *op) { return tok_is(cur(p), T_OP, op); }
 static bool is_name(jparse *p, const char *name) { return tok_is(cur(p), T_NAME, name); }
 
@@ -77,7 +80,8 @@ static bool skip_name(jparse *p, const char *name)
 static _Noreturn void unexpected(jparse *p, const char *wanted)
 {
     jtok *t = cur(p);
-    static const char *const kinds[] = {"the end", "text", "'{{'", "'}}'", "'{%'", "'%}'", "a name", "a string", "a number", "a number"};
+    static const char *const kinds[] = {"the end", "text",   "'{{'",     "'}}'",     "'{%'",
+                                        "'%}'",    "a name", "a string", "a number", "a number"};
     if (t->kind == T_NAME || t->kind == T_OP)
         lr_jp_fail(p, t->line, LARDER_FORMAT, "expected %s, found '%.*s'", wanted, LR_STR_ARG(t->text));
     lr_jp_fail(p, t->line, LARDER_FORMAT, "expected %s, found %s", wanted, kinds[t->kind]);
@@ -156,7 +160,8 @@ static bool at_tuple_end(jparse *p, bool stop_at_in)
 {
     jtok *t = cur(p);
     return t->kind == T_VAR_END || t->kind == T_BLOCK_END || t->kind == T_EOF || is_op(p, ")") || is_op(p, "]") ||
-           is_op(p, "}") || is_op(p, "=") || (stop_at_in && (is_name(p, "in") || is_name(p, "if") || is_name(p, "recursive")));
+           is_op(p, "}") || is_op(p, "=") ||
+           (stop_at_in && (is_name(p, "in") || is_name(p, "if") || is_name(p, "recursive")));
 }
 
 static jnode *parse_or(jparse *p);
@@ -230,12 +235,9 @@ static jnode *parse_primary(jparse *p)
     switch (t->kind) {
     case T_NAME:
         n = node(p, N_CONST);
-        if (lr_str_is(t->text, "true") || lr_str_is(t->text, "True"))
-            n->val = jv_bool(true);
-        else if (lr_str_is(t->text, "false") || lr_str_is(t->text, "False"))
-            n->val = jv_bool(false);
-        else if (lr_str_is(t->text, "none") || lr_str_is(t->text, "None"))
-            n->val = jv_none();
+        if (lr_str_is(t->text, "true") || lr_str_is(t->text, "True")) n->val = jv_bool(true);
+        else if (lr_str_is(t->text, "false") || lr_str_is(t->text, "False")) n->val = jv_bool(false);
+        else if (lr_str_is(t->text, "none") || lr_str_is(t->text, "None")) n->val = jv_none();
         else {
             n->kind = N_NAME;
             n->name = intern(p, t->text);
@@ -391,8 +393,8 @@ static jnode *parse_test(jparse *p, jnode *value)
     n->name = dotted_name(p);
     jtok *t = cur(p);
     bool starts = t->kind == T_STRING || t->kind == T_INT || t->kind == T_FLOAT || is_op(p, "[") || is_op(p, "{");
-    bool word = t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and") && !is_name(p, "if") &&
-                !is_name(p, "in") && !is_name(p, "not");
+    bool word = t->kind == T_NAME && !is_name(p, "else") && !is_name(p, "or") && !is_name(p, "and") &&
+                !is_name(p, "if") && !is_name(p, "in") && !is_name(p, "not");
     if (is_op(p, "(")) {
         parse_args(p, n);
     } else if (starts || word) {
@@ -405,14 +407,10 @@ static jnode *parse_test(jparse *p, jnode *value)
 static jnode *parse_filters(jparse *p, jnode *n)
 {
     for (;;) {
-        if (skip_op(p, "|"))
-            n = parse_filter(p, n);
-        else if (skip_name(p, "is"))
-            n = parse_test(p, n);
-        else if (is_op(p, "("))
-            n = parse_call(p, n);
-        else
-            return n;
+        if (skip_op(p, "|")) n = parse_filter(p, n);
+        else if (skip_name(p, "is")) n = parse_test(p, n);
+        else if (is_op(p, "(")) n = parse_call(p, n);
+        else return n;
     }
 }
 
@@ -490,7 +488,8 @@ static jnode *parse_sum(jparse *p)
 
 static bool take_compare(jparse *p, jop *op)
 {
-    static const binop ops[] = {{"==", OP_EQ}, {"!=", OP_NE}, {"<=", OP_LE}, {">=", OP_GE}, {"<", OP_LT}, {">", OP_GT}};
+    static const binop ops[] = {{"==", OP_EQ}, {"!=", OP_NE}, {"<=", OP_LE},
+                                {">=", OP_GE}, {"<", OP_LT},  {">", OP_GT}};
     if (take_op(p, ops, LR_LEN(ops), op)) return true;
     if (skip_name(p, "in")) {
         *op = OP_IN;
@@ -828,7 +827,4 @@ static jnode *parse_block(jparse *p, const char *const *ends)
     return block;
 }
 
-void lr_jinja_parse(jparse *p)
-{
-    p->t->root = parse_block(p, NULL);
-}
+void lr_jinja_parse(jparse *p) { p->t->root = parse_block(p, NULL); }

@@ -62,11 +62,10 @@ static void repr_string(jx *x, jbuf *b, const jstr *s)
         else if (cp == '\n') snprintf(esc, sizeof esc, "\\n");
         else if (cp == '\r') snprintf(esc, sizeof esc, "\\r");
         else if (cp == '\t') snprintf(esc, sizeof esc, "\\t");
-        else if (!printable(cp)) snprintf(esc, sizeof esc, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
-        if (*esc)
-            puts_data(x, b, esc);
-        else
-            lr_jbuf_sub(x, b, s, i, n);
+        else if (!printable(cp))
+            snprintf(esc, sizeof esc, cp < 0x100 ? "\\x%02x" : cp < 0x10000 ? "\\u%04x" : "\\U%08x", cp);
+        if (*esc) puts_data(x, b, esc);
+        else lr_jbuf_sub(x, b, s, i, n);
         i += n;
     }
     lr_jbuf_add(x, b, &quote, 1, false);
@@ -129,10 +128,8 @@ void lr_jv_repr(jx *x, jbuf *b, jv v)
 
 void lr_jv_print(jx *x, jbuf *b, jv v)
 {
-    if (v.k == V_STR)
-        lr_jbuf_str(x, b, v.u.s);
-    else if (v.k != V_UNDEF)
-        lr_jv_repr(x, b, v);
+    if (v.k == V_STR) lr_jbuf_str(x, b, v.u.s);
+    else if (v.k != V_UNDEF) lr_jv_repr(x, b, v);
 }
 
 jv lr_jv_tostr(jx *x, jv v)
@@ -203,10 +200,14 @@ static void format_number(jx *x, jbuf *b, spec *s, jv v)
         int64_t i = lr_jv_index(x, v, "a number");
         uint64_t u = i < 0 ? 0 - (uint64_t)i : (uint64_t)i;
         const char *minus = i < 0 ? "-" : "";
-        if (!type || type == 'd' || type == 'n')
-            snprintf(text, sizeof text, "%s%llu", minus, (unsigned long long)u);
+        if (!type || type == 'd' || type == 'n') snprintf(text, sizeof text, "%s%llu", minus, (unsigned long long)u);
         else if (type == 'x' || type == 'X' || type == 'o') {
-            snprintf(fmt, sizeof fmt, "%%s%s%%ll%c", s->alt ? (type == 'o' ? "0o" : type == 'x' ? "0x" : "0X") : "", type);
+            snprintf(fmt, sizeof fmt, "%%s%s%%ll%c",
+                     s->alt ? (type == 'o'   ? "0o"
+                               : type == 'x' ? "0x"
+                                             : "0X")
+                            : "",
+                     type);
             snprintf(text, sizeof text, fmt, minus, (unsigned long long)u);
         } else {
             lr_jx_fail(x, LARDER_FORMAT, "unknown number format '%c'", type);
@@ -300,7 +301,8 @@ jv lr_jv_percent(jx *x, const jstr *fmt, jv args)
             lr_jv_repr(x, r, v);
             format_string(x, b, &s, lr_jbuf_value(x, r), '>');
         } else if (memchr("diuxXoeEfFgG", s.type, 12)) {
-            if (!lr_jv_number(v)) lr_jx_fail(x, LARDER_FORMAT, "%%%c format: a number is required, not %s", s.type, lr_jv_type(v));
+            if (!lr_jv_number(v))
+                lr_jx_fail(x, LARDER_FORMAT, "%%%c format: a number is required, not %s", s.type, lr_jv_type(v));
             if (memchr("diu", s.type, 3)) {
                 s.type = 'd';
                 if (v.k == V_FLOAT && fabs(v.u.f) < 9e18) v = jv_int((int64_t)v.u.f);
@@ -310,7 +312,8 @@ jv lr_jv_percent(jx *x, const jstr *fmt, jv args)
             lr_jx_fail(x, LARDER_FORMAT, "unsupported format character '%c'", s.type);
         }
     }
-    if (used < n_args && args.k != V_DICT) lr_jx_fail(x, LARDER_FORMAT, "not all arguments converted during string formatting");
+    if (used < n_args && args.k != V_DICT)
+        lr_jx_fail(x, LARDER_FORMAT, "not all arguments converted during string formatting");
     return lr_jbuf_value(x, b);
 }
 
@@ -393,10 +396,8 @@ jv lr_jv_format(jx *x, const jstr *fmt, const jargs *args)
                 v = lr_jbuf_value(x, r);
             }
             spec s = parse_spec(x, sp);
-            if (lr_jv_number(v) && (v.k != V_BOOL || s.type) && s.type != 's')
-                format_number(x, b, &s, v);
-            else
-                format_string(x, b, &s, v, '<');
+            if (lr_jv_number(v) && (v.k != V_BOOL || s.type) && s.type != 's') format_number(x, b, &s, v);
+            else format_string(x, b, &s, v, '<');
         }
     }
     return lr_jbuf_value(x, b);
@@ -406,12 +407,13 @@ jv lr_jv_format(jx *x, const jstr *fmt, const jargs *args)
 jv lr_jv_strftime(jx *x, jv fmt)
 {
     static const char *const days[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
-    static const char *const months[] = {"January", "February", "March", "April", "May", "June", "July",
-                                         "August", "September", "October", "November", "December"};
+    static const char *const months[] = {"January", "February", "March",     "April",   "May",      "June",
+                                         "July",    "August",   "September", "October", "November", "December"};
     if (fmt.k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "strftime_now needs a string");
     time_t when = (time_t)x->now;
     struct tm tm;
-    if (!gmtime_r(&when, &tm) || tm.tm_year < -1899 || tm.tm_year > 8099) lr_jx_fail(x, LARDER_FORMAT, "the time is out of range");
+    if (!gmtime_r(&when, &tm) || tm.tm_year < -1899 || tm.tm_year > 8099)
+        lr_jx_fail(x, LARDER_FORMAT, "the time is out of range");
     const jstr *f = fmt.u.s;
     jbuf *b = lr_jbuf_new(x);
     int hour12 = tm.tm_hour % 12 ? tm.tm_hour % 12 : 12, year = tm.tm_year + 1900;

@@ -68,7 +68,8 @@ static jv f_join(jx *x, jv v, const jargs *a)
 
 static jv f_map(jx *x, jv v, const jargs *a)
 {
-    jv attribute = lr_jarg_or(a, SIZE_MAX, "attribute", jv_undef(NULL)), other = lr_jarg_or(a, SIZE_MAX, "default", jv_undef(NULL));
+    jv attribute = lr_jarg_or(a, SIZE_MAX, "attribute", jv_undef(NULL)),
+       other = lr_jarg_or(a, SIZE_MAX, "default", jv_undef(NULL));
     if (!lr_jv_true(x, v)) return jv_seq(lr_jq_new(x, Q_GEN, 0)); /* none|map(...) is empty, not an error */
     jseq *q = lr_jv_iter(x, v), *out = lr_jq_new(x, Q_GEN, q->n);
     if (attribute.k == V_UNDEF && !a->n) lr_jx_fail(x, LARDER_FORMAT, "map requires a filter argument");
@@ -113,7 +114,10 @@ static jv f_selectattr(jx *x, jv v, const jargs *a) { return choose(x, v, a, 1, 
 static jv f_rejectattr(jx *x, jv v, const jargs *a) { return choose(x, v, a, 1, false); }
 
 /* ---------------------------------------------------------------- order */
-static jv fold_case(jx *x, jv v, bool sensitive) { return v.k == V_STR && !sensitive ? lr_js_case(x, v.u.s, 'l') : v; }
+static jv fold_case(jx *x, jv v, bool sensitive)
+{
+    return v.k == V_STR && !sensitive ? lr_js_case(x, v.u.s, 'l') : v;
+}
 
 /* Stable: merges at[lo..hi) by keys. */
 static void merge_sort(jx *x, const jv *key, size_t *at, size_t *tmp, size_t lo, size_t hi, bool reverse)
@@ -126,7 +130,8 @@ static void merge_sort(jx *x, const jv *key, size_t *at, size_t *tmp, size_t lo,
     for (size_t i = lo, j = mid, k = lo; k < hi; k++) {
         bool right = i >= mid;
         if (!right && j < hi)
-            right = reverse ? lr_jv_order(x, key[tmp[i]], key[tmp[j]], "<") == -1 || lr_jv_order(x, key[tmp[j]], key[tmp[i]], "<") > 0
+            right = reverse ? lr_jv_order(x, key[tmp[i]], key[tmp[j]], "<") == -1 ||
+                                  lr_jv_order(x, key[tmp[j]], key[tmp[i]], "<") > 0
                             : lr_jv_order(x, key[tmp[j]], key[tmp[i]], "<") < 0;
         at[k] = right ? tmp[j++] : tmp[i++];
     }
@@ -167,8 +172,8 @@ static jseq *sorted(jx *x, const jseq *q, jv attribute, bool sensitive, bool rev
 
 static jv f_sort(jx *x, jv v, const jargs *a)
 {
-    return jv_seq(sorted(x, lr_jv_iter(x, v), lr_jarg_or(a, 2, "attribute", jv_none()), lr_jarg_flag(x, a, 1, "case_sensitive"),
-                         lr_jarg_flag(x, a, 0, "reverse")));
+    return jv_seq(sorted(x, lr_jv_iter(x, v), lr_jarg_or(a, 2, "attribute", jv_none()),
+                         lr_jarg_flag(x, a, 1, "case_sensitive"), lr_jarg_flag(x, a, 0, "reverse")));
 }
 
 static jv f_dictsort(jx *x, jv v, const jargs *a)
@@ -297,9 +302,25 @@ static jv f_groupby(jx *x, jv v, const jargs *a)
 }
 
 const jfilter lr_jseq_filters[] = {
-    {"list", f_list}, {"first", f_first}, {"last", f_last}, {"join", f_join}, {"map", f_map}, {"select", f_select},
-    {"reject", f_reject}, {"selectattr", f_selectattr}, {"rejectattr", f_rejectattr}, {"sort", f_sort},
-    {"dictsort", f_dictsort}, {"items", f_items}, {"reverse", f_reverse}, {"unique", f_unique}, {"min", f_min},
-    {"max", f_max}, {"sum", f_sum}, {"batch", f_batch}, {"slice", f_slice}, {"groupby", f_groupby},
+    {"list", f_list},
+    {"first", f_first},
+    {"last", f_last},
+    {"join", f_join},
+    {"map", f_map},
+    {"select", f_select},
+    {"reject", f_reject},
+    {"selectattr", f_selectattr},
+    {"rejectattr", f_rejectattr},
+    {"sort", f_sort},
+    {"dictsort", f_dictsort},
+    {"items", f_items},
+    {"reverse", f_reverse},
+    {"unique", f_unique},
+    {"min", f_min},
+    {"max", f_max},
+    {"sum", f_sum},
+    {"batch", f_batch},
+    {"slice", f_slice},
+    {"groupby", f_groupby},
 };
 const size_t lr_jseq_n_filters = LR_LEN(lr_jseq_filters);

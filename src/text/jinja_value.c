@@ -145,8 +145,12 @@ jv lr_jbuf_value(jx *x, jbuf *b)
 {
     jstr *s = lr_jx_alloc(x, sizeof *s);
     bool mixed = b->any_trusted && b->any_data;
-    *s = (jstr){.p = b->p ? b->p : "", .n = b->n, .mask = mixed ? b->mask : NULL, .trusted = b->any_trusted || !b->n,
-                .n_cp = SIZE_MAX, .buf = b};
+    *s = (jstr){.p = b->p ? b->p : "",
+                .n = b->n,
+                .mask = mixed ? b->mask : NULL,
+                .trusted = b->any_trusted || !b->n,
+                .n_cp = SIZE_MAX,
+                .buf = b};
     return (jv){.k = V_STR, .u.s = s};
 }
 
@@ -167,7 +171,8 @@ jv lr_jv_cstr(jx *x, const char *c) { return lr_jv_str(x, c, strlen(c), false); 
 jv lr_jv_sub(jx *x, const jstr *s, size_t from, size_t n)
 {
     jstr *sub = lr_jx_alloc(x, sizeof *sub);
-    *sub = (jstr){.p = s->p + from, .n = n, .mask = s->mask ? s->mask + from : NULL, .trusted = s->trusted, .n_cp = SIZE_MAX};
+    *sub = (jstr){
+        .p = s->p + from, .n = n, .mask = s->mask ? s->mask + from : NULL, .trusted = s->trusted, .n_cp = SIZE_MAX};
     return (jv){.k = V_STR, .u.s = sub};
 }
 
@@ -225,8 +230,8 @@ uint32_t lr_cp_at(const char *p, size_t n)
 bool lr_cp_space(uint32_t cp)
 {
     if (cp < 0x80) return (cp >= 9 && cp <= 13) || (cp >= 0x1C && cp <= 0x20);
-    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 ||
-           cp == 0x202F || cp == 0x205F || cp == 0x3000;
+    return cp == 0x85 || cp == 0xA0 || cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 ||
+           cp == 0x2029 || cp == 0x202F || cp == 0x205F || cp == 0x3000;
 }
 
 /* ---------------------------------------------------------------- lists */

@@ -22,10 +22,8 @@ larder_status lr_template_new(lr_str source, lr_template **out, larder_error *er
     }
     larder_status st = p->st;
     lr_free(p);
-    if (st)
-        lr_template_free(t);
-    else
-        *out = t;
+    if (st) lr_template_free(t);
+    else *out = t;
     return st;
 }
 

@@ -18,10 +18,10 @@ larder_status lr_template_new(lr_str source, lr_template **out, larder_error *er
 void lr_template_free(lr_template *t);
 
 typedef struct lr_template_budget {
-    uint64_t steps;   /* expressions and statements evaluated */
-    uint32_t depth;   /* nesting of calls, expressions and macros */
-    size_t n_output;  /* bytes of output, and of any string on the way */
-    size_t n_memory;  /* bytes the interpreter may hold */
+    uint64_t steps;  /* expressions and statements evaluated */
+    uint32_t depth;  /* nesting of calls, expressions and macros */
+    size_t n_output; /* bytes of output, and of any string on the way */
+    size_t n_memory; /* bytes the interpreter may hold */
 } lr_template_budget;
 lr_template_budget lr_template_budget_default(void);
 

@@ -9,7 +9,8 @@
 
 enum { MAX_JSON = 64 << 20, MAX_TEMPLATE = 1 << 20 };
 
-static const char *const special_names[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
+static const char *const special_names[] = {"bos_token", "eos_token", "unk_token", "sep_token",
+                                            "pad_token", "cls_token", "mask_token"};
 
 /* ---------------------------------------------------------------- pieces of lr_text */
 static larder_status keep(lr_text *t, lr_str source, lr_str *out, larder_error *err)
@@ -78,7 +79,8 @@ static larder_status gguf_templates(lr_text *t, const lr_file *f, larder_error *
 
 static larder_status gguf_special(lr_text *t, const lr_file *f, larder_error *err)
 {
-    static const char *const keys[] = {"bos", "eos", "unknown", "seperator", "padding", "cls", "mask"}; /* as GGUF spells */
+    static const char *const keys[] = {"bos",     "eos", "unknown", "seperator",
+                                       "padding", "cls", "mask"}; /* as GGUF spells */
     const lr_kv *tokens = lr_file_key(f, "tokenizer.ggml.tokens");
     int64_t id[LR_LEN(keys)];
     if (!tokens || tokens->type != LR_KV_ARR || tokens->elem != LR_KV_STR) return LARDER_OK;
@@ -113,7 +115,8 @@ static larder_status load_json(const char *dir, const char *name, json_t **out, 
     json_error_t why;
     *out = NULL;
     int len = snprintf(path, sizeof path, "%s/%s", dir, name);
-    if (len < 0 || (size_t)len >= sizeof path) return lr_fail(err, LARDER_USAGE, "the path is too long: %.100s...", dir);
+    if (len < 0 || (size_t)len >= sizeof path)
+        return lr_fail(err, LARDER_USAGE, "the path is too long: %.100s...", dir);
     if (!lr_is_file(path)) return LARDER_OK;
     LR_TRY(lr_read_file(path, MAX_JSON, &text, &n, err));
     /* integers as reals: some configs have a model_max_length of 10^30 */
@@ -134,10 +137,12 @@ static larder_status json_templates(lr_text *t, const json_t *config, larder_err
     const json_t *tmpl = json_object_get(config, "chat_template"), *one;
     if (json_is_string(tmpl)) return keep(t, json_text(tmpl), &t->tmpl_source, err);
     size_t i;
-    json_array_foreach(tmpl, i, one) {
+    json_array_foreach(tmpl, i, one)
+    {
         const json_t *name = json_object_get(one, "name"), *source = json_object_get(one, "template");
         if (!json_is_string(name) || !json_is_string(source))
-            return lr_fail(err, LARDER_FORMAT, "tokenizer_config.json: chat_template[%zu] has no name or template", i);
+            return lr_fail(err, LARDER_FORMAT, "tokenizer_config.json: chat_template[%zu] has no name or template",
+                           i);
         LR_TRY(set_template(t, json_text(name), json_text(source), err));
     }
     return LARDER_OK;
@@ -202,7 +207,8 @@ static larder_status folder_of(const char *path, char *dir, size_t cap, larder_e
 {
     const char *slash = strrchr(path, '/');
     int n = slash ? snprintf(dir, cap, "%.*s", (int)LR_MAX(slash - path, 1), path) : snprintf(dir, cap, ".");
-    return n < 0 || (size_t)n >= cap ? lr_fail(err, LARDER_USAGE, "the path is too long: %.100s...", path) : LARDER_OK;
+    return n < 0 || (size_t)n >= cap ? lr_fail(err, LARDER_USAGE, "the path is too long: %.100s...", path)
+                                     : LARDER_OK;
 }
 
 static larder_status open_path(lr_text *t, const char *path, larder_error *err)
@@ -213,7 +219,8 @@ static larder_status open_path(lr_text *t, const char *path, larder_error *err)
     if (ends_with(path, ".jinja")) return read_jinja(t, path, LR_STR("default"), err);
     if (ends_with(path, ".gguf")) return lr_fail(err, LARDER_USAGE, "%.300s: open it as a model file", path);
     LR_TRY(folder_of(path, dir, sizeof dir, err));
-    if (ends_with(path, "tokenizer_config.json") || ends_with(path, "/tokenizer.json") || strcmp(path, "tokenizer.json") == 0)
+    if (ends_with(path, "tokenizer_config.json") || ends_with(path, "/tokenizer.json") ||
+        strcmp(path, "tokenizer.json") == 0)
         return open_folder(t, dir, err);
     return lr_tokenizer_from_json(path, &t->tok, err);
 }
@@ -258,11 +265,13 @@ static larder_status check_content(const json_t *content, size_t at, bool *parts
     size_t i;
     json_t *part;
     *parts = true;
-    json_array_foreach(content, i, part) {
+    json_array_foreach(content, i, part)
+    {
         const char *type = json_string_value(json_object_get(part, "type"));
         if (!type) return lr_fail(err, LARDER_FORMAT, "messages[%zu].content[%zu] has no type", at, i);
         if (strcmp(type, "text") != 0)
-            return lr_fail(err, LARDER_UNSUPPORTED, "messages[%zu].content[%zu] is of type \"%.60s\"; only text is supported", at, i, type);
+            return lr_fail(err, LARDER_UNSUPPORTED,
+                           "messages[%zu].content[%zu] is of type \"%.60s\"; only text is supported", at, i, type);
         if (!json_is_string(json_object_get(part, "text")))
             return lr_fail(err, LARDER_FORMAT, "messages[%zu].content[%zu].text is not a string", at, i);
     }
@@ -274,12 +283,15 @@ static larder_status check_request(const json_t *request, bool *parts, larder_er
     if (!json_is_object(request)) return lr_fail(err, LARDER_FORMAT, "the request is not an object");
     const json_t *messages = json_object_get(request, "messages"), *tools = json_object_get(request, "tools");
     if (!json_is_array(messages)) return lr_fail(err, LARDER_FORMAT, "messages is missing or not a list");
-    if (tools && !json_is_null(tools) && !json_is_array(tools)) return lr_fail(err, LARDER_FORMAT, "tools is not a list");
+    if (tools && !json_is_null(tools) && !json_is_array(tools))
+        return lr_fail(err, LARDER_FORMAT, "tools is not a list");
     size_t i;
     json_t *m;
-    json_array_foreach(messages, i, m) {
+    json_array_foreach(messages, i, m)
+    {
         if (!json_is_object(m)) return lr_fail(err, LARDER_FORMAT, "messages[%zu] is not an object", i);
-        if (!json_is_string(json_object_get(m, "role"))) return lr_fail(err, LARDER_FORMAT, "messages[%zu].role is not a string", i);
+        if (!json_is_string(json_object_get(m, "role")))
+            return lr_fail(err, LARDER_FORMAT, "messages[%zu].role is not a string", i);
         LR_TRY(check_content(json_object_get(m, "content"), i, parts, err));
     }
     return LARDER_OK;
@@ -288,8 +300,9 @@ static larder_status check_request(const json_t *request, bool *parts, larder_er
 /* Does the template walk lists of parts, or would it print them as Python shows lists? It is tried. */
 static bool takes_parts(const lr_text *t, const lr_template *tmpl, int64_t now)
 {
-    static const char probe[] = "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"pRoBe\"}]}],"
-                                "\"tools\": null, \"documents\": null, \"add_generation_prompt\": false}";
+    static const char probe[] =
+        "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"pRoBe\"}]}],"
+        "\"tools\": null, \"documents\": null, \"add_generation_prompt\": false}";
     lr_template_budget budget = {.steps = 1 << 20, .depth = 500, .n_output = LR_MIB, .n_memory = 16 * LR_MIB};
     lr_rendered r = {0};
     json_t *vars = json_loads(probe, 0, NULL);
@@ -305,7 +318,8 @@ static json_t *joined_parts(const json_t *parts)
     lr_buf b = {0};
     size_t i;
     json_t *part, *out = NULL;
-    json_array_foreach(parts, i, part) {
+    json_array_foreach(parts, i, part)
+    {
         const json_t *text = json_object_get(part, "text");
         if (i) lr_buf_putc(&b, '\n');
         lr_buf_add(&b, json_string_value(text), json_string_length(text));
@@ -320,7 +334,8 @@ static json_t *flattened(const json_t *messages)
 {
     json_t *out = json_array(), *m;
     size_t i;
-    json_array_foreach(messages, i, m) {
+    json_array_foreach(messages, i, m)
+    {
         json_t *copy = json_copy(m), *content = json_object_get(m, "content");
         if (!copy || json_array_append_new(out, copy)) goto fail;
         if (json_is_array(content) && json_object_set_new(copy, "content", joined_parts(content))) goto fail;

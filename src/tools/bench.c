@@ -49,7 +49,8 @@ static larder_status advance(job *j, uint32_t from, uint32_t to, uint32_t chunk,
     return LARDER_OK;
 }
 
-static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, larder_bench_row *row, larder_error *err)
+static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, larder_bench_row *row,
+                             larder_error *err)
 {
     double rate[64], gbs[64];
     uint32_t repeat = LR_MIN(LR_MAX(j->o->repeat, 1u), (uint32_t)LR_LEN(rate));
@@ -117,8 +118,8 @@ static larder_status take(job *j, larder_error *err)
     return LARDER_OK;
 }
 
-larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows, size_t *n,
-                           larder_progress_fn *progress, void *user, larder_error *err)
+larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows,
+                           size_t *n, larder_progress_fn *progress, void *user, larder_error *err)
 {
     job j = {.model = model, .o = options, .progress = progress, .user = user};
     larder_engine_options o = options->engine;
@@ -133,7 +134,8 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
                        (unsigned long long)needed, o.n_ctx);
     LR_GO(larder_engine_open(model, &o, &j.e, err));
     LR_GO(take(&j, err));
-    if (!larder_probe_machine(false, &probe, NULL, NULL, NULL)) j.bandwidth = larder_probe_bandwidth(&probe, j.e->limits.n_thread);
+    if (!larder_probe_machine(false, &probe, NULL, NULL, NULL))
+        j.bandwidth = larder_probe_bandwidth(&probe, j.e->limits.n_thread);
     LR_GO(run_all(&j, err));
     *rows = j.rows;
     *n = j.n_rows;

@@ -67,7 +67,8 @@ static larder_status check_output(const char *in, const char *out, bool force, l
 {
     if (lr_is_dir(out)) return lr_fail(err, LARDER_USAGE, "'%s' is a folder; name the GGUF file to write", out);
     if (same_file(in, out)) return lr_fail(err, LARDER_USAGE, "'%s' is the model being read; name another file", out);
-    if (!force && lr_is_file(out)) return lr_fail(err, LARDER_USAGE, "'%s' exists already; remove it, or replace it with --force", out);
+    if (!force && lr_is_file(out))
+        return lr_fail(err, LARDER_USAGE, "'%s' exists already; remove it, or replace it with --force", out);
     return LARDER_OK;
 }
 

@@ -577,7 +577,8 @@ static larder_status pause_before(transfer *t, uint32_t n, long wait_s, uint64_t
     return LARDER_OK;
 }
 
-larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err)
+larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048],
+                           larder_error *err)
 {
     larder_error own = {0};
     transfer t = {

@@ -26,7 +26,8 @@ larder_status lr_fetch_open(lr_fetch *net, const char *endpoint, const char *tok
 void lr_fetch_close(lr_fetch *net);
 
 /* What lies at `url`, at most `max` bytes of it, appended to `out`. *next: the page after it (Link: rel="next"), or "". */
-larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048], larder_error *err);
+larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048],
+                           larder_error *err);
 
 typedef struct lr_remote {
     const char *url;

@@ -14,7 +14,7 @@ extern "C" {
 
 /* How far a job is. `left_s` < 0: not known yet. */
 typedef struct larder_progress {
-    const char *what; /* the tensor, file or measurement at hand */
+    const char *what;         /* the tensor, file or measurement at hand */
     uint64_t n_done, n_total; /* in the job's own unit: bytes, mostly */
     double rate;              /* units per second, lately */
     double left_s;
@@ -48,17 +48,18 @@ larder_status larder_store_remove(const char *name, larder_error *err);
  * SHA-256 are checked; the model appears in the store whole or not at all. The token goes to the endpoint's own host
  * and to no other. Plain http only to this machine. */
 typedef struct larder_pull_options {
-    const char *revision; /* branch, tag or commit; NULL: main */
-    const char *endpoint; /* NULL: $HF_ENDPOINT, or https://huggingface.co */
-    const char *token;    /* NULL: $HF_TOKEN, or none */
-    uint32_t stall_s;     /* seconds of silence after which a connection is given up and tried again; 0: 30 */
-    uint32_t n_tries;     /* in a row without a byte of progress; 0: 6 */
+    const char *revision;         /* branch, tag or commit; NULL: main */
+    const char *endpoint;         /* NULL: $HF_ENDPOINT, or https://huggingface.co */
+    const char *token;            /* NULL: $HF_TOKEN, or none */
+    uint32_t stall_s;             /* seconds of silence after which a connection is given up and tried again; 0: 30 */
+    uint32_t n_tries;             /* in a row without a byte of progress; 0: 6 */
     larder_progress_fn *progress; /* bytes; may be NULL */
     larder_note_fn *note;         /* retries, files that were there already; may be NULL */
     void *user;                   /* for both */
 } larder_pull_options;
 /* `options` may be NULL. `path` (may be NULL) gets what larder_model_open takes. */
-larder_status larder_pull(const char *name, const larder_pull_options *options, char *path, size_t cap, larder_error *err);
+larder_status larder_pull(const char *name, const larder_pull_options *options, char *path, size_t cap,
+                          larder_error *err);
 
 /* ---------------------------------------------------------------- convert, quantize (convert.c)
  * Any model larder reads (a GGUF, split or not, of any architecture; a safetensors folder of one it knows) to one GGUF
@@ -94,14 +95,17 @@ larder_status larder_text_open(const char *path, larder_text **out, larder_error
 void larder_text_free(larder_text *text);
 /* A JSON array of strings to a JSON array of id arrays, and back. `added`: added tokens inside text are recognised;
  * `special`: the tokens the tokenizer adds at the ends are added. Results: larder_free. */
-larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out, larder_error *err);
+larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out,
+                                   larder_error *err);
 larder_status larder_text_detokenize(const larder_text *text, const char *json, char **out, larder_error *err);
 /* {"messages": [...], ...} to the rendered prompt. now: seconds since 1970, for templates that ask the clock. */
-larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n, larder_error *err);
+larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n,
+                                   larder_error *err);
 
 /* Logits of every position to a safetensors file: "logits" [n_ids, n_vocab] float32. */
-larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids, size_t n_ids,
-                                 const char *path, larder_progress_fn *progress, void *user, larder_error *err);
+larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids,
+                                 size_t n_ids, const char *path, larder_progress_fn *progress, void *user,
+                                 larder_error *err);
 
 /* ---------------------------------------------------------------- this machine (probe.c)
  * Measured once and kept in the cache folder, until the hardware, its limits or larder's version change. */
@@ -112,12 +116,14 @@ typedef struct larder_probe {
     uint32_t n_threads[16]; /* thread counts measured, */
     double read_gbs[16];    /* and the bytes each read per second, in 1e9 */
     uint32_t n_measured;
-    double int8_gops, bf16_gflops, f32_gflops; /* one core; 1e9 operations a second, a multiply-add counts two; 0: no such unit */
-    double disk_gbs;                           /* reading a cold file; 0: not measured */
-    int64_t when;                              /* seconds since 1970 */
+    double int8_gops, bf16_gflops,
+        f32_gflops;  /* one core; 1e9 operations a second, a multiply-add counts two; 0: no such unit */
+    double disk_gbs; /* reading a cold file; 0: not measured */
+    int64_t when;    /* seconds since 1970 */
 } larder_probe;
 /* `fresh`: measure even if a cached result exists. */
-larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user, larder_error *err);
+larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,
+                                   larder_error *err);
 /* The measured read bandwidth for a thread count, in bytes per second: the nearest count at or below it. */
 double larder_probe_bandwidth(const larder_probe *probe, uint32_t n_threads);
 
@@ -126,8 +132,8 @@ typedef struct larder_bench_options {
     larder_engine_options engine;
     const uint32_t *n_prompt; /* prefill lengths, */
     uint32_t n_n_prompt;
-    uint32_t n_gen;         /* tokens decoded at each depth */
-    const uint32_t *depth;  /* tokens already in the cache, for decode and prefill */
+    uint32_t n_gen;        /* tokens decoded at each depth */
+    const uint32_t *depth; /* tokens already in the cache, for decode and prefill */
     uint32_t n_depth;
     uint32_t repeat; /* medians of this many */
 } larder_bench_options;
@@ -138,12 +144,12 @@ typedef struct larder_bench_row {
     double gbs, share; /* decode: bytes read a second (1e9) and its share of the measured bandwidth; else 0 */
 } larder_bench_row;
 /* *rows is allocated (larder_free). */
-larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows, size_t *n,
-                           larder_progress_fn *progress, void *user, larder_error *err);
+larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows,
+                           size_t *n, larder_progress_fn *progress, void *user, larder_error *err);
 
 /* What changed since `path` was written (as `larder bench --format csv` prints): lines of text, larder_free. */
-larder_status larder_bench_compare(const char *path, const char *name, const char *format, const larder_bench_row *rows, size_t n,
-                                   char **out, larder_error *err);
+larder_status larder_bench_compare(const char *path, const char *name, const char *format,
+                                   const larder_bench_row *rows, size_t n, char **out, larder_error *err);
 
 typedef struct larder_ppl {
     double ppl, error; /* perplexity of the scored tokens, and its standard error */
@@ -152,27 +158,28 @@ typedef struct larder_ppl {
 } larder_ppl;
 /* Text is cut into windows of n_ctx tokens, each begun anew (with BOS if the model has one); the second half of each
  * is scored. max_tokens 0: all of the text. */
-larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text, size_t n_text,
-                                uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
-                                larder_error *err);
+larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text,
+                                size_t n_text, uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress,
+                                void *user, larder_error *err);
 
 /* ---------------------------------------------------------------- plan, check (plan_job.c)
  * What a model would do on a machine, before anything is downloaded or bought. Results are text, or JSON if asked;
  * *out is allocated (larder_free). */
 typedef struct larder_plan_ask {
-    const char *model;   /* a preset's name ("llama-3.1-8b", "...:Q8_0"), a file, a folder, a config.json */
-    const char *format;  /* for presets; NULL: the usual one */
-    const char *on;      /* machines, parted by commas; NULL: "this" */
-    const char *backend; /* "llama.cpp Vulkan"; NULL: the usual one there */
-    const char *what_if; /* "bandwidth=546,memory=256" */
-    const char *rank_by; /* all machines, ordered: speed, capacity, price, watts, tok-per-dollar, gb-per-dollar */
-    const char *svg;     /* a file for the plot */
+    const char *model;    /* a preset's name ("llama-3.1-8b", "...:Q8_0"), a file, a folder, a config.json */
+    const char *format;   /* for presets; NULL: the usual one */
+    const char *on;       /* machines, parted by commas; NULL: "this" */
+    const char *backend;  /* "llama.cpp Vulkan"; NULL: the usual one there */
+    const char *what_if;  /* "bandwidth=546,memory=256" */
+    const char *rank_by;  /* all machines, ordered: speed, capacity, price, watts, tok-per-dollar, gb-per-dollar */
+    const char *svg;      /* a file for the plot */
     const char *workload; /* in place of a model: chat, serve:20, lora, ...; "all" */
-    double max_price;    /* of machines ranked for a workload, USD; 0: any */
+    double max_price;     /* of machines ranked for a workload, USD; 0: any */
     uint32_t n_ctx, n_users, n_prompt; /* 0: the largest that fits; 1; 2048 */
-    double watts, kwh, elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */
+    double watts, kwh,
+        elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */
     bool kv_q8, why, chart, json;
-    bool software;       /* in place of a model: which software runs on which family */
+    bool software;                /* in place of a model: which software runs on which family */
     larder_progress_fn *progress; /* measuring this machine the first time */
     void *user;
 } larder_plan_ask;
@@ -196,7 +203,8 @@ typedef struct larder_lab {
     char software[512];
 } larder_lab;
 /* `model` may be NULL. */
-larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progress_fn *progress, void *user, larder_error *err);
+larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progress_fn *progress, void *user,
+                             larder_error *err);
 
 #ifdef __cplusplus
 }

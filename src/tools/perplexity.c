@@ -65,9 +65,9 @@ static void summarise(const tally *t, larder_ppl *out)
     out->n_scored = t->n;
 }
 
-larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text, size_t n_text,
-                                uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
-                                larder_error *err)
+larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text,
+                                size_t n_text, uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress,
+                                void *user, larder_error *err)
 {
     larder_engine_options o = *options;
     larder_engine *e = NULL;
@@ -83,12 +83,18 @@ larder_status larder_perplexity(larder_model *model, const larder_engine_options
     larder_status st = LARDER_OK;
     if (w < 4) LR_GO(lr_fail(err, LARDER_USAGE, "a context of %u scores nothing; it must be at least 4", w));
     if (n < 2 * (size_t)w)
-        LR_GO(lr_fail(err, LARDER_USAGE, "the text is %zu tokens; perplexity with a context of %u needs at least %zu", n, w, 2 * (size_t)w));
+        LR_GO(lr_fail(err, LARDER_USAGE, "the text is %zu tokens; perplexity with a context of %u needs at least %zu",
+                      n, w, 2 * (size_t)w));
     LR_GO(larder_engine_open(model, &o, &e, err));
     window = lr_calloc(w, sizeof *window);
     if (!window) LR_GO(LR_NOMEM(err, "a window of tokens"));
-    job j = {.window = window, .n = w, .n_vocab = e->program.n_vocab, .progress = progress, .user = user,
-             .total = n / w * w, .t0 = lr_now_ns()};
+    job j = {.window = window,
+             .n = w,
+             .n_vocab = e->program.n_vocab,
+             .progress = progress,
+             .user = user,
+             .total = n / w * w,
+             .t0 = lr_now_ns()};
     out->window = w;
     for (; j.done < j.total; j.done += w) {
         memcpy(window, ids + j.done, w * sizeof *window);

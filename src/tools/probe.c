@@ -18,7 +18,7 @@
 
 typedef struct reader {
     const uint8_t *p;
-    size_t n; /* of all threads together */
+    size_t n;              /* of all threads together */
     _Atomic uint64_t keep; /* so that nothing read is optimised away */
 } reader;
 
@@ -119,11 +119,13 @@ static void describe(larder_probe *p)
 /* 1, 2, 4, ... cores, and all of them. */
 static void thread_counts(larder_probe *p)
 {
-    for (uint32_t n = 1; n < p->n_core && p->n_measured < LR_LEN(p->n_threads) - 1; n *= 2) p->n_threads[p->n_measured++] = n;
+    for (uint32_t n = 1; n < p->n_core && p->n_measured < LR_LEN(p->n_threads) - 1; n *= 2)
+        p->n_threads[p->n_measured++] = n;
     p->n_threads[p->n_measured++] = LR_MAX(p->n_core, 1u);
 }
 
-static larder_status measure(larder_probe *p, const char *folder, larder_progress_fn *progress, void *user, larder_error *err)
+static larder_status measure(larder_probe *p, const char *folder, larder_progress_fn *progress, void *user,
+                             larder_error *err)
 {
     reader r = {.n = (size_t)LR_MIN(MAX_BUFFER, lr_mem_available() / 4) / (64 * 1024) * (64 * 1024)};
     larder_status st = LARDER_OK;
@@ -158,9 +160,9 @@ static larder_status save(const larder_probe *p, const char *path, larder_error 
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
         json_array_append_new(reads, json_pack("[i,f]", (int)p->n_threads[i], p->read_gbs[i]));
-    json_t *o = json_pack("{s:s,s:o,s:f,s:f,s:f,s:f,s:I}", "machine", mark, "read_gbs", reads, "int8_gops", p->int8_gops,
-                          "bf16_gflops", p->bf16_gflops, "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when",
-                          (json_int_t)p->when);
+    json_t *o = json_pack("{s:s,s:o,s:f,s:f,s:f,s:f,s:I}", "machine", mark, "read_gbs", reads, "int8_gops",
+                          p->int8_gops, "bf16_gflops", p->bf16_gflops, "f32_gflops", p->f32_gflops, "disk_gbs",
+                          p->disk_gbs, "when", (json_int_t)p->when);
     char *text = json_dumps(o, JSON_INDENT(2));
     larder_status st = text ? lr_write_file(path, text, strlen(text), err) : LR_NOMEM(err, "the measurements");
     free(text);
@@ -186,8 +188,9 @@ static bool restore(larder_probe *p, const char *path)
     lr_free(text);
     fingerprint(mark);
     const char *same = json_string_value(json_object_get(o, "machine"));
-    bool ok = same && !strcmp(same, mark) && positive(o, "int8_gops", &p->int8_gops) && positive(o, "bf16_gflops", &p->bf16_gflops) &&
-              positive(o, "f32_gflops", &p->f32_gflops) && positive(o, "disk_gbs", &p->disk_gbs);
+    bool ok = same && !strcmp(same, mark) && positive(o, "int8_gops", &p->int8_gops) &&
+              positive(o, "bf16_gflops", &p->bf16_gflops) && positive(o, "f32_gflops", &p->f32_gflops) &&
+              positive(o, "disk_gbs", &p->disk_gbs);
     json_array_foreach(json_object_get(o, "read_gbs"), i, pair)
     {
         double threads = json_number_value(json_array_get(pair, 0)), gbs = json_number_value(json_array_get(pair, 1));
@@ -202,7 +205,8 @@ static bool restore(larder_probe *p, const char *path)
     return ok && p->n_measured;
 }
 
-larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user, larder_error *err)
+larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,
+                                   larder_error *err)
 {
     char folder[4096], path[4200];
     *out = (larder_probe){0};
@@ -214,7 +218,8 @@ larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progres
     *out = (larder_probe){0};
     describe(out);
     LR_TRY(measure(out, has_folder ? folder : NULL, progress, user, err));
-    if (has_folder && save(out, path, err)) lr_log(LARDER_LOG_WARN, "the measurements could not be kept: %s", err ? err->message : path);
+    if (has_folder && save(out, path, err))
+        lr_log(LARDER_LOG_WARN, "the measurements could not be kept: %s", err ? err->message : path);
     return LARDER_OK;
 }
 

@@ -623,10 +623,10 @@ static larder_status open_net(job *j)
     const char *endpoint = o->endpoint ? o->endpoint : getenv("HF_ENDPOINT"),
                *token = o->token ? o->token : getenv("HF_TOKEN");
     j->net = (lr_fetch){.stall_s = o->stall_s ? o->stall_s : 30,
-                      .n_tries = o->n_tries ? o->n_tries : 6,
-                      .tick = on_tick,
-                      .note = on_note,
-                      .user = j};
+                        .n_tries = o->n_tries ? o->n_tries : 6,
+                        .tick = on_tick,
+                        .note = on_note,
+                        .user = j};
     return lr_fetch_open(&j->net, endpoint && endpoint[0] ? endpoint : "https://huggingface.co", token, j->err);
 }
 

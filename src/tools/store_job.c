@@ -25,7 +25,4 @@ larder_status larder_store_list(larder_stored **out, size_t *n, larder_error *er
     return *out ? LARDER_OK : LR_NOMEM(err, "the list of models");
 }
 
-larder_status larder_store_remove(const char *name, larder_error *err)
-{
-    return lr_store_remove(name, err);
-}
+larder_status larder_store_remove(const char *name, larder_error *err) { return lr_store_remove(name, err); }

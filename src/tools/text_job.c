@@ -19,7 +19,8 @@ static larder_status parse(const char *json, json_t **out, larder_error *err)
     json_error_t bad;
     *out = json_loads(json, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &bad);
     if (*out) return LARDER_OK;
-    return lr_fail(err, LARDER_USAGE, "the input is not JSON: line %d, column %d: %s", bad.line, bad.column, bad.text);
+    return lr_fail(err, LARDER_USAGE, "the input is not JSON: line %d, column %d: %s", bad.line, bad.column,
+                   bad.text);
 }
 
 /* What says it is one, by its name or by its first bytes. */
@@ -84,7 +85,8 @@ static larder_status hand_over(larder_status st, lr_buf *b, char **out, larder_e
     return st;
 }
 
-larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out, larder_error *err)
+larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out,
+                                   larder_error *err)
 {
     json_t *list, *s;
     size_t i;
@@ -93,7 +95,8 @@ larder_status larder_text_tokenize(const larder_text *text, const char *json, bo
     *out = NULL;
     LR_TRY(need_tokenizer(text, err));
     LR_TRY(parse(json, &list, err));
-    larder_status st = json_is_array(list) ? LARDER_OK : lr_fail(err, LARDER_USAGE, "the input is not a list of strings");
+    larder_status st = json_is_array(list) ? LARDER_OK
+                                           : lr_fail(err, LARDER_USAGE, "the input is not a list of strings");
     lr_buf_putc(&b, '[');
     json_array_foreach(list, i, s)
     {
@@ -103,7 +106,8 @@ larder_status larder_text_tokenize(const larder_text *text, const char *json, bo
             st = lr_fail(err, LARDER_USAGE, "element %zu of the input is not a string", i);
         } else {
             lr_str str = {json_string_value(s), json_string_length(s)};
-            st = lr_tokenizer_encode(text->text.tok, str, (added ? LR_ENCODE_ADDED : 0) | (special ? LR_ENCODE_SPECIAL : 0), &ids, err);
+            st = lr_tokenizer_encode(text->text.tok, str,
+                                     (added ? LR_ENCODE_ADDED : 0) | (special ? LR_ENCODE_SPECIAL : 0), &ids, err);
             if (i) lr_buf_puts(&b, ",\n");
             put_ids(&b, &ids);
         }
@@ -150,7 +154,8 @@ larder_status larder_text_detokenize(const larder_text *text, const char *json, 
     *out = NULL;
     LR_TRY(need_tokenizer(text, err));
     LR_TRY(parse(json, &list, err));
-    larder_status st = json_is_array(list) ? LARDER_OK : lr_fail(err, LARDER_USAGE, "the input is not a list of lists of ids");
+    larder_status st = json_is_array(list) ? LARDER_OK
+                                           : lr_fail(err, LARDER_USAGE, "the input is not a list of lists of ids");
     lr_buf_putc(&b, '[');
     json_array_foreach(list, i, item)
     {
@@ -163,7 +168,8 @@ larder_status larder_text_detokenize(const larder_text *text, const char *json, 
     return hand_over(st, &b, out, err);
 }
 
-larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n, larder_error *err)
+larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n,
+                                   larder_error *err)
 {
     json_t *request;
     lr_rendered r = {0};

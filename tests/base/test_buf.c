@@ -48,7 +48,9 @@ TEST(a_message_is_one_clean_line)
     larder_error err;
     CHECK_STATUS(lr_fail(&err, LARDER_FORMAT, "key '%s'", "a\nb\033[31m"), LARDER_FORMAT);
     CHECK_EQ_STR(err.message, "key 'a?b?[31m'");
-    lr_fail(&err, LARDER_FORMAT, "key '%s'", "\xc2\x9b" "31m \xc2\xa0 \xc3\x9b"); /* U+009B is ESC [ to a terminal */
+    lr_fail(&err, LARDER_FORMAT, "key '%s'",
+            "\xc2\x9b"
+            "31m \xc2\xa0 \xc3\x9b"); /* U+009B is ESC [ to a terminal */
     CHECK_EQ_STR(err.message, "key '??31m \xc2\xa0 \xc3\x9b'");
     char longer[2000];
     for (size_t i = 0; i + 2 < sizeof longer; i += 2) memcpy(longer + i, "\xc3\xa9", 3);

@@ -6,8 +6,15 @@ enum { V = 50 };
 
 static larder_sampling plain(float temperature)
 {
-    return (larder_sampling){.temperature = temperature, .top_p = 1, .typical_p = 1, .repeat_penalty = 1, .penalty_last_n = -1,
-                             .dry_base = 1.75f, .dry_allowed_length = 2, .dry_last_n = -1, .mirostat_eta = 0.1f};
+    return (larder_sampling){.temperature = temperature,
+                             .top_p = 1,
+                             .typical_p = 1,
+                             .repeat_penalty = 1,
+                             .penalty_last_n = -1,
+                             .dry_base = 1.75f,
+                             .dry_allowed_length = 2,
+                             .dry_last_n = -1,
+                             .mirostat_eta = 0.1f};
 }
 
 /* Logits whose probabilities are p_i ~ 0.8^i, for ids in a scrambled order. */
@@ -159,7 +166,8 @@ TEST(dry_breaks_a_repetition)
     CHECK_EQ_INT(lr_sampler_init(&s, &p, V, NULL), LARDER_OK);
     for (int with_break = 0; with_break < 2; with_break++) {
         for (int i = 0; i < V; i++) logits[i] = i == 4 ? 1.5f : 0;
-        if (with_break) breaks[0] |= 1 << 2, s.breaks = breaks; /* 2 is a breaker: the repetition is then of one token */
+        if (with_break)
+            breaks[0] |= 1 << 2, s.breaks = breaks; /* 2 is a breaker: the repetition is then of one token */
         CHECK_EQ_INT(lr_sample(&s, &w, logits, text, 7), with_break ? 4 : 0);
         CHECK_NEAR(logits[4], with_break ? 1.5 : 1.5 - 1.75, 1e-5);
         for (int i = 0; i < V; i++) CHECK_EQ_INT(w.count[i], 0);

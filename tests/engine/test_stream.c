@@ -55,7 +55,12 @@ TEST(the_stop_that_is_complete_first_wins)
 
 TEST(bytes_that_are_no_characters_become_replacement_characters)
 {
-    check_feed(NULL, 0, "a\xff" "b\xc3", "a\xef\xbf\xbd" "b\xef\xbf\xbd", false);
+    check_feed(NULL, 0,
+               "a\xff"
+               "b\xc3",
+               "a\xef\xbf\xbd"
+               "b\xef\xbf\xbd",
+               false);
     check_feed(NULL, 0, "\xed\xa0\x80.", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd.", false); /* a surrogate */
 }
 

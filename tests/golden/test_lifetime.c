@@ -2,7 +2,8 @@
  * their last event, after their engine; submitted from inside another's event; cancelled. Worth running with MODE=asan. */
 #include "golden.h"
 
-static const int32_t prompt[] = {1, 369, 201, 570, 454, 261, 384, 413, 261, 2137, 270, 261, 3552, 16, 2, 201, 1, 370, 201};
+static const int32_t prompt[] = {1,   369, 201,  570, 454, 261, 384, 413, 261, 2137,
+                                 270, 261, 3552, 16,  2,   201, 1,   370, 201};
 #define N_PROMPT (sizeof prompt / sizeof *prompt)
 
 static larder_engine *engine_for(larder_model *m, uint32_t n_seq)

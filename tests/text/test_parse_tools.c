@@ -65,16 +65,19 @@ TEST(hermes)
     same("Let me see.<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}</tool_call>\\\"\"}}\n</tool_call>\n"
          "<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>",
          "|t:Let me see.|C:f{\"a\":\"}</tool_call>\\\"\"}|C:g{}", true, false);
-    same("<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call> done", "|C:f{\"a\":1}|t:done", true, false);
+    same("<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call> done", "|C:f{\"a\":1}|t:done", true,
+         false);
     same("<tool_call>f(1)</tool_call>", "|t:<tool_call>f(1)</tool_call>", true, false);
     same("<tool_call>{\"nome\": 1}</tool_call>", "|t:<tool_call>{\"nome\": 1}</tool_call>", true, false);
     same("<tool_call>{\"name\": \"f\", \"arg", "|t:<tool_call>{\"name\": \"f\", \"arg", true, false);
-    same("<tool_call>{\"name\": \"f\", \"arguments\": 7}", "|t:<tool_call>{\"name\": \"f\", \"arguments\": 7}", true, false);
+    same("<tool_call>{\"name\": \"f\", \"arguments\": 7}", "|t:<tool_call>{\"name\": \"f\", \"arguments\": 7}", true,
+         false);
 }
 
 TEST(mistral)
 {
-    same("[TOOL_CALLS] [{\"name\":\"f\",\"arguments\":{\"a\":[1]}},{\"name\":\"g\",\"arguments\":{}}]", "|C:f{\"a\":[1]}|C:g{}", true, false);
+    same("[TOOL_CALLS] [{\"name\":\"f\",\"arguments\":{\"a\":[1]}},{\"name\":\"g\",\"arguments\":{}}]",
+         "|C:f{\"a\":[1]}|C:g{}", true, false);
     same("[TOOL_CALLS]f[ARGS]{\"a\":1}[TOOL_CALLS]g[ARGS]{}", "|C:f{\"a\":1}|C:g{}", true, false);
     same("[TOOL_CALLS]f{\"a\":1}", "|C:f{\"a\":1}", true, false);
     same("[TOOL_CALLS]no call", "|t:[TOOL_CALLS]no call", true, false);
@@ -93,8 +96,25 @@ TEST(llama)
 /* Any text: how it is cut does not matter, and without calls every byte comes out. */
 TEST(random_text)
 {
-    static const char *const parts[] = {"<think>", "</think>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]", "{", "}", "[",
-                                        "]", "\"", "\\", "name", "{\"name\":\"f\",\"arguments\":{}}", " ", "\n", "x", "<", "</"};
+    static const char *const parts[] = {"<think>",
+                                        "</think>",
+                                        "<tool_call>",
+                                        "</tool_call>",
+                                        "[TOOL_CALLS]",
+                                        "[ARGS]",
+                                        "{",
+                                        "}",
+                                        "[",
+                                        "]",
+                                        "\"",
+                                        "\\",
+                                        "name",
+                                        "{\"name\":\"f\",\"arguments\":{}}",
+                                        " ",
+                                        "\n",
+                                        "x",
+                                        "<",
+                                        "</"};
     for (int round = 0; round < 400; round++) {
         lr_buf b = {0};
         for (uint64_t k = test_random() % 14; k > 0; k--) lr_buf_puts(&b, parts[test_random() % LR_LEN(parts)]);

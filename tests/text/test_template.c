@@ -42,7 +42,9 @@ static void check_text(const char *source, const char *data, const char *want)
 static void check_status(const char *source, larder_status want)
 {
     made m = render(source, "{\"s\": \"hello\"}");
-    if (m.st != want) TEST_FAIL("%.80s: %s, not %s (%s)", source, larder_status_text(m.st), larder_status_text(want), m.err.message);
+    if (m.st != want)
+        TEST_FAIL("%.80s: %s, not %s (%s)", source, larder_status_text(m.st), larder_status_text(want),
+                  m.err.message);
     lr_rendered_free(&m.r);
 }
 
@@ -51,11 +53,14 @@ TEST_TIME(as_jinja, 120)
     json_t *all = json_load_file("tests/text/data/template_cases.json", 0, NULL), *one;
     CHECK(all);
     size_t i;
-    json_array_foreach(json_object_get(all, "cases"), i, one) {
-        const char *source = json_string_value(json_array_get(one, 0)), *want = json_string_value(json_array_get(one, 1));
+    json_array_foreach(json_object_get(all, "cases"), i, one)
+    {
+        const char *source = json_string_value(json_array_get(one, 0)),
+                   *want = json_string_value(json_array_get(one, 1));
         made m = render_with(source, json_object_get(all, "vars"), json_object_get(all, "trusted"), NULL);
         if (want && m.st) TEST_FAIL("%s\n  %s", source, m.err.message);
-        if (want && strcmp(m.r.text, want) != 0) TEST_FAIL("%s gives\n  \"%s\", not\n  \"%s\"", source, m.r.text, want);
+        if (want && strcmp(m.r.text, want) != 0)
+            TEST_FAIL("%s gives\n  \"%s\", not\n  \"%s\"", source, m.r.text, want);
         if (!want && !m.st) TEST_FAIL("%s should fail, not give \"%s\"", source, m.r.text);
         lr_rendered_free(&m.r);
     }
@@ -111,8 +116,8 @@ TEST(data_cannot_replace_the_trusted)
 
 TEST(data_keys_keep_their_order)
 {
-    check_text("{% for k in o %}{{ k }}{% endfor %}{{ o|tojson }}", "{\"o\": {\"z\": 1, \"a\": 2, \"m\": 3, \"b\": 4}}",
-               "zamb{\"z\": 1, \"a\": 2, \"m\": 3, \"b\": 4}");
+    check_text("{% for k in o %}{{ k }}{% endfor %}{{ o|tojson }}",
+               "{\"o\": {\"z\": 1, \"a\": 2, \"m\": 3, \"b\": 4}}", "zamb{\"z\": 1, \"a\": 2, \"m\": 3, \"b\": 4}");
 }
 
 /* ---------------------------------------------------------------- budgets, hostile source */
@@ -120,9 +125,14 @@ TEST(budgets_stop_everything)
 {
     check_status("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", LARDER_LIMIT);
     check_status("{{ range(10**9) }}", LARDER_LIMIT);
-    check_status("{% set n = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(90) %}{% set n.x = n.x + n.x %}{% endfor %}", LARDER_LIMIT);
-    check_status("{% set n = namespace(x=[1]) %}{% for i in range(90) %}{% set n.x = n.x + n.x %}{% endfor %}", LARDER_LIMIT);
-    check_status("{% set n = namespace(x=[1]) %}{% for i in range(90) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}", LARDER_LIMIT);
+    check_status(
+        "{% set n = namespace(x='aaaaaaaaaaaaaaaa') %}{% for i in range(90) %}{% set n.x = n.x + n.x %}{% endfor %}",
+        LARDER_LIMIT);
+    check_status("{% set n = namespace(x=[1]) %}{% for i in range(90) %}{% set n.x = n.x + n.x %}{% endfor %}",
+                 LARDER_LIMIT);
+    check_status(
+        "{% set n = namespace(x=[1]) %}{% for i in range(90) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x }}",
+        LARDER_LIMIT);
     check_status("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", LARDER_LIMIT);
     check_status("{% for x in [1] recursive %}{{ loop([1]) }}{% endfor %}", LARDER_LIMIT);
     check_status("{{ 'a' * 10**12 }}", LARDER_LIMIT);
@@ -179,8 +189,9 @@ TEST(no_way_out)
     check_status("{% include 'a' %}", LARDER_UNSUPPORTED);
     check_status("{% import 'a' as b %}", LARDER_UNSUPPORTED);
     check_status("{% extends 'a' %}", LARDER_UNSUPPORTED);
-    check_text("{{ namespace.__init__ is defined }}{{ range.__call__ is defined }}{{ lipsum is defined }}{{ self is defined }}", "{}",
-               "FalseFalseFalseFalse");
+    check_text("{{ namespace.__init__ is defined }}{{ range.__call__ is defined }}{{ lipsum is defined }}{{ self is "
+               "defined }}",
+               "{}", "FalseFalseFalseFalse");
 }
 
 TEST(errors_name_the_line)
@@ -211,7 +222,8 @@ TEST(small_budgets)
 
 TEST(failing_allocations)
 {
-    const char *source = "{% macro m(a) %}<{{ a|tojson }}>{% endmacro %}{% for i in range(3) %}{{ m({'a': i}) ~ ('x' * 9000) }}{% endfor %}"
+    const char *source = "{% macro m(a) %}<{{ a|tojson }}>{% endmacro %}{% for i in range(3) %}{{ m({'a': i}) ~ ('x' "
+                         "* 9000) }}{% endfor %}"
                          "{{ '[1,2]'|from_json|sum }}";
     for (long n = 0; n < 60; n++) {
         json_t *vars = json_object();

@@ -22,7 +22,8 @@ static void make_dir(void)
 
 static void remove_dir(void)
 {
-    static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "chat_template.json"};
+    static const char *const names[] = {"tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja",
+                                        "chat_template.json"};
     char path[200];
     for (size_t i = 0; i < LR_LEN(names); i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
@@ -65,18 +66,26 @@ TEST(template_from_a_config)
     lr_text t;
     larder_error err = {0};
     make_dir();
-    write_file("tokenizer_config.json", "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\", \"pad_token\": null,"
-               "\"chat_template\": \"{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}{{ tools is none }}{{ eos_token }}\"}");
+    write_file("tokenizer_config.json",
+               "{\"bos_token\": {\"content\": \"<s>\"}, \"eos_token\": \"</s>\", \"pad_token\": null,"
+               "\"chat_template\": \"{{ bos_token }}{% for m in messages %}[{{ m.content }}]{% endfor %}{{ tools is "
+               "none }}{{ eos_token }}\"}");
     CHECK_OK(lr_text_open_dir(dir, &t, &err));
     CHECK(!t.tok && t.tmpl);
     check(&t, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}", "<s>[a]True</s>");
-    check(&t, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"bos_token\": \"evil\"}", "<s>[a]True</s>");
-    check(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"text\", \"text\": \"b\"}]}]}",
+    check(&t, "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}], \"bos_token\": \"evil\"}",
+          "<s>[a]True</s>");
+    check(&t,
+          "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": "
+          "\"text\", \"text\": \"b\"}]}]}",
           "<s>[a\nb]True</s>");
     lr_text_close(&t);
-    write_file("chat_template.jinja", "{% for m in messages %}{% for p in m.content %}({{ p.text }}){% endfor %}{% endfor %}");
+    write_file("chat_template.jinja",
+               "{% for m in messages %}{% for p in m.content %}({{ p.text }}){% endfor %}{% endfor %}");
     CHECK_OK(lr_text_open_dir(dir, &t, &err));
-    check(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": \"text\", \"text\": \"b\"}]}]}",
+    check(&t,
+          "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": \"a\"}, {\"type\": "
+          "\"text\", \"text\": \"b\"}]}]}",
           "(a)(b)");
     lr_text_close(&t);
     remove_dir();
@@ -88,7 +97,8 @@ TEST(named_templates)
     larder_error err = {0};
     make_dir();
     write_file("tokenizer_config.json", "{\"chat_template\": [{\"name\": \"default\", \"template\": \"D\"},"
-               "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}\"}, {\"name\": \"rag\", \"template\": \"R\"}]}");
+                                        "{\"name\": \"tool_use\", \"template\": \"T{{ tools|length }}\"}, {\"name\": "
+                                        "\"rag\", \"template\": \"R\"}]}");
     CHECK_OK(lr_text_open_dir(dir, &t, &err));
     check(&t, "{\"messages\": []}", "D");
     check(&t, "{\"messages\": [], \"tools\": [{}, {}]}", "T2");
@@ -109,8 +119,10 @@ TEST(bad_requests_are_named)
     check_refused(&t, "{\"messages\": [{\"role\": \"user\"}, 5]}", LARDER_FORMAT, "messages[1]");
     check_refused(&t, "{\"messages\": [{\"content\": \"a\"}]}", LARDER_FORMAT, "messages[0].role");
     check_refused(&t, "{\"messages\": [{\"role\": \"user\", \"content\": 5}]}", LARDER_FORMAT, "messages[0].content");
-    check_refused(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", LARDER_UNSUPPORTED, "image_url");
-    check_refused(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": 1}]}]}", LARDER_FORMAT, "content[0].text");
+    check_refused(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}",
+                  LARDER_UNSUPPORTED, "image_url");
+    check_refused(&t, "{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"text\", \"text\": 1}]}]}",
+                  LARDER_FORMAT, "content[0].text");
     check_refused(&t, "{\"messages\": [], \"tools\": 5}", LARDER_FORMAT, "tools");
     check(&t, "{\"messages\": [{\"role\": \"assistant\", \"content\": null, \"tool_calls\": []}]}", "1");
     lr_text_close(&t);
@@ -146,9 +158,11 @@ TEST(prompt_of_a_model)
     larder_error err = {0};
     CHECK_OK(lr_text_open_dir(path, &t, &err));
     CHECK(t.tok && t.tmpl);
-    json_t *j = json_pack("{s:[{s:s, s:s}], s:b}", "messages", "role", "user", "content", "a<|im_end|>b", "add_generation_prompt", 1);
+    json_t *j = json_pack("{s:[{s:s, s:s}], s:b}", "messages", "role", "user", "content", "a<|im_end|>b",
+                          "add_generation_prompt", 1);
     CHECK_OK(lr_text_prompt(&t, j, 0, &ids, &err));
-    int32_t start = lr_tokenizer_find(t.tok, LR_STR("<|im_start|>")), end = lr_tokenizer_find(t.tok, LR_STR("<|im_end|>"));
+    int32_t start = lr_tokenizer_find(t.tok, LR_STR("<|im_start|>")),
+            end = lr_tokenizer_find(t.tok, LR_STR("<|im_end|>"));
     int n_start = 0, n_end = 0;
     for (size_t i = 0; i < ids.n; i++) {
         n_start += ids.p[i] == start;

@@ -50,7 +50,8 @@ typedef struct lr_kernels {
     void (*act)(lr_fn fn, const float *x, float *y, uint32_t n);
     void (*glu)(lr_fn fn, const float *g, const float *u, float *y, uint32_t n);
     void (*softcap)(const float *x, float cap, float *y, uint32_t n);
-    float (*exp_sum)(const float *x, float *y, uint32_t n); /* y = exp(x - max x); returns their sum, added in order */
+    float (*exp_sum)(const float *x, float *y,
+                     uint32_t n); /* y = exp(x - max x); returns their sum, added in order */
     /* cs: [n_rot/2][2] = cos, sin (mscale in them). Rotates one head in place. */
     void (*rope)(lr_rope_kind kind, float *head, const float *cs, uint32_t n_rot);
     void (*store_f16)(const float *x, uint16_t *y, uint32_t n);

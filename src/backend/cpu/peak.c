@@ -57,7 +57,4 @@ double lr_cpu_peak(larder_act kind)
     return rate;
 }
 
-uint64_t lr_cpu_read(const void *p, size_t n)
-{
-    return best()->read(p, n);
-}
+uint64_t lr_cpu_read(const void *p, size_t n) { return best()->read(p, n); }

@@ -11,7 +11,7 @@
 /* One call runs `rounds` rounds; *ops is the operations it did (a multiply-add counts two). */
 typedef float lr_peak_fn(uint64_t rounds, float start, double *ops);
 typedef struct lr_peak {
-    lr_peak_fn *int8, *bf16, *f32; /* NULL: the set has no such unit */
+    lr_peak_fn *int8, *bf16, *f32;             /* NULL: the set has no such unit */
     uint64_t (*read)(const void *p, size_t n); /* reads n bytes (a multiple of 1024) and returns something of them */
 } lr_peak;
 
