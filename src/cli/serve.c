@@ -80,7 +80,8 @@ static int read_keys(serve_job *j)
     size_t n;
     j->key_text = cli_read_all("serve", j->key_file, 65536, &n);
     if (!j->key_text) return EXIT_FAILED;
-    for (char *save = NULL, *line = strtok_r(j->key_text, "\r\n", &save); line; line = strtok_r(NULL, "\r\n", &save)) {
+    for (char *save = NULL, *line = strtok_r(j->key_text, "\r\n", &save); line;
+         line = strtok_r(NULL, "\r\n", &save)) {
         if (j->o.n_keys == MOST) {
             fprintf(stderr, "larder serve: more than %d keys\n", MOST);
             return EXIT_USAGE;
@@ -95,7 +96,9 @@ static int read_keys(serve_job *j)
 static int prepare(serve_job *j, const char *model)
 {
     size_t n;
-    if (j->key_shown) cli_note("larder serve: a key on the command line can be seen by other users of this machine; --api-key-file hides it");
+    if (j->key_shown)
+        cli_note("larder serve: a key on the command line can be seen by other users of this machine; --api-key-file "
+                 "hides it");
     if (j->key_file && read_keys(j)) return EXIT_FAILED;
     if (j->cert_file && !(j->o.tls_cert = cli_read_all("serve", j->cert_file, 1 << 20, &n))) return EXIT_FAILED;
     if (j->key_pem_file && !(j->o.tls_key = cli_read_all("serve", j->key_pem_file, 1 << 20, &n))) return EXIT_FAILED;
@@ -118,17 +121,22 @@ int verb_serve(int argc, char **argv)
     cli_model_init(&m);
     m.engine.n_seq = 8;
     arg_table t = {
-        .verb = "serve", .usage = "MODEL [options]", .min_words = 1, .max_words = 1,
-        .about = "Serves a model to every program on this machine, many at once: the APIs of OpenAI (/v1), Anthropic\n"
-                 "(/v1/messages) and Ollama (/api). It listens on this machine only, unless it has a key.\n"
-                 "SIGTERM lets running answers finish. The log, one JSON object a line, is on standard error.",
+        .verb = "serve",
+        .usage = "MODEL [options]",
+        .min_words = 1,
+        .max_words = 1,
+        .about =
+            "Serves a model to every program on this machine, many at once: the APIs of OpenAI (/v1), Anthropic\n"
+            "(/v1/messages) and Ollama (/api). It listens on this machine only, unless it has a key.\n"
+            "SIGTERM lets running answers finish. The log, one JSON object a line, is on standard error.",
         .examples = "  larder serve model.gguf\n"
                     "  larder serve model.gguf --parallel 20 --ctx 8192\n"
                     "  larder serve model.gguf --host 0.0.0.0 --api-key-file keys.txt"};
     const arg own[] = {
         {"host", 0, ARG_STR, &j.o.host, "ADDRESS", "listen here (default 127.0.0.1); elsewhere a key is needed", 0},
         {"port", 'p', ARG_U32, &j.o.port, "N", "and on this port (default 8080; 0: any that is free)", 0},
-        {"parallel", 0, ARG_U32, &m.engine.n_seq, "N", "answers made at once, each with room for --ctx (default 8)", 0},
+        {"parallel", 0, ARG_U32, &m.engine.n_seq, "N", "answers made at once, each with room for --ctx (default 8)",
+         0},
         {"queue", 0, ARG_U32, &j.o.n_queue, "N", "calls that may run or wait; more get 429 (default 256)", 0},
         {"name", 0, ARG_STR, &j.name, "NAME", "what clients call the model (default: from its file)", 0},
         {"api-key", 0, ARG_CALL, &j, "KEY", "a key that clients must send; may be repeated", add_key},

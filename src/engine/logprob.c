@@ -22,7 +22,4 @@ void lr_logprob_keep(larder_request *r, const float *logits, uint32_t n_vocab)
     for (uint32_t i = 0; i < n_top; i++) r->top[i].logprob = lr_logprob_of(r, r->top[i].token);
 }
 
-float lr_logprob_of(const larder_request *r, int32_t token)
-{
-    return (float)((double)r->raw[token] - r->log_sum);
-}
+float lr_logprob_of(const larder_request *r, int32_t token) { return (float)((double)r->raw[token] - r->log_sum); }

@@ -4,9 +4,14 @@
 json_t *error_anthropic(int status, const char *message, const char *param)
 {
     (void)param; /* the message names it */
-    const char *type = status == 401 ? "authentication_error" : status == 403 ? "permission_error" : status == 404 ? "not_found_error"
-                       : status == 413 ? "request_too_large" : status == 429 ? "rate_limit_error" : status == 503 ? "overloaded_error"
-                       : status >= 500 ? "api_error" : "invalid_request_error";
+    const char *type = status == 401   ? "authentication_error"
+                       : status == 403 ? "permission_error"
+                       : status == 404 ? "not_found_error"
+                       : status == 413 ? "request_too_large"
+                       : status == 429 ? "rate_limit_error"
+                       : status == 503 ? "overloaded_error"
+                       : status >= 500 ? "api_error"
+                                       : "invalid_request_error";
     return json_pack("{s:s,s:{s:s,s:s}}", "type", "error", "error", "type", type, "message", message);
 }
 
@@ -37,8 +42,10 @@ static void add_blocks(params *p, json_t *out, const char *role, json_t *blocks)
     json_array_foreach(blocks, i, b)
     {
         const char *type = json_string_value(json_object_get(b, "type"));
-        json_t *said = json_object_get(b, "text"), *thinking = json_object_get(b, "thinking"), *input = json_object_get(b, "input");
-        const char *id = json_string_value(json_object_get(b, type && !strcmp(type, "tool_result") ? "tool_use_id" : "id"));
+        json_t *said = json_object_get(b, "text"), *thinking = json_object_get(b, "thinking"),
+               *input = json_object_get(b, "input");
+        const char *id = json_string_value(
+            json_object_get(b, type && !strcmp(type, "tool_result") ? "tool_use_id" : "id"));
         const char *name = json_string_value(json_object_get(b, "name"));
         if (type && !strcmp(type, "text") && json_is_string(said)) {
             if (text.n) lr_buf_putc(&text, '\n');
@@ -47,14 +54,17 @@ static void add_blocks(params *p, json_t *out, const char *role, json_t *blocks)
             lr_buf_add(&thought, json_string_value(thinking), json_string_length(thinking));
         } else if (type && !strcmp(type, "tool_use") && id && name && json_is_object(input)) {
             if (!calls) calls = json_array();
-            json_array_append_new(calls, json_pack("{s:s,s:s,s:{s:s,s:O}}", "id", id, "type", "function", "function", "name", name,
-                                                   "arguments", input));
+            json_array_append_new(calls, json_pack("{s:s,s:s,s:{s:s,s:O}}", "id", id, "type", "function", "function",
+                                                   "name", name, "arguments", input));
         } else if (type && !strcmp(type, "tool_result") && id) {
             flush(out, role, &text, &thought, &calls);
             json_t *result = prompt_content(p, json_object_get(b, "content"), "messages");
-            if (result) json_array_append_new(out, json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content", result));
+            if (result)
+                json_array_append_new(
+                    out, json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content", result));
         } else {
-            params_fail(p, "messages", "a block is of type '%.30s', or lacks what that type needs; this server takes text and tools",
+            params_fail(p, "messages",
+                        "a block is of type '%.30s', or lacks what that type needs; this server takes text and tools",
                         type ? type : "?");
         }
         if (p->st) break;
@@ -70,13 +80,15 @@ static json_t *take_messages(params *p)
     json_t *system = take(p, "system"), *list = take(p, "messages"), *out = json_array(), *m;
     size_t i;
     if (system) add_message(out, "system", prompt_content(p, system, "system"));
-    if (!p->st && (!json_is_array(list) || !json_array_size(list))) params_fail(p, "messages", "must be a list with a message or more");
+    if (!p->st && (!json_is_array(list) || !json_array_size(list)))
+        params_fail(p, "messages", "must be a list with a message or more");
     json_array_foreach(list, i, m)
     {
         const char *role = json_string_value(json_object_get(m, "role"));
         json_t *content = json_object_get(m, "content");
         if (p->st) break;
-        if (!role || (strcmp(role, "user") && strcmp(role, "assistant"))) params_fail(p, "messages", "a role is neither user nor assistant");
+        if (!role || (strcmp(role, "user") && strcmp(role, "assistant")))
+            params_fail(p, "messages", "a role is neither user nor assistant");
         else if (json_is_string(content)) add_message(out, role, json_incref(content));
         else if (json_is_array(content)) add_blocks(p, out, role, content);
         else params_fail(p, "messages", "content must be a string or a list of blocks");
@@ -88,10 +100,12 @@ static json_t *take_tools(params *p)
 {
     json_t *list = take(p, "tools"), *out = NULL, *t;
     size_t i;
-    if (list && (!json_is_array(list) || json_array_size(list) > MOST_TOOLS)) params_fail(p, "tools", "must be a list of at most %d", MOST_TOOLS);
+    if (list && (!json_is_array(list) || json_array_size(list) > MOST_TOOLS))
+        params_fail(p, "tools", "must be a list of at most %d", MOST_TOOLS);
     json_array_foreach(list, i, t)
     {
-        const char *type = json_string_value(json_object_get(t, "type")), *name = json_string_value(json_object_get(t, "name"));
+        const char *type = json_string_value(json_object_get(t, "type")),
+                   *name = json_string_value(json_object_get(t, "name"));
         const char *about = json_string_value(json_object_get(t, "description"));
         json_t *schema = json_object_get(t, "input_schema");
         if (p->st || (type && strcmp(type, "custom")) || !name || !json_is_object(schema)) {
@@ -99,18 +113,19 @@ static json_t *take_tools(params *p)
             break;
         }
         if (!out) out = json_array();
-        json_array_append_new(out, json_pack("{s:s,s:{s:s,s:s,s:O}}", "type", "function", "function", "name", name, "description",
-                                             about ? about : "", "parameters", schema));
+        json_array_append_new(out, json_pack("{s:s,s:{s:s,s:s,s:O}}", "type", "function", "function", "name", name,
+                                             "description", about ? about : "", "parameters", schema));
     }
     json_t *choice = take(p, "tool_choice");
     const char *how = json_string_value(json_object_get(choice, "type"));
-    if (choice && (!how || (strcmp(how, "auto") && strcmp(how, "none")))) params_fail(p, "tool_choice", "only \"auto\" and \"none\" are supported");
-    if (json_is_true(json_object_get(choice, "disable_parallel_tool_use")))
-        params_fail(p, "tool_choice", "disable_parallel_tool_use is not supported");
-    if (how && !strcmp(how, "none")) {
-        json_decref(out);
-        out = NULL;
-    }
+    const char *only = json_string_value(json_object_get(choice, "name"));
+    bool named = how && !strcmp(how, "tool");
+    if (choice && (!how || (!named && strcmp(how, "auto") && strcmp(how, "any") && strcmp(how, "none"))))
+        params_fail(p, "tool_choice", "type must be auto, any, tool or none");
+    if (named && !only) params_fail(p, "tool_choice", "names no tool");
+    form_tools(p, &out, how, named ? only : NULL);
+    if (json_is_true(json_object_get(choice, "disable_parallel_tool_use")) && !p->c->forced)
+        params_fail(p, "tool_choice", "disable_parallel_tool_use needs type any or tool");
     return out;
 }
 
@@ -122,15 +137,33 @@ static json_t *take_thinking(params *p)
     if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
         params_fail(p, "thinking", "type must be enabled, disabled or adaptive");
     else json_object_set_new(extra, "enable_thinking", json_boolean(strcmp(type, "disabled")));
-    if (json_object_get(v, "budget_tokens")) call_note_add(p->c, "thinking.budget_tokens: has no effect; max_tokens bounds the whole answer");
+    if (json_object_get(v, "budget_tokens"))
+        call_note_add(p->c, "thinking.budget_tokens: has no effect; max_tokens bounds the whole answer");
     call_note_add(p->c, "thinking: given to the chat template, which may not use it");
     return extra;
+}
+
+/* output_config.format, output_format before it */
+static void take_format(params *p)
+{
+    json_t *config = take(p, "output_config"), *old = take(p, "output_format");
+    form_typed(p, "output_format", old, NULL);
+    if (!config) return;
+    if (!json_is_object(config)) {
+        params_fail(p, "output_config", "must be an object");
+        return;
+    }
+    params q = {.c = p->c, .o = config, .in = "output_config", .err = p->err, .st = p->st};
+    form_typed(&q, "format", take(&q, "format"), NULL);
+    p->st = params_done(&q);
 }
 
 static larder_status read_prompt(params *p, larder_error *err, int32_t **ids, size_t *n_ids)
 {
     take_model(p);
     json_t *messages = take_messages(p), *tools = take_tools(p), *extra = take_thinking(p);
+    take_format(p);
+    form_done(p, tools);
     if (!params_done(p)) return prompt_render(p->c, messages, tools, extra, ids, n_ids, err);
     json_decref(messages);
     json_decref(tools);
@@ -178,20 +211,23 @@ static json_t *usage(const call *c)
 {
     uint32_t n_cached = call_n_cached(c);
     return json_pack("{s:I,s:I,s:I,s:I}", "input_tokens", (json_int_t)call_n_prompt(c) - n_cached, "output_tokens",
-                     (json_int_t)call_n_generated(c), "cache_read_input_tokens", (json_int_t)n_cached, "cache_creation_input_tokens",
-                     (json_int_t)0);
+                     (json_int_t)call_n_generated(c), "cache_read_input_tokens", (json_int_t)n_cached,
+                     "cache_creation_input_tokens", (json_int_t)0);
 }
 
 static const char *stop_reason(const gen *g)
 {
     if (g->n_tools) return "tool_use";
-    return g->finish == LARDER_FINISH_LENGTH ? "max_tokens" : g->finish == LARDER_FINISH_STOP ? "stop_sequence" : "end_turn";
+    return g->finish == LARDER_FINISH_LENGTH ? "max_tokens"
+           : g->finish == LARDER_FINISH_STOP ? "stop_sequence"
+                                             : "end_turn";
 }
 
 static json_t *message(call *c, json_t *content, const gen *g)
 {
-    return json_pack("{s:s,s:s,s:s,s:s,s:o,s:s?,s:s?,s:o}", "id", c->id, "type", "message", "role", "assistant", "model", call_model(c),
-                     "content", content, "stop_reason", g ? stop_reason(g) : NULL, "stop_sequence", g ? g->stop : NULL, "usage", usage(c));
+    return json_pack("{s:s,s:s,s:s,s:s,s:o,s:s?,s:s?,s:o}", "id", c->id, "type", "message", "role", "assistant",
+                     "model", call_model(c), "content", content, "stop_reason", g ? stop_reason(g) : NULL,
+                     "stop_sequence", g ? g->stop : NULL, "usage", usage(c));
 }
 
 static json_t *tool_block(const tool_call *t, json_t *input)
@@ -201,28 +237,32 @@ static json_t *tool_block(const tool_call *t, json_t *input)
 
 static void begin(call *c)
 {
-    call_say(c, "message_start", json_pack("{s:s,s:o}", "type", "message_start", "message", message(c, json_array(), NULL)));
+    call_say(c, "message_start",
+             json_pack("{s:s,s:o}", "type", "message_start", "message", message(c, json_array(), NULL)));
 }
 
 static void close_block(call *c, gen *g)
 {
     if (g->open == OPEN_NONE) return;
-    call_say(c, "content_block_stop", json_pack("{s:s,s:I}", "type", "content_block_stop", "index", (json_int_t)c->sequence++));
+    call_say(c, "content_block_stop",
+             json_pack("{s:s,s:I}", "type", "content_block_stop", "index", (json_int_t)c->sequence++));
     g->open = OPEN_NONE;
 }
 
 static void open_block(call *c, gen *g, uint32_t what, json_t *block)
 {
     close_block(c, g);
-    call_say(c, "content_block_start", json_pack("{s:s,s:I,s:o}", "type", "content_block_start", "index", (json_int_t)c->sequence,
-                                                 "content_block", block));
+    call_say(c, "content_block_start",
+             json_pack("{s:s,s:I,s:o}", "type", "content_block_start", "index", (json_int_t)c->sequence,
+                       "content_block", block));
     g->open = what;
 }
 
 static void say_delta(call *c, const char *type, const char *key, json_t *text)
 {
-    call_say(c, "content_block_delta", json_pack("{s:s,s:I,s:{s:s,s:o}}", "type", "content_block_delta", "index", (json_int_t)c->sequence,
-                                                 "delta", "type", type, key, text));
+    call_say(c, "content_block_delta",
+             json_pack("{s:s,s:I,s:{s:s,s:o}}", "type", "content_block_delta", "index", (json_int_t)c->sequence,
+                       "delta", "type", type, key, text));
 }
 
 static void piece(call *c, gen *g, const lr_piece *p)
@@ -239,7 +279,9 @@ static void piece(call *c, gen *g, const lr_piece *p)
         if (g->open != OPEN_TEXT) open_block(c, g, OPEN_TEXT, json_pack("{s:s,s:s}", "type", "text", "text", ""));
         say_delta(c, "text_delta", "text", text);
     } else {
-        if (g->open != OPEN_THOUGHT) open_block(c, g, OPEN_THOUGHT, json_pack("{s:s,s:s,s:s}", "type", "thinking", "thinking", "", "signature", ""));
+        if (g->open != OPEN_THOUGHT)
+            open_block(c, g, OPEN_THOUGHT,
+                       json_pack("{s:s,s:s,s:s}", "type", "thinking", "thinking", "", "signature", ""));
         say_delta(c, "thinking_delta", "thinking", text);
     }
 }
@@ -247,23 +289,23 @@ static void piece(call *c, gen *g, const lr_piece *p)
 static void end(call *c, gen *g)
 {
     close_block(c, g);
-    call_say(c, "message_delta", json_pack("{s:s,s:{s:s,s:s?},s:o}", "type", "message_delta", "delta", "stop_reason", stop_reason(g),
-                                           "stop_sequence", g->stop, "usage", usage(c)));
+    call_say(c, "message_delta",
+             json_pack("{s:s,s:{s:s,s:s?},s:o}", "type", "message_delta", "delta", "stop_reason", stop_reason(g),
+                       "stop_sequence", g->stop, "usage", usage(c)));
 }
 
-static void close_stream(call *c)
-{
-    call_say(c, "message_stop", json_pack("{s:s}", "type", "message_stop"));
-}
+static void close_stream(call *c) { call_say(c, "message_stop", json_pack("{s:s}", "type", "message_stop")); }
 
 static json_t *whole(call *c)
 {
     gen *g = &c->gens[0];
     json_t *content = json_array();
     if (g->thought.n)
-        json_array_append_new(content, json_pack("{s:s,s:o,s:s}", "type", "thinking", "thinking", json_stringn(g->thought.p, g->thought.n),
-                                                 "signature", ""));
-    if (g->text.n) json_array_append_new(content, json_pack("{s:s,s:o}", "type", "text", "text", json_stringn(g->text.p, g->text.n)));
+        json_array_append_new(content, json_pack("{s:s,s:o,s:s}", "type", "thinking", "thinking",
+                                                 json_stringn(g->thought.p, g->thought.n), "signature", ""));
+    if (g->text.n)
+        json_array_append_new(content,
+                              json_pack("{s:s,s:o}", "type", "text", "text", json_stringn(g->text.p, g->text.n)));
     for (uint32_t i = 0; i < g->n_tools; i++) {
         json_t *input = json_loads(g->tools[i].args, 0, NULL);
         json_array_append_new(content, tool_block(&g->tools[i], input ? input : json_object()));
@@ -271,5 +313,6 @@ static json_t *whole(call *c)
     return message(c, content, g);
 }
 
-const api api_anthropic = {"messages", FRAME_SSE, read_messages, begin, piece, end, close_stream, whole, error_anthropic};
+const api api_anthropic = {"messages", FRAME_SSE,    read_messages, begin,          piece,
+                           end,        close_stream, whole,         error_anthropic};
 const api api_count = {.name = "count_tokens", .read = read_count, .error = error_anthropic};

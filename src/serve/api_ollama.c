@@ -27,14 +27,16 @@ static void take_options(params *p, larder_sampling *s)
     if (take_int(&q, "repeat_last_n", -1, INT32_MAX, &n)) s->penalty_last_n = (int32_t)n;
     if (take_int(&q, "num_predict", -2, UINT32_MAX, &n)) c->max_tokens = n > 0 ? (uint32_t)n : 0;
     if (take_int(&q, "num_ctx", 1, UINT32_MAX, &n) && n > c->s->plan.n_ctx)
-        params_fail(&q, "num_ctx", "the server runs with a context of %u; start it with --ctx %lld", c->s->plan.n_ctx, (long long)n);
+        params_fail(&q, "num_ctx", "the server runs with a context of %u; start it with --ctx %lld", c->s->plan.n_ctx,
+                    (long long)n);
     take_stop(&q, "stop");
     take_sampling(&q, s);
     take_refused(&q, "mirostat", "give mirostat_tau for mirostat 2", "0");
     take_refused(&q, "num_keep", "contexts are not shifted here", "0 -1");
     take_refused(&q, "penalize_newline", "is not supported", "true");
     take_refused(&q, "tfs_z", "is not supported", "1 1.0");
-    static const char *const load[] = {"num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "use_mmap", "use_mlock", "low_vram", "f16_kv", "vocab_only"};
+    static const char *const load[] = {"num_batch", "num_gpu",   "main_gpu", "num_thread", "numa",
+                                       "use_mmap",  "use_mlock", "low_vram", "f16_kv",     "vocab_only"};
     for (size_t i = 0; i < LR_LEN(load); i++) take_refused(&q, load[i], "is chosen when the server starts", "");
     p->st = params_done(&q);
 }
@@ -46,7 +48,15 @@ static void take_common(params *p, larder_sampling *s)
     take_model(p);
     take_options(p, s);
     take_bool(p, "stream", &c->stream);
-    take_refused(p, "format", "structured output is not supported", "\"\"");
+    json_t *format = take(p, "format");
+    const char *word = json_string_value(format);
+    if (word && !strcmp(word, "json")) {
+        json_t *object = json_pack("{s:s}", "type", "json_object");
+        form_typed(p, "format", object, NULL);
+        json_decref(object);
+    } else if (format && (!word || *word)) {
+        form_schema(p, "format", format);
+    }
     take_refused(p, "logprobs", "is not supported here; /v1/chat/completions has it", "false");
     if (take(p, "keep_alive")) call_note_add(c, "keep_alive: has no effect, the model stays loaded");
 }
@@ -110,6 +120,7 @@ static larder_status read_chat(call *c, larder_error *err)
     bool empty = !list || json_is_null(list) || (json_is_array(list) && !json_array_size(list));
     json_t *messages = empty ? (take(&p, "messages"), NULL) : prompt_messages(&p, "messages");
     json_t *tools = prompt_tools(&p, "tools"), *extra = take_think(&p);
+    form_done(&p, tools);
     params_done(&p);
     if (!p.st && empty) {
         json_decref(tools);
@@ -151,7 +162,8 @@ static larder_status read_generate(call *c, larder_error *err)
         return read_raw(&p, prompt, &s);
     }
     json_t *messages = json_array();
-    if (system && *system) json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    if (system && *system)
+        json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
     json_array_append_new(messages, json_pack("{s:s,s:s}", "role", "user", "content", prompt));
     return render(&p, messages, NULL, extra, &s);
 }
@@ -162,15 +174,13 @@ static json_t *calls_json(const gen *g, uint32_t from)
     json_t *list = json_array();
     for (uint32_t i = from; i < g->n_tools; i++) {
         json_t *args = json_loads(g->tools[i].args, 0, NULL);
-        json_array_append_new(list, json_pack("{s:{s:s,s:o}}", "function", "name", g->tools[i].name, "arguments", args ? args : json_object()));
+        json_array_append_new(list, json_pack("{s:{s:s,s:o}}", "function", "name", g->tools[i].name, "arguments",
+                                              args ? args : json_object()));
     }
     return list;
 }
 
-static bool is_chat(const call *c)
-{
-    return c->api == &api_ollama_chat;
-}
+static bool is_chat(const call *c) { return c->api == &api_ollama_chat; }
 
 /* Takes the references; thought and calls may be NULL. */
 static json_t *line(call *c, json_t *text, json_t *thought, json_t *calls, bool done)
@@ -184,10 +194,7 @@ static json_t *line(call *c, json_t *text, json_t *thought, json_t *calls, bool 
     return o;
 }
 
-static void begin(call *c)
-{
-    (void)c;
-}
+static void begin(call *c) { (void)c; }
 
 static void piece(call *c, gen *g, const lr_piece *p)
 {
@@ -220,17 +227,17 @@ static void end(call *c, gen *g)
     call_say(c, NULL, add_figures(c, line(c, json_string(""), NULL, NULL, true)));
 }
 
-static void close_stream(call *c)
-{
-    (void)c;
-}
+static void close_stream(call *c) { (void)c; }
 
 static json_t *whole(call *c)
 {
     gen *g = &c->gens[0];
     return add_figures(c, line(c, json_stringn(g->text.n ? g->text.p : "", g->text.n),
-                               g->thought.n ? json_stringn(g->thought.p, g->thought.n) : NULL, g->n_tools ? calls_json(g, 0) : NULL, true));
+                               g->thought.n ? json_stringn(g->thought.p, g->thought.n) : NULL,
+                               g->n_tools ? calls_json(g, 0) : NULL, true));
 }
 
-const api api_ollama_chat = {"ollama chat", FRAME_LINES, read_chat, begin, piece, end, close_stream, whole, error_ollama};
-const api api_ollama_generate = {"ollama generate", FRAME_LINES, read_generate, begin, piece, end, close_stream, whole, error_ollama};
+const api api_ollama_chat = {"ollama chat", FRAME_LINES,  read_chat, begin,       piece,
+                             end,           close_stream, whole,     error_ollama};
+const api api_ollama_generate = {"ollama generate", FRAME_LINES, read_generate, begin, piece, end,
+                                 close_stream,      whole,       error_ollama};

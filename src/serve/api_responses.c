@@ -7,16 +7,18 @@
 /* ---------------------------------------------------------------- reading */
 static json_t *one_item(params *p, json_t *item)
 {
-    const char *type = json_string_value(json_object_get(item, "type")), *role = json_string_value(json_object_get(item, "role"));
-    const char *id = json_string_value(json_object_get(item, "call_id")), *name = json_string_value(json_object_get(item, "name"));
+    const char *type = json_string_value(json_object_get(item, "type")),
+               *role = json_string_value(json_object_get(item, "role"));
+    const char *id = json_string_value(json_object_get(item, "call_id")),
+               *name = json_string_value(json_object_get(item, "name"));
     json_t *args = json_object_get(item, "arguments");
     if (!type || !strcmp(type, "message")) {
         json_t *content = prompt_content(p, json_object_get(item, "content"), "input");
         return content ? json_pack("{s:s,s:o}", "role", role ? role : "?", "content", content) : NULL;
     }
     if (!strcmp(type, "function_call") && id && name && json_is_string(args))
-        return json_pack("{s:s,s:n,s:[{s:s,s:s,s:{s:s,s:O}}]}", "role", "assistant", "content", "tool_calls", "id", id, "type", "function",
-                         "function", "name", name, "arguments", args);
+        return json_pack("{s:s,s:n,s:[{s:s,s:s,s:{s:s,s:O}}]}", "role", "assistant", "content", "tool_calls", "id",
+                         id, "type", "function", "function", "name", name, "arguments", args);
     if (!strcmp(type, "function_call_output") && id) {
         json_t *content = prompt_content(p, json_object_get(item, "output"), "input");
         return content ? json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content", content) : NULL;
@@ -33,7 +35,8 @@ static json_t *take_input(params *p)
     size_t i;
     if (instructions) json_array_append_new(list, json_pack("{s:s,s:s}", "role", "system", "content", instructions));
     if (json_is_string(input)) json_array_append_new(list, json_pack("{s:s,s:O}", "role", "user", "content", input));
-    else if (!json_is_array(input) || !json_array_size(input)) params_fail(p, "input", "must be a string or a list with an item or more");
+    else if (!json_is_array(input) || !json_array_size(input))
+        params_fail(p, "input", "must be a string or a list with an item or more");
     json_array_foreach(input, i, item)
     {
         const char *type = json_string_value(json_object_get(item, "type"));
@@ -57,7 +60,8 @@ static json_t *take_tools(params *p)
     if (list && !json_is_array(list)) params_fail(p, "tools", "must be a list");
     json_array_foreach(list, i, t)
     {
-        const char *type = json_string_value(json_object_get(t, "type")), *name = json_string_value(json_object_get(t, "name"));
+        const char *type = json_string_value(json_object_get(t, "type")),
+                   *name = json_string_value(json_object_get(t, "name"));
         const char *about = json_string_value(json_object_get(t, "description"));
         json_t *schema = json_object_get(t, "parameters");
         if (!type || strcmp(type, "function") || !name) {
@@ -74,12 +78,14 @@ static json_t *take_tools(params *p)
     json_t *tools = prompt_tools(p, "tools");
     json_t *choice = take(p, "tool_choice");
     const char *how = json_string_value(choice);
-    if (choice && (!how || (strcmp(how, "auto") && strcmp(how, "none")))) params_fail(p, "tool_choice", "only \"auto\" and \"none\" are supported");
-    if (how && !strcmp(how, "none")) {
-        json_decref(tools);
-        tools = NULL;
-    }
-    json_object_set_new(p->c->echo, "tool_choice", json_string(how ? how : "auto"));
+    const char *type = json_string_value(json_object_get(choice, "type")),
+               *name = json_string_value(json_object_get(choice, "name"));
+    if (type && !strcmp(type, "function") && name) how = "named";
+    if (choice &&
+        (!how || (strcmp(how, "auto") && strcmp(how, "none") && strcmp(how, "required") && strcmp(how, "named"))))
+        params_fail(p, "tool_choice", "must be auto, none, required or a function by its name");
+    form_tools(p, &tools, how, name);
+    json_object_set_new(p->c->echo, "tool_choice", choice ? json_incref(choice) : json_string("auto"));
     return tools;
 }
 
@@ -96,7 +102,8 @@ static json_t *take_reasoning(params *p)
     take_refused(&q, "summary", "thoughts are given whole, not summed up", "\"auto\"");
     if (effort) {
         json_object_set_new(extra, "reasoning_effort", json_string(effort));
-        json_object_set_new(extra, "enable_thinking", json_boolean(strcmp(effort, "none") && strcmp(effort, "minimal")));
+        json_object_set_new(extra, "enable_thinking",
+                            json_boolean(strcmp(effort, "none") && strcmp(effort, "minimal")));
         call_note_add(p->c, "reasoning.effort: given to the chat template, which may not use it");
     }
     p->st = params_done(&q);
@@ -105,16 +112,19 @@ static json_t *take_reasoning(params *p)
 
 static void take_text(params *p)
 {
-    json_t *v = take(p, "text"), *format = json_object_get(v, "format");
-    const char *type = json_string_value(json_object_get(format, "type"));
+    json_t *v = take(p, "text"), *format = json_object_get(v, "format"), *verbosity = json_object_get(v, "verbosity");
     if (!v) return;
-    if (!json_is_object(v) || (format && (!type || strcmp(type, "text")))) params_fail(p, "text.format", "only {\"type\": \"text\"} is supported");
-    if (json_object_get(v, "verbosity") && !json_is_null(json_object_get(v, "verbosity"))) params_fail(p, "text.verbosity", "is not supported");
+    if (!json_is_object(v)) params_fail(p, "text", "must be an object");
+    if (verbosity && !json_is_null(verbosity)) params_fail(p, "text.verbosity", "is not supported");
+    if (!format || json_is_null(format)) return;
+    form_typed(p, "text.format", format, NULL);
+    json_object_set_new(p->c->echo, "text", json_pack("{s:O}", "format", format));
 }
 
 static void echo(call *c, const larder_sampling *s, const json_t *body)
 {
-    static const char *const as_given[] = {"instructions", "max_output_tokens", "metadata", "user", "safety_identifier", "prompt_cache_key"};
+    static const char *const as_given[] = {"instructions", "max_output_tokens", "metadata",
+                                           "user",         "safety_identifier", "prompt_cache_key"};
     for (size_t i = 0; i < LR_LEN(as_given); i++) {
         json_t *v = json_object_get(body, as_given[i]);
         json_object_set(c->echo, as_given[i], v ? v : json_null());
@@ -139,13 +149,15 @@ static larder_status read_responses(call *c, larder_error *err)
     take_sampling(&p, &s);
     json_t *messages = take_input(&p), *tools = take_tools(&p), *extra = take_reasoning(&p);
     take_text(&p);
+    form_done(&p, tools);
     take_bool(&p, "stream", &c->stream);
     if (take_int(&p, "max_output_tokens", 1, UINT32_MAX, &n)) c->max_tokens = (uint32_t)n;
-    static const char *const inert[] = {"metadata", "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"};
+    static const char *const inert[] = {"metadata", "user", "safety_identifier", "prompt_cache_key",
+                                        "prompt_cache_retention"};
     for (size_t i = 0; i < LR_LEN(inert); i++) take_inert(&p, inert[i]);
     take_refused(&p, "store", "nothing is stored here", "false");
     take_refused(&p, "background", "is not supported", "false");
-    take_refused(&p, "parallel_tool_calls", "a model's calls are not held back", "true");
+    take_refused(&p, "parallel_tool_calls", "a model's calls are not held back", c->forced ? "true false" : "true");
     take_refused(&p, "truncation", "nothing is cut off here", "\"disabled\"");
     take_refused(&p, "service_tier", "there is one tier", "\"auto\" \"default\"");
     take_refused(&p, "include", "is not supported", "[]");
@@ -184,41 +196,48 @@ static json_t *text_part(json_t *text)
 static json_t *message_item(const call *c, json_t *content, const char *status)
 {
     char id[64];
-    return json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "message", "id", item_id(c, "msg", id), "role", "assistant", "status", status, "content",
-                     content);
+    return json_pack("{s:s,s:s,s:s,s:s,s:o}", "type", "message", "id", item_id(c, "msg", id), "role", "assistant",
+                     "status", status, "content", content);
 }
 
 static json_t *thought_item(const call *c, json_t *content)
 {
     char id[64];
-    return json_pack("{s:s,s:s,s:[],s:o}", "type", "reasoning", "id", item_id(c, "rs", id), "summary", "content", content);
+    return json_pack("{s:s,s:s,s:[],s:o}", "type", "reasoning", "id", item_id(c, "rs", id), "summary", "content",
+                     content);
 }
 
 static json_t *tool_item(const call *c, const tool_call *t, const char *args, const char *status)
 {
     char id[64];
-    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "type", "function_call", "id", item_id(c, "fc", id), "call_id", t->id, "name", t->name,
-                     "arguments", args, "status", status);
+    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "type", "function_call", "id", item_id(c, "fc", id), "call_id",
+                     t->id, "name", t->name, "arguments", args, "status", status);
 }
 
 static json_t *usage(const call *c)
 {
     uint32_t n_in = call_n_prompt(c), n_out = call_n_generated(c);
-    return json_pack("{s:I,s:{s:I},s:I,s:{s:I},s:I}", "input_tokens", (json_int_t)n_in, "input_tokens_details", "cached_tokens",
-                     (json_int_t)call_n_cached(c), "output_tokens", (json_int_t)n_out, "output_tokens_details", "reasoning_tokens",
-                     (json_int_t)c->gens[0].n_thought, "total_tokens", (json_int_t)n_in + n_out);
+    return json_pack("{s:I,s:{s:I},s:I,s:{s:I},s:I}", "input_tokens", (json_int_t)n_in, "input_tokens_details",
+                     "cached_tokens", (json_int_t)call_n_cached(c), "output_tokens", (json_int_t)n_out,
+                     "output_tokens_details", "reasoning_tokens", (json_int_t)c->gens[0].n_thought, "total_tokens",
+                     (json_int_t)n_in + n_out);
 }
 
 static json_t *response(const call *c, bool done)
 {
     const gen *g = &c->gens[0];
     bool cut = done && g->finish == LARDER_FINISH_LENGTH;
-    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:n,s:o,s:s,s:O,s:b,s:n,s:{s:n,s:n},s:b,s:{s:{s:s}},s:s,s:o,s:b,s:s,s:i,s:n}", "id", c->id, "object",
-                          "response", "created_at", (json_int_t)c->created, "status", !done ? "in_progress" : cut ? "incomplete" : "completed",
-                          "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
-                          call_model(c), "output", c->answer, "parallel_tool_calls", 1, "previous_response_id", "reasoning", "effort", "summary",
-                          "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage", done ? usage(c) : json_null(),
-                          "background", 0, "service_tier", "default", "top_logprobs", 0, "max_tool_calls");
+    json_t *o = json_pack(
+        "{s:s,s:s,s:I,s:s,s:n,s:o,s:s,s:O,s:b,s:n,s:{s:n,s:n},s:b,s:{s:{s:s}},s:s,s:o,s:b,s:s,s:i,s:n}", "id", c->id,
+        "object", "response", "created_at", (json_int_t)c->created, "status",
+        !done ? "in_progress"
+        : cut ? "incomplete"
+              : "completed",
+        "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
+        call_model(c), "output", c->answer, "parallel_tool_calls", 1, "previous_response_id", "reasoning", "effort",
+        "summary", "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage",
+        done ? usage(c) : json_null(), "background", 0, "service_tier", "default", "top_logprobs", 0,
+        "max_tool_calls");
     json_object_set_new(o, "completed_at", done ? json_integer((json_int_t)time(NULL)) : json_null());
     json_object_update(o, c->echo);
     return o;
@@ -240,8 +259,8 @@ static json_t *at_item(const call *c)
 static json_t *at_part(const call *c, const char *prefix)
 {
     char id[64];
-    return json_pack("{s:I,s:i,s:s}", "output_index", (json_int_t)json_array_size(c->answer), "content_index", 0, "item_id",
-                     item_id(c, prefix, id));
+    return json_pack("{s:I,s:i,s:s}", "output_index", (json_int_t)json_array_size(c->answer), "content_index", 0,
+                     "item_id", item_id(c, prefix, id));
 }
 
 static json_t *with(json_t *o, const char *key, json_t *value)
@@ -269,9 +288,11 @@ static void close_item(call *c, gen *g)
     json_t *item, *text = open_text(g);
     if (g->open == OPEN_TEXT) {
         json_t *part = text_part(text);
-        say(c, "response.output_text.done", with(with(at_part(c, "msg"), "text", json_incref(text)), "logprobs", json_array()));
+        say(c, "response.output_text.done",
+            with(with(at_part(c, "msg"), "text", json_incref(text)), "logprobs", json_array()));
         say(c, "response.content_part.done", with(at_part(c, "msg"), "part", json_incref(part)));
-        item = message_item(c, json_pack("[o]", part), g->done && g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed");
+        item = message_item(c, json_pack("[o]", part),
+                            g->done && g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed");
     } else {
         say(c, "response.reasoning_text.done", with(at_part(c, "rs"), "text", json_incref(text)));
         item = thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text", text));
@@ -303,9 +324,11 @@ static void tool_piece(call *c, gen *g)
     close_item(c, g);
     say(c, "response.output_item.added", with(at_item(c), "item", tool_item(c, t, "", "in_progress")));
     item_id(c, "fc", id);
-    say(c, "response.function_call_arguments.delta", with(with(at_item(c), "item_id", json_string(id)), "delta", json_string(t->args)));
+    say(c, "response.function_call_arguments.delta",
+        with(with(at_item(c), "item_id", json_string(id)), "delta", json_string(t->args)));
     say(c, "response.function_call_arguments.done",
-        with(with(with(at_item(c), "item_id", json_string(id)), "name", json_string(t->name)), "arguments", json_string(t->args)));
+        with(with(with(at_item(c), "item_id", json_string(id)), "name", json_string(t->name)), "arguments",
+             json_string(t->args)));
     json_t *item = tool_item(c, t, t->args, "completed");
     say(c, "response.output_item.done", with(at_item(c), "item", json_incref(item)));
     json_array_append_new(c->answer, item);
@@ -319,13 +342,15 @@ static void piece(call *c, gen *g, const lr_piece *p)
     }
     json_t *delta = json_stringn(p->text.p, p->text.n);
     open_item(c, g, p->kind == LR_PIECE_TEXT ? OPEN_TEXT : OPEN_THOUGHT, p->text.n);
-    if (p->kind == LR_PIECE_TEXT) say(c, "response.output_text.delta", with(with(at_part(c, "msg"), "delta", delta), "logprobs", json_array()));
+    if (p->kind == LR_PIECE_TEXT)
+        say(c, "response.output_text.delta", with(with(at_part(c, "msg"), "delta", delta), "logprobs", json_array()));
     else say(c, "response.reasoning_text.delta", with(at_part(c, "rs"), "delta", delta));
 }
 
 static void end(call *c, gen *g)
 {
-    if (!json_array_size(c->answer) && g->open == OPEN_NONE) open_item(c, g, OPEN_TEXT, 0); /* an empty answer is a message too */
+    if (!json_array_size(c->answer) && g->open == OPEN_NONE)
+        open_item(c, g, OPEN_TEXT, 0); /* an empty answer is a message too */
     close_item(c, g);
 }
 
@@ -342,10 +367,14 @@ static json_t *whole(call *c)
         json_array_append_new(c->answer, thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text",
                                                                    json_stringn(g->thought.p, g->thought.n))));
     if (g->text.n || !g->n_tools)
-        json_array_append_new(c->answer, message_item(c, json_pack("[o]", text_part(json_stringn(g->text.n ? g->text.p : "", g->text.n))),
-                                                      g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed"));
-    for (uint32_t i = 0; i < g->n_tools; i++) json_array_append_new(c->answer, tool_item(c, &g->tools[i], g->tools[i].args, "completed"));
+        json_array_append_new(
+            c->answer,
+            message_item(c, json_pack("[o]", text_part(json_stringn(g->text.n ? g->text.p : "", g->text.n))),
+                         g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed"));
+    for (uint32_t i = 0; i < g->n_tools; i++)
+        json_array_append_new(c->answer, tool_item(c, &g->tools[i], g->tools[i].args, "completed"));
     return response(c, true);
 }
 
-const api api_responses = {"responses", FRAME_SSE, read_responses, begin, piece, end, close_stream, whole, error_openai};
+const api api_responses = {"responses", FRAME_SSE,    read_responses, begin,       piece,
+                           end,         close_stream, whole,          error_openai};

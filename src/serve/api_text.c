@@ -72,8 +72,10 @@ static larder_status read_template(call *c, larder_error *err)
 {
     params p = {.c = c, .o = c->body, .err = err};
     bool generation = true;
-    json_t *messages = prompt_messages(&p, "messages"), *tools = prompt_tools(&p, "tools"), *kwargs = take(&p, "chat_template_kwargs");
-    if (kwargs && (!json_is_object(kwargs) || json_object_get(kwargs, "messages") || json_object_get(kwargs, "tools")))
+    json_t *messages = prompt_messages(&p, "messages"), *tools = prompt_tools(&p, "tools"),
+           *kwargs = take(&p, "chat_template_kwargs");
+    if (kwargs &&
+        (!json_is_object(kwargs) || json_object_get(kwargs, "messages") || json_object_get(kwargs, "tools")))
         params_fail(&p, "chat_template_kwargs", "must be an object that names neither messages nor tools");
     take_bool(&p, "add_generation_prompt", &generation);
     params_done(&p);
@@ -86,7 +88,8 @@ static larder_status read_template(call *c, larder_error *err)
     json_decref(extra);
     larder_status st = p.st;
     if (!st && !c->s->info.has_template) st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template");
-    if (!st) st = request ? larder_chat_render(c->s->model, request, NULL, NULL, &text, err) : LR_NOMEM(err, "a prompt");
+    if (!st)
+        st = request ? larder_chat_render(c->s->model, request, NULL, NULL, &text, err) : LR_NOMEM(err, "a prompt");
     free(request);
     if (st) return st;
     c->answer = json_pack("{s:s}", "prompt", text);

@@ -53,6 +53,7 @@ void call_free(call *c)
     if (c->x) c->x->call = NULL;
     for (uint32_t i = 0; i < c->n_gens; i++) gen_free(&c->gens[i], i % c->n_per_prompt == 0);
     lr_free(c->gens);
+    larder_grammar_free(c->grammar);
     lr_free(c->bias_ids);
     lr_free(c->bias);
     lr_buf_free(&c->text);
@@ -98,7 +99,8 @@ static void on_piece(void *user, const lr_piece *p)
     if (c->stream && c->x) c->api->piece(c, g, p);
 }
 
-larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling, larder_error *err)
+larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling,
+                              larder_error *err)
 {
     if (!c->gens) c->gens = lr_calloc(MOST_GENS, sizeof *c->gens);
     if (!c->gens || c->n_gens + n > MOST_GENS) {
@@ -107,10 +109,11 @@ larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, c
         return lr_fail(err, LARDER_LIMIT, "more than %d answers in one call", MOST_GENS);
     }
     c->n_per_prompt = n;
-    bool thinking = !c->raw && prompt_thinks(c, ids, n_ids);
+    bool thinking = !c->raw && !c->grammar && prompt_thinks(c, ids, n_ids);
     for (uint32_t i = 0; i < n; i++) {
         gen *g = &c->gens[c->n_gens];
-        *g = (gen){.c = c, .index = c->n_gens++, .ids = ids, .n_ids = n_ids, .thinking = thinking, .sampling = *sampling};
+        *g = (gen){
+            .c = c, .index = c->n_gens++, .ids = ids, .n_ids = n_ids, .thinking = thinking, .sampling = *sampling};
         g->sampling.seed = sampling->seed + i;
         lr_answer_init(&g->parse, c->tools, false, on_piece, g);
         g->done_note = lr_calloc(1, sizeof *g->done_note);
@@ -231,8 +234,9 @@ static void say_progress(call *c, const note *n)
     double left = 0;
     if (!g->t_progress) g->t_progress = now, g->n_progress = n->n_done;
     else left = (now - g->t_progress) * (n->n_total - n->n_done) / LR_MAX(n->n_done - g->n_progress, 1u);
-    int k = left > 0 ? snprintf(line, sizeof line, ": prompt %u/%u, about %.1f s left\n\n", n->n_done, n->n_total, left)
-                     : snprintf(line, sizeof line, ": prompt %u/%u\n\n", n->n_done, n->n_total);
+    int k = left > 0
+                ? snprintf(line, sizeof line, ": prompt %u/%u, about %.1f s left\n\n", n->n_done, n->n_total, left)
+                : snprintf(line, sizeof line, ": prompt %u/%u\n\n", n->n_done, n->n_total);
     stream_add(c->x, line, (size_t)k);
 }
 
@@ -368,7 +372,8 @@ uint32_t call_n_cached(const call *c)
 uint32_t call_n_generated(const call *c)
 {
     uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n_gens; i++) n += c->gens[i].done ? c->gens[i].timing.n_generated : c->gens[i].n_generated;
+    for (uint32_t i = 0; i < c->n_gens; i++)
+        n += c->gens[i].done ? c->gens[i].timing.n_generated : c->gens[i].n_generated;
     return n;
 }
 
@@ -376,13 +381,11 @@ json_t *call_timings(const call *c)
 {
     const larder_timing *t = &c->gens[0].timing;
     uint32_t n_read = t->n_prompt - t->n_cached, n_gaps = t->n_generated ? t->n_generated - 1 : 0;
-    return json_pack("{s:I,s:I,s:f,s:f,s:I,s:f,s:f}", "prompt_n", (json_int_t)n_read, "cache_n", (json_int_t)t->n_cached, "prompt_ms",
-                     t->prefill_s * 1e3, "prompt_per_second", t->prefill_s > 0 ? n_read / t->prefill_s : 0.0, "predicted_n",
-                     (json_int_t)t->n_generated, "predicted_ms", t->decode_s * 1e3, "predicted_per_second",
+    return json_pack("{s:I,s:I,s:f,s:f,s:I,s:f,s:f}", "prompt_n", (json_int_t)n_read, "cache_n",
+                     (json_int_t)t->n_cached, "prompt_ms", t->prefill_s * 1e3, "prompt_per_second",
+                     t->prefill_s > 0 ? n_read / t->prefill_s : 0.0, "predicted_n", (json_int_t)t->n_generated,
+                     "predicted_ms", t->decode_s * 1e3, "predicted_per_second",
                      t->decode_s > 0 ? n_gaps / t->decode_s : 0.0);
 }
 
-const char *call_model(const call *c)
-{
-    return c->s->o.model_name;
-}
+const char *call_model(const call *c) { return c->s->o.model_name; }

@@ -17,7 +17,8 @@
 
 static void allow(int rules, const char *path)
 {
-    struct landlock_path_beneath_attr a = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR};
+    struct landlock_path_beneath_attr a = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
+                                                             LANDLOCK_ACCESS_FS_READ_DIR};
     a.parent_fd = open(path, O_PATH | O_CLOEXEC);
     if (a.parent_fd < 0) return;
     syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &a, 0);
@@ -40,16 +41,49 @@ void confine_files(const server *s)
         close(rules);
     }
     if (done) log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"files\":\"landlock\",\"abi\":%ld}", abi);
-    else log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"files\":\"this kernel has no Landlock: %s\"}", strerror(why));
+    else
+        log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"files\":\"this kernel has no Landlock: %s\"}",
+                 strerror(why));
 }
 
 void confine_calls(const server *s)
 {
     static const char *const denied[] = {
-        "execve", "execveat", "socket", "socketpair", "connect", "bind", "listen", "io_uring_setup", "process_vm_readv",
-        "process_vm_writev", "bpf", "userfaultfd", "perf_event_open", "keyctl", "add_key", "request_key", "mount", "umount2",
-        "pivot_root", "chroot", "setns", "unshare", "init_module", "finit_module", "kexec_load", "open_by_handle_at",
-        "fork", "vfork", "mknod", "mknodat", "link", "linkat", "symlink", "symlinkat", "truncate",
+        "execve",
+        "execveat",
+        "socket",
+        "socketpair",
+        "connect",
+        "bind",
+        "listen",
+        "io_uring_setup",
+        "process_vm_readv",
+        "process_vm_writev",
+        "bpf",
+        "userfaultfd",
+        "perf_event_open",
+        "keyctl",
+        "add_key",
+        "request_key",
+        "mount",
+        "umount2",
+        "pivot_root",
+        "chroot",
+        "setns",
+        "unshare",
+        "init_module",
+        "finit_module",
+        "kexec_load",
+        "open_by_handle_at",
+        "fork",
+        "vfork",
+        "mknod",
+        "mknodat",
+        "link",
+        "linkat",
+        "symlink",
+        "symlinkat",
+        "truncate",
 #ifndef __SANITIZE_ADDRESS__ /* its leak check at the end looks on from a process of its own */
         "ptrace",
 #endif
@@ -63,17 +97,16 @@ void confine_calls(const server *s)
     }
     if (!bad) bad = seccomp_load(f);
     if (f) seccomp_release(f);
-    if (!bad) log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"calls\":\"seccomp: no programs, no new sockets\"}");
+    if (!bad)
+        log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"calls\":\"seccomp: no programs, no new sockets\"}");
     else log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"calls\":\"%s\"}", strerror(-bad));
 }
 #else
 void confine_files(const server *s)
 {
-    if (!s->o.no_confine) log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"files\":\"this system has no Landlock\"}");
+    if (!s->o.no_confine)
+        log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"files\":\"this system has no Landlock\"}");
 }
 
-void confine_calls(const server *s)
-{
-    (void)s;
-}
+void confine_calls(const server *s) { (void)s; }
 #endif

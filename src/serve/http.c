@@ -104,7 +104,8 @@ void reply_json(exchange *x, int status, json_t *o)
 void reply_error(exchange *x, int status, const char *message, const char *param)
 {
     if (status == 429 || status == 503) x->retry_after = 1;
-    reply_json(x, status, (x->route && x->route->error ? x->route->error : route_error(x->path))(status, message, param));
+    reply_json(x, status,
+               (x->route && x->route->error ? x->route->error : route_error(x->path))(status, message, param));
 }
 
 void stream_begin(exchange *x, const char *type)
@@ -179,7 +180,8 @@ static enum MHD_Result send_answer(exchange *x)
     for (uint32_t i = 0; origin && i < x->s->o.n_origins; i++)
         if (!strcmp(origin, x->s->o.origins[i])) {
             MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
-            MHD_add_response_header(r, "Access-Control-Allow-Headers", "authorization, content-type, x-api-key, anthropic-version");
+            MHD_add_response_header(r, "Access-Control-Allow-Headers",
+                                    "authorization, content-type, x-api-key, anthropic-version");
             MHD_add_response_header(r, "Vary", "Origin");
         }
     enum MHD_Result done = MHD_queue_response(x->c, (unsigned)x->status, r);
@@ -206,7 +208,8 @@ static exchange *exchange_new(server *s, struct MHD_Connection *c, const char *p
     x->conn = MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
     x->t0 = lr_now_ns();
     new_id(s, "req_", x->id);
-    snprintf(x->path, sizeof x->path, "%s", is_tchar(path, sizeof x->path) ? path : "?"); /* nothing else gets into a log */
+    snprintf(x->path, sizeof x->path, "%s",
+             is_tchar(path, sizeof x->path) ? path : "?"); /* nothing else gets into a log */
     snprintf(x->method, sizeof x->method, "%s", is_tchar(method, sizeof x->method) ? method : "?");
     x->next_x = s->http->exchanges;
     if (x->next_x) x->next_x->prev = x;
@@ -311,9 +314,13 @@ static void on_completed(void *user, struct MHD_Connection *c, void **state, enu
     x->conn->since = lr_now_ns();
     int hundred = x->status / 100;
     if (hundred >= 1 && hundred <= 5) s->m.requests[hundred]++;
-    log_line(LARDER_LOG_INFO, "{\"event\":\"request\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%s\",\"status\":%d,\"ms\":%.1f,\"end\":\"%s\"}",
+    log_line(LARDER_LOG_INFO,
+             "{\"event\":\"request\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%s\",\"status\":%d,\"ms\":%.1f,"
+             "\"end\":\"%s\"}",
              x->id, x->method, x->path, x->status, (double)(lr_now_ns() - x->t0) * 1e-6,
-             x->slow ? "slow reader" : x->gone || why != MHD_REQUEST_TERMINATED_COMPLETED_OK ? "client left" : "sent");
+             x->slow                                                 ? "slow reader"
+             : x->gone || why != MHD_REQUEST_TERMINATED_COMPLETED_OK ? "client left"
+                                                                     : "sent");
     if (x->prev) x->prev->next_x = x->next_x;
     else s->http->exchanges = x->next_x;
     if (x->next_x) x->next_x->prev = x->prev;
@@ -324,7 +331,8 @@ static void on_completed(void *user, struct MHD_Connection *c, void **state, enu
     *state = NULL;
 }
 
-static void on_connection(void *user, struct MHD_Connection *c, void **state, enum MHD_ConnectionNotificationCode code)
+static void on_connection(void *user, struct MHD_Connection *c, void **state,
+                          enum MHD_ConnectionNotificationCode code)
 {
     server *s = user;
     connection *k = *state;
@@ -366,7 +374,8 @@ static void keep_alive(server *s)
 {
     uint64_t now = lr_now_ns();
     for (exchange *x = s->http->exchanges; x; x = x->next_x)
-        if (x->streaming && !x->finished && x->call && x->call->api->frames == FRAME_SSE && now - x->t_said > KEEP_ALIVE_NS)
+        if (x->streaming && !x->finished && x->call && x->call->api->frames == FRAME_SSE &&
+            now - x->t_said > KEEP_ALIVE_NS)
             stream_add(x, ": keep-alive\n\n", 14);
 }
 
@@ -407,7 +416,8 @@ static int poll_ms(server *s)
     if (s->http->connections) wait = 5000;
     if (s->http->exchanges) wait = 1000;
     if (s->draining) wait = 50;
-    if (MHD_get_timeout(s->http->daemon, &ms) == MHD_YES && (wait < 0 || ms < (MHD_UNSIGNED_LONG_LONG)wait)) wait = (int)ms;
+    if (MHD_get_timeout(s->http->daemon, &ms) == MHD_YES && (wait < 0 || ms < (MHD_UNSIGNED_LONG_LONG)wait))
+        wait = (int)ms;
     return wait;
 }
 
@@ -493,10 +503,10 @@ larder_status http_start(server *s, larder_error *err)
                                    {MHD_OPTION_END, 0, NULL}};
     struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
     h->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, s, MHD_OPTION_LISTEN_SOCKET, h->listen,
-                                 MHD_OPTION_CONNECTION_LIMIT, s->o.max_connections, MHD_OPTION_CONNECTION_TIMEOUT, IDLE_S,
-                                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_ROOM, MHD_OPTION_NOTIFY_COMPLETED, on_completed, s,
-                                 MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_ARRAY, s->o.tls_cert ? tls : none,
-                                 MHD_OPTION_END);
+                                 MHD_OPTION_CONNECTION_LIMIT, s->o.max_connections, MHD_OPTION_CONNECTION_TIMEOUT,
+                                 IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, HEADER_ROOM, MHD_OPTION_NOTIFY_COMPLETED,
+                                 on_completed, s, MHD_OPTION_NOTIFY_CONNECTION, on_connection, s, MHD_OPTION_ARRAY,
+                                 s->o.tls_cert ? tls : none, MHD_OPTION_END);
     if (!h->daemon)
         return lr_fail(err, s->o.tls_cert ? LARDER_USAGE : LARDER_IO, "the HTTP server did not start%s",
                        s->o.tls_cert ? ": is the certificate PEM, and the key its own?" : "");

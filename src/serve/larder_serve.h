@@ -22,13 +22,13 @@ typedef struct larder_serve_options {
     uint32_t n_queue;               /* calls that may run or wait; more get 429 */
     uint64_t max_body;              /* bytes */
     uint32_t max_connections;
-    uint32_t drain_s;               /* on SIGTERM, running calls have this long */
+    uint32_t drain_s; /* on SIGTERM, running calls have this long */
     bool no_confine;
 } larder_serve_options;
 larder_serve_options larder_serve_defaults(void);
 
 /* Opens an engine and serves until SIGTERM or SIGINT; returns once running calls are done. */
-larder_status larder_serve(larder_model *model, const larder_engine_options *engine, const larder_serve_options *options,
-                           larder_error *err);
+larder_status larder_serve(larder_model *model, const larder_engine_options *engine,
+                           const larder_serve_options *options, larder_error *err);
 
 #endif

@@ -20,13 +20,15 @@ static void put_histogram(lr_buf *b, const char *name, const char *help, const h
         n += h->count[i];
         lr_buf_printf(b, "larder_%s_seconds_bucket{le=\"%g\"} %llu\n", name, bounds[i], (unsigned long long)n);
     }
-    lr_buf_printf(b, "larder_%s_seconds_bucket{le=\"+Inf\"} %llu\nlarder_%s_seconds_sum %.9g\nlarder_%s_seconds_count %llu\n", name,
-                  (unsigned long long)h->n, name, h->sum, name, (unsigned long long)h->n);
+    lr_buf_printf(
+        b, "larder_%s_seconds_bucket{le=\"+Inf\"} %llu\nlarder_%s_seconds_sum %.9g\nlarder_%s_seconds_count %llu\n",
+        name, (unsigned long long)h->n, name, h->sum, name, (unsigned long long)h->n);
 }
 
 static void put(lr_buf *b, const char *type, const char *name, const char *help, double value)
 {
-    lr_buf_printf(b, "# HELP larder_%s %s\n# TYPE larder_%s %s\nlarder_%s %.15g\n", name, help, name, type, name, value);
+    lr_buf_printf(b, "# HELP larder_%s %s\n# TYPE larder_%s %s\nlarder_%s %.15g\n", name, help, name, type, name,
+                  value);
 }
 
 void metrics_get(exchange *x)
@@ -51,17 +53,22 @@ void metrics_get(exchange *x)
     put(&b, "gauge", "kv_blocks_cached", "Blocks kept for prefixes that may come again.", e.n_block_cached);
     put(&b, "gauge", "kv_use_ratio", "Used blocks of all.", e.n_block ? (double)e.n_block_used / e.n_block : 0);
     put(&b, "counter", "prompt_tokens_total", "Tokens of prompts.", (double)m->prompt_tokens);
-    put(&b, "counter", "prompt_tokens_cached_total", "Of them, taken from the prefix cache.", (double)m->cached_tokens);
+    put(&b, "counter", "prompt_tokens_cached_total", "Of them, taken from the prefix cache.",
+        (double)m->cached_tokens);
     put(&b, "counter", "generated_tokens_total", "Tokens of answers.", (double)m->generated_tokens);
     put(&b, "counter", "calls_refused_total", "Calls refused because too many wait.", (double)m->refused_queue);
-    put(&b, "counter", "clients_left_total", "Clients that left before their answer was whole.", (double)m->cancelled);
+    put(&b, "counter", "clients_left_total", "Clients that left before their answer was whole.",
+        (double)m->cancelled);
     put(&b, "counter", "slow_readers_total", "Clients dropped because they did not read.", (double)m->slow_readers);
     lr_buf_puts(&b, "# HELP larder_answers_total Answers by how they ended.\n# TYPE larder_answers_total counter\n");
     for (size_t i = 1; i < LR_LEN(finishes); i++)
-        lr_buf_printf(&b, "larder_answers_total{finish=\"%s\"} %llu\n", finishes[i], (unsigned long long)m->finish[i]);
-    lr_buf_puts(&b, "# HELP larder_http_responses_total Responses by status.\n# TYPE larder_http_responses_total counter\n");
+        lr_buf_printf(&b, "larder_answers_total{finish=\"%s\"} %llu\n", finishes[i],
+                      (unsigned long long)m->finish[i]);
+    lr_buf_puts(
+        &b, "# HELP larder_http_responses_total Responses by status.\n# TYPE larder_http_responses_total counter\n");
     for (size_t i = 2; i < LR_LEN(m->requests); i++)
-        lr_buf_printf(&b, "larder_http_responses_total{status=\"%zuxx\"} %llu\n", i, (unsigned long long)m->requests[i]);
+        lr_buf_printf(&b, "larder_http_responses_total{status=\"%zuxx\"} %llu\n", i,
+                      (unsigned long long)m->requests[i]);
     put(&b, "gauge", "process_resident_bytes", "Resident memory.", (double)lr_rss_now());
     char *text = lr_buf_steal(&b);
     reply_text(x, text ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text ? text : "");

@@ -15,7 +15,8 @@ larder_status params_fail(params *p, const char *key, const char *fmt, ...)
     va_end(ap);
     snprintf(p->c->param, sizeof p->c->param, "%s%s%s", p->in ? p->in : "", p->in ? "." : "", key);
     for (char *s = p->c->param; *s; s++)
-        if ((unsigned char)*s < ' ' || (unsigned char)*s >= 0x7f) *s = '?'; /* a cut in the middle of a character, too */
+        if ((unsigned char)*s < ' ' || (unsigned char)*s >= 0x7f)
+            *s = '?'; /* a cut in the middle of a character, too */
     return p->st = lr_fail(p->err, LARDER_USAGE, "%s: %s", p->c->param, text);
 }
 
@@ -81,10 +82,7 @@ const char *take_string(params *p, const char *key)
     return NULL;
 }
 
-void take_inert(params *p, const char *key)
-{
-    take(p, key);
-}
+void take_inert(params *p, const char *key) { take(p, key); }
 
 /* harmless: JSON texts one after the other, as "false", "1", "[]"; separated by spaces */
 void take_refused(params *p, const char *key, const char *why, const char *harmless)

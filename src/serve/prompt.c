@@ -6,7 +6,8 @@
 static bool drops(json_t *o, const char *key)
 {
     const json_t *v = json_object_get(o, key);
-    return !v || json_is_null(v) || (json_is_array(v) && !json_array_size(v)) || (json_is_string(v) && !json_string_length(v));
+    return !v || json_is_null(v) || (json_is_array(v) && !json_array_size(v)) ||
+           (json_is_string(v) && !json_string_length(v));
 }
 
 json_t *prompt_content(params *p, json_t *content, const char *what)
@@ -49,12 +50,15 @@ static json_t *tool_calls(params *p, json_t *calls)
     json_array_foreach(calls, i, one)
     {
         json_t *f = json_object_get(one, "function"), *a = json_object_get(f, "arguments");
-        const char *name = json_string_value(json_object_get(f, "name")), *id = json_string_value(json_object_get(one, "id"));
+        const char *name = json_string_value(json_object_get(f, "name")),
+                   *id = json_string_value(json_object_get(one, "id"));
         if (!name || (a && !json_is_string(a) && !json_is_object(a))) {
             params_fail(p, "messages", "a tool call needs function.name and function.arguments");
             break;
         }
-        json_t *args = json_is_string(a) ? json_loadb(json_string_value(a), json_string_length(a), JSON_REJECT_DUPLICATES, NULL) : NULL;
+        json_t *args = json_is_string(a)
+                           ? json_loadb(json_string_value(a), json_string_length(a), JSON_REJECT_DUPLICATES, NULL)
+                           : NULL;
         if (!args) args = a ? json_incref(a) : json_object();
         json_t *o = json_pack("{s:s,s:{s:s,s:o}}", "type", "function", "function", "name", name, "arguments", args);
         if (id) json_object_set_new(o, "id", json_string(id));
@@ -66,7 +70,8 @@ static json_t *tool_calls(params *p, json_t *calls)
 static json_t *one_message(params *p, json_t *m)
 {
     static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
-    static const char *const known[] = {"role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content", "thinking", "tool_name"};
+    static const char *const known[] = {"role", "content",           "tool_calls", "tool_call_id",
+                                        "name", "reasoning_content", "thinking",   "tool_name"};
     const char *role = json_string_value(json_object_get(m, "role")), *key;
     bool good = false;
     json_t *v;
@@ -92,7 +97,8 @@ static json_t *one_message(params *p, json_t *m)
         v = json_object_get(m, known[i]);
         const char *as = i == 6 ? "reasoning_content" : i == 7 ? "name" : known[i];
         if (json_is_string(v) && json_string_length(v)) json_object_set(out, as, v);
-        else if (v && !json_is_null(v) && !json_is_string(v)) params_fail(p, "messages", "'%s' of a message must be a string", known[i]);
+        else if (v && !json_is_null(v) && !json_is_string(v))
+            params_fail(p, "messages", "'%s' of a message must be a string", known[i]);
     }
     return out;
 }
@@ -101,7 +107,8 @@ json_t *prompt_messages(params *p, const char *key)
 {
     json_t *list = take(p, key), *out = json_array(), *m;
     size_t i;
-    if (!p->st && (!json_is_array(list) || !json_array_size(list))) params_fail(p, key, "must be a list with a message or more");
+    if (!p->st && (!json_is_array(list) || !json_array_size(list)))
+        params_fail(p, key, "must be a list with a message or more");
     json_array_foreach(list, i, m)
     {
         if (p->st) break;
@@ -128,9 +135,8 @@ json_t *prompt_tools(params *p, const char *key)
         const char *type = json_string_value(json_object_get(t, "type"));
         json_t *f = json_object_get(t, "function");
         if (type && !strcmp(type, "function") && json_string_length(json_object_get(f, "name"))) {
-            if (!json_is_true(json_object_get(f, "strict"))) continue;
-            params_fail(p, key, "strict is not supported: arguments are not held to their schema");
-            return NULL;
+            p->c->strict |= json_is_true(json_object_get(f, "strict"));
+            continue;
         }
         params_fail(p, key, "a tool must be of type function, with function.name");
         return NULL;
@@ -138,18 +144,21 @@ json_t *prompt_tools(params *p, const char *key)
     return json_incref(list);
 }
 
-larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *extra, int32_t **ids, size_t *n_ids, larder_error *err)
+larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *extra, int32_t **ids, size_t *n_ids,
+                            larder_error *err)
 {
     json_t *request = extra ? extra : json_object();
     json_object_set_new(request, "messages", messages);
     c->tools = tools != NULL;
     if (tools) json_object_set_new(request, "tools", tools);
-    if (!json_object_get(request, "add_generation_prompt")) json_object_set_new(request, "add_generation_prompt", json_true());
+    if (!json_object_get(request, "add_generation_prompt"))
+        json_object_set_new(request, "add_generation_prompt", json_true());
     char *text = json_dumps(request, JSON_COMPACT);
     json_decref(request);
     if (!text) return LR_NOMEM(err, "a prompt");
     larder_status st = LARDER_OK;
-    if (!c->s->info.has_template) st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template; /v1/completions continues a text");
+    if (!c->s->info.has_template)
+        st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template; /v1/completions continues a text");
     else st = larder_chat_render(c->s->model, text, ids, n_ids, NULL, err);
     free(text);
     return st;

@@ -4,10 +4,7 @@
 #include <stdio.h>
 #include <time.h>
 
-static void get_health(exchange *x)
-{
-    reply_json(x, 200, json_pack("{s:s}", "status", "ok"));
-}
+static void get_health(exchange *x) { reply_json(x, 200, json_pack("{s:s}", "status", "ok")); }
 
 static void get_ready(exchange *x)
 {
@@ -16,17 +13,19 @@ static void get_ready(exchange *x)
 
 static json_t *model_json(const server *s)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "id", s->o.model_name, "object", "model", "created",
-                     (json_int_t)s->started, "owned_by", "larder", "type", "model", "display_name", s->o.model_name, "meta", "n_params",
-                     (json_int_t)s->info.n_params, "n_ctx", (json_int_t)s->plan.n_ctx, "n_ctx_train", (json_int_t)s->info.n_ctx_train,
-                     "n_vocab", (json_int_t)s->info.n_vocab, "n_bytes", (json_int_t)s->info.n_bytes);
+    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "id", s->o.model_name, "object", "model",
+                     "created", (json_int_t)s->started, "owned_by", "larder", "type", "model", "display_name",
+                     s->o.model_name, "meta", "n_params", (json_int_t)s->info.n_params, "n_ctx",
+                     (json_int_t)s->plan.n_ctx, "n_ctx_train", (json_int_t)s->info.n_ctx_train, "n_vocab",
+                     (json_int_t)s->info.n_vocab, "n_bytes", (json_int_t)s->info.n_bytes);
 }
 
 static void get_models(exchange *x)
 {
     const char *name = x->s->o.model_name;
-    reply_json(x, 200, json_pack("{s:s,s:[o],s:b,s:s,s:s}", "object", "list", "data", model_json(x->s), "has_more", 0, "first_id", name,
-                                 "last_id", name));
+    reply_json(x, 200,
+               json_pack("{s:s,s:[o],s:b,s:s,s:s}", "object", "list", "data", model_json(x->s), "has_more", 0,
+                         "first_id", name, "last_id", name));
 }
 
 static void get_model(exchange *x)
@@ -36,17 +35,15 @@ static void get_model(exchange *x)
     else reply_error(x, 404, "there is no such model here", "model");
 }
 
-static void get_version(exchange *x)
-{
-    reply_json(x, 200, json_pack("{s:s}", "version", larder_version()));
-}
+static void get_version(exchange *x) { reply_json(x, 200, json_pack("{s:s}", "version", larder_version())); }
 
 static json_t *ollama_details(const server *s)
 {
     char size[24];
     snprintf(size, sizeof size, "%.1fM", (double)s->info.n_params * 1e-6);
-    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family", s->info.architecture, "families",
-                     s->info.architecture, "parameter_size", size, "quantization_level", s->info.format);
+    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family",
+                     s->info.architecture, "families", s->info.architecture, "parameter_size", size,
+                     "quantization_level", s->info.format);
 }
 
 static void stamp(int64_t t, char out[32])
@@ -61,10 +58,11 @@ static json_t *ollama_model(const server *s, bool running)
 {
     char when[32];
     stamp(s->started, when);
-    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", s->o.model_name, "model", s->o.model_name, "size", (json_int_t)s->info.n_bytes,
-                          "digest", "", "details", ollama_details(s));
+    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", s->o.model_name, "model", s->o.model_name, "size",
+                          (json_int_t)s->info.n_bytes, "digest", "", "details", ollama_details(s));
     if (running) {
-        json_object_set_new(o, "expires_at", json_string("9999-12-31T23:59:59Z")); /* it stays as long as the server */
+        json_object_set_new(o, "expires_at",
+                            json_string("9999-12-31T23:59:59Z")); /* it stays as long as the server */
         json_object_set_new(o, "size_vram", json_integer(0));
         json_object_set_new(o, "context_length", json_integer(s->plan.n_ctx));
     } else {
@@ -73,15 +71,9 @@ static json_t *ollama_model(const server *s, bool running)
     return o;
 }
 
-static void get_tags(exchange *x)
-{
-    reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, false)));
-}
+static void get_tags(exchange *x) { reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, false))); }
 
-static void get_ps(exchange *x)
-{
-    reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, true)));
-}
+static void get_ps(exchange *x) { reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, true))); }
 
 static larder_status read_show(call *c, larder_error *err)
 {
@@ -96,18 +88,23 @@ static larder_status read_show(call *c, larder_error *err)
     LR_TRY(params_done(&p));
     char key[96], when[32];
     stamp(s->started, when);
-    json_t *info = json_pack("{s:s,s:I}", "general.architecture", s->info.architecture, "general.parameter_count", (json_int_t)s->info.n_params);
+    json_t *info = json_pack("{s:s,s:I}", "general.architecture", s->info.architecture, "general.parameter_count",
+                             (json_int_t)s->info.n_params);
     const struct {
         const char *name;
         uint32_t n;
-    } numbers[] = {{"context_length", s->info.n_ctx_train}, {"embedding_length", s->info.n_embd}, {"block_count", s->info.n_layer},
-                   {"attention.head_count", s->info.n_head}, {"attention.head_count_kv", s->info.n_head_kv}};
+    } numbers[] = {{"context_length", s->info.n_ctx_train},
+                   {"embedding_length", s->info.n_embd},
+                   {"block_count", s->info.n_layer},
+                   {"attention.head_count", s->info.n_head},
+                   {"attention.head_count_kv", s->info.n_head_kv}};
     for (size_t i = 0; i < LR_LEN(numbers); i++) {
         snprintf(key, sizeof key, "%.40s.%s", s->info.architecture, numbers[i].name);
         json_object_set_new(info, key, json_integer(numbers[i].n));
     }
-    c->answer = json_pack("{s:s,s:s,s:s,s:o,s:o,s:[s],s:s}", "modelfile", "", "parameters", "", "template", "", "details", ollama_details(s),
-                          "model_info", info, "capabilities", "completion", "modified_at", when);
+    c->answer = json_pack("{s:s,s:s,s:s,s:o,s:o,s:[s],s:s}", "modelfile", "", "parameters", "", "template", "",
+                          "details", ollama_details(s), "model_info", info, "capabilities", "completion",
+                          "modified_at", when);
     c->answer_only = true;
     return LARDER_OK;
 }

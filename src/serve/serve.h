@@ -43,8 +43,8 @@ typedef struct api {
     /* an error's body; `param` may be NULL */
     json_t *(*error)(int status, const char *message, const char *param);
 } api;
-extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat, api_ollama_generate,
-    api_tokenize, api_detokenize, api_template;
+extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat,
+    api_ollama_generate, api_tokenize, api_detokenize, api_template;
 json_t *error_openai(int status, const char *message, const char *param);
 json_t *error_anthropic(int status, const char *message, const char *param);
 json_t *error_ollama(int status, const char *message, const char *param);
@@ -100,13 +100,16 @@ struct call {
     char id[40];
     int64_t created;
     uint64_t t0;
-    lr_buf text; /* the body as it came */
+    lr_buf text;         /* the body as it came */
     json_t *body, *kept; /* kept: members taken out of the body, so that what was read from them stays */
     char param[64];      /* the parameter an error is about */
     atomic_bool cancelled;
     bool stream, include_usage, logprobs, tools, started, closed;
-    bool raw;         /* the answer is text as it is: no thoughts, no calls */
-    bool answer_only; /* read() made the answer; nothing is generated */
+    larder_grammar *grammar; /* what the answers must look like; the engine thread's, once it has the call */
+    bool strict;             /* a tool's arguments are to be held to its schema */
+    bool forced;             /* a call of a tool is all they may be */
+    bool raw;                /* the answer is text as it is: no thoughts, no calls */
+    bool answer_only;        /* read() made the answer; nothing is generated */
     json_t *answer;
     uint32_t n_top;
     uint32_t max_tokens;
@@ -131,7 +134,8 @@ struct call {
 call *call_new(server *s, exchange *x, const api *a);
 void call_free(call *c);
 /* reader: n prompts' gens; ids are the call's then. */
-larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling, larder_error *err);
+larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling,
+                              larder_error *err);
 void call_note_add(call *c, const char *text); /* something the client should know */
 /* loop: what came back. */
 void call_client_gone(call *c);
@@ -175,12 +179,22 @@ larder_status params_done(params *p);
 json_t *prompt_messages(params *p, const char *key);
 json_t *prompt_tools(params *p, const char *key); /* NULL if absent or empty */
 /* Renders and tokenizes. Takes the references. */
-larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *extra, int32_t **ids, size_t *n_ids, larder_error *err);
+larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *extra, int32_t **ids, size_t *n_ids,
+                            larder_error *err);
 /* The prompt ends inside a thought: its template opened one. */
 bool prompt_thinks(const call *c, const int32_t *ids, size_t n_ids);
 larder_sampling sampling_for(call *c); /* the server's, with a seed of the call's own */
 /* A string, with its content parts joined; or an error about `what`. New reference. */
 json_t *prompt_content(params *p, json_t *content, const char *what);
+
+/* ---------------------------------------------------------------- forms of answers (form.c): reader thread */
+void form_schema(params *p, const char *key, const json_t *schema);
+void form_typed(params *p, const char *key, const json_t *v, const char *inner);
+void form_take_others(params *p);
+/* how: NULL, "auto", "none", or a call must be made: of the tool `name`, or of any if that is NULL. Keeps in *tools what
+ * may be called. */
+void form_tools(params *p, json_t **tools, const char *how, const char *name);
+void form_done(params *p, const json_t *tools); /* refuses what does not go together */
 
 /* ---------------------------------------------------------------- the two other threads (work.c) */
 larder_status work_start(server *s, larder_error *err);
@@ -215,8 +229,8 @@ typedef enum key_place { ROUTE_OPEN, ROUTE_KEY } key_place;
 typedef struct route {
     const char *method, *path;
     key_place key;
-    const api *api;                 /* a call; or */
-    void (*get)(exchange *x);       /* answered at once */
+    const api *api;           /* a call; or */
+    void (*get)(exchange *x); /* answered at once */
     json_t *(*error)(int status, const char *message, const char *param);
 } route;
 /* The route of a path; *other: the path exists, but not this method. */

@@ -41,7 +41,9 @@ static larder_status read_call(call *c, larder_error *err)
     if (atomic_load(&c->cancelled)) return lr_fail(err, LARDER_CANCELLED, "the client left");
     c->body = json_loadb(c->text.n ? c->text.p : "", c->text.n, JSON_REJECT_DUPLICATES, &bad);
     lr_buf_free(&c->text);
-    if (!c->body) return lr_fail(err, LARDER_FORMAT, "the body is not JSON: line %d, column %d: %s", bad.line, bad.column, bad.text);
+    if (!c->body)
+        return lr_fail(err, LARDER_FORMAT, "the body is not JSON: line %d, column %d: %s", bad.line, bad.column,
+                       bad.text);
     if (!json_is_object(c->body)) return lr_fail(err, LARDER_FORMAT, "the body must be a JSON object");
     return c->api->read(c, err);
 }
@@ -144,6 +146,7 @@ static larder_status submit(server *s, gen *g, larder_error *err)
     o.stop = c->stop;
     o.n_stop = c->n_stop;
     o.ignore_eos = c->ignore_eos;
+    o.grammar = c->grammar;
     o.logprobs = c->logprobs;
     o.n_top = c->n_top;
     o.on_event = on_event;
@@ -163,6 +166,8 @@ static void start(server *s, call *c)
     *c->own_note = (note){.kind = NOTE_STARTED, .c = c};
     if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
     for (uint32_t i = 0; !st && i < c->n_gens; i++) st = submit(s, &c->gens[i], &err);
+    larder_grammar_free(c->grammar); /* its requests hold it; it is this thread's from now on */
+    c->grammar = NULL;
     if (st) {
         for (uint32_t i = 0; i < c->n_gens; i++) {
             leave(w, &c->gens[i]);
@@ -180,7 +185,8 @@ static void drop_cancelled(struct work *w)
 {
     for (gen *g = w->gens, *next; g; g = next) {
         next = g->next;
-        if (atomic_load(&g->c->cancelled)) done(w, g, &(larder_event){.kind = LARDER_EVENT_DONE, .finish = LARDER_FINISH_CANCELLED});
+        if (atomic_load(&g->c->cancelled))
+            done(w, g, &(larder_event){.kind = LARDER_EVENT_DONE, .finish = LARDER_FINISH_CANCELLED});
     }
 }
 

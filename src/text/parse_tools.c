@@ -26,15 +26,9 @@ void lr_answer_init(lr_answer *a, bool tools, bool thinking, lr_piece_fn *give, 
     *a = (lr_answer){.tools = tools, .mode = thinking ? THINK : BEGIN, .give = give, .user = user, .trim = thinking};
 }
 
-void lr_answer_close(lr_answer *a)
-{
-    lr_buf_free(&a->held);
-}
+void lr_answer_close(lr_answer *a) { lr_buf_free(&a->held); }
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
+static bool is_space(char c) { return c == ' ' || c == '\n' || c == '\t' || c == '\r'; }
 
 static void give_piece(lr_answer *a, lr_piece_kind kind, const char *p, size_t n)
 {

@@ -22,15 +22,15 @@ typedef struct lr_piece {
 typedef void lr_piece_fn(void *user, const lr_piece *piece);
 
 typedef struct lr_answer {
-    lr_buf held;  /* what may yet turn out to be something else; before `at`, already given */
+    lr_buf held; /* what may yet turn out to be something else; before `at`, already given */
     size_t at;
-    int mode;     /* of parse_tools.c */
+    int mode;           /* of parse_tools.c */
     size_t start, seen; /* of the JSON value or the name being read, and how far it was read */
     size_t name, n_name;
     uint32_t depth;
     bool in_string, escaped;
-    bool tools;   /* calls are looked for */
-    bool trim;    /* white space is dropped until there is something else */
+    bool tools; /* calls are looked for */
+    bool trim;  /* white space is dropped until there is something else */
     lr_piece_fn *give;
     void *user;
 } lr_answer;

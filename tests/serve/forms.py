@@ -1,0 +1,98 @@
+"""Answers of a given form, and calls of tools, on every API that has them: enforced or refused, never ignored."""
+import json
+
+from served import NAME, Server, chat
+
+SCHEMA = {"type": "object", "properties": {"name": {"enum": ["Lily", "Tom"]}, "age": {"type": "integer", "minimum": 3, "maximum": 9}},
+          "required": ["name", "age"], "additionalProperties": False}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"place": {"enum": ["sea", "hill"]}},
+                                                                        "required": ["place"], "additionalProperties": False}}}
+         for name in ("go", "look")]
+MESSAGES = [{"role": "user", "content": "Go to the sea"}]
+
+
+def fits(text):
+    o = json.loads(text)
+    assert list(o) == ["name", "age"] and o["name"] in ("Lily", "Tom") and 3 <= o["age"] <= 9, o
+
+
+def content(answer):
+    return answer["choices"][0]["message"]["content"]
+
+
+def forms(s):
+    wanted = {"type": "json_schema", "json_schema": {"name": "child", "schema": SCHEMA, "strict": True}}
+    for seed in range(8):
+        body = chat(temperature=1, seed=seed, max_tokens=100, response_format=wanted)
+        whole = content(s.post("/v1/chat/completions", body))
+        fits(whole)
+        events = s.events("/v1/chat/completions", {**body, "stream": True})
+        assert "".join(c["delta"].get("content", "") for e in events[:-1] for c in e["choices"]) == whole
+    for c in s.post("/v1/chat/completions", chat(n=4, temperature=1, max_tokens=100, response_format=wanted))["choices"]:
+        fits(c["message"]["content"])
+    json.loads(content(s.post("/v1/chat/completions", chat(max_tokens=200, response_format={"type": "json_object"}, logit_bias={}))) or "{}")
+    assert content(s.post("/v1/chat/completions", chat(guided_choice=["red", "blue"]))) in ("red", "blue")
+    assert len(content(s.post("/v1/chat/completions", chat(guided_regex="[a-c]{5}")))) == 5
+    assert content(s.post("/v1/chat/completions", chat(grammar='root ::= "yes" | "no"'))) in ("yes", "no")
+    done = s.post("/v1/completions", {"model": NAME, "prompt": "A child: ", "max_tokens": 60, "json_schema": SCHEMA})
+    fits(done["choices"][0]["text"])
+    done = s.post("/v1/responses", {"model": NAME, "input": "A child", "text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}}})
+    fits(done["output"][0]["content"][0]["text"])
+    done = s.post("/v1/messages", {"model": NAME, "max_tokens": 60, "messages": MESSAGES,
+                                   "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}}})
+    fits(done["content"][0]["text"])
+    fits(s.post("/api/chat", {"model": NAME, "messages": MESSAGES, "format": SCHEMA, "stream": False})["message"]["content"])
+    fits(s.post("/api/generate", {"model": NAME, "prompt": "A child", "format": SCHEMA, "stream": False})["response"])
+
+    for bad, word in (({"uniqueItems": True, "type": "array"}, "uniqueItems"), ({"type": "thing"}, "type"), ({"$ref": "http://x/"}, "$ref"), (5, "Schema")):
+        o = s.post("/v1/chat/completions", chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": bad}}), 400)
+        assert word in o["error"]["message"] and o["error"]["param"] == "response_format", o
+        assert word in s.post("/api/chat", {"model": NAME, "messages": MESSAGES, "format": bad}, 400)["error"]
+    for more in ({"response_format": {"type": "xml"}}, {"grammar": "root ::= ("}, {"guided_regex": "(a"}, {"guided_choice": []}, {"guided_regex": "(?=a)"},
+                 {"grammar": 'root ::= "a"', "guided_regex": "a"}, {"response_format": {"type": "json_object"}, "tools": TOOLS}):
+        s.post("/v1/chat/completions", chat(**more), 400)
+
+
+def args_fit(name, args):
+    assert name in ("go", "look") and json.loads(args)["place"] in ("sea", "hill"), (name, args)
+
+
+def tools(s):
+    body = chat(tools=TOOLS, tool_choice="required", max_tokens=100, temperature=1)
+    for seed in range(6):
+        m = s.post("/v1/chat/completions", {**body, "seed": seed})["choices"][0]
+        assert m["finish_reason"] == "tool_calls" and m["message"]["content"] is None, m
+        args_fit(m["message"]["tool_calls"][0]["function"]["name"], m["message"]["tool_calls"][0]["function"]["arguments"])
+        events = s.events("/v1/chat/completions", {**body, "seed": seed, "stream": True})
+        calls = [t for e in events[:-1] for c in e["choices"] for t in c["delta"].get("tool_calls", [])]
+        assert calls[0]["function"] == m["message"]["tool_calls"][0]["function"] and calls[0]["index"] == 0
+    named = {"type": "function", "function": {"name": "look"}}
+    assert s.post("/v1/chat/completions", {**body, "tool_choice": named})["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "look"
+    s.post("/v1/chat/completions", {**body, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, 400)
+    s.post("/v1/chat/completions", {**body, "tool_choice": "sometimes"}, 400)
+    assert "tool_calls" not in s.post("/v1/chat/completions", {**body, "tool_choice": "none"})["choices"][0]["message"]
+    strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
+    assert "strict" in s.post("/v1/chat/completions", chat(tools=strict), 400)["error"]["message"]
+    s.post("/v1/chat/completions", {**body, "tools": strict})
+
+    flat = [{"type": "function", **t["function"]} for t in TOOLS]
+    o = s.post("/v1/responses", {"model": NAME, "input": "Go", "tools": flat, "tool_choice": "required"})["output"][0]
+    args_fit(o["name"], o["arguments"])
+    events = s.events("/v1/responses", {"model": NAME, "input": "Go", "tools": flat, "tool_choice": "required", "stream": True})
+    kinds = [e["type"] for e in events]
+    assert "response.function_call_arguments.delta" in kinds and kinds[-1] == "response.completed"
+    theirs = [{"name": t["function"]["name"], "input_schema": t["function"]["parameters"]} for t in TOOLS]
+    body = {"model": NAME, "max_tokens": 100, "messages": MESSAGES, "tools": theirs, "tool_choice": {"type": "any"}}
+    o = s.post("/v1/messages", body)
+    assert o["stop_reason"] == "tool_use" and o["content"][0]["type"] == "tool_use"
+    args_fit(o["content"][0]["name"], json.dumps(o["content"][0]["input"]))
+    events = s.events("/v1/messages", {**body, "stream": True})
+    args_fit("go", "".join(e["delta"]["partial_json"] for e in events if e["type"] == "content_block_delta"))
+    o = s.post("/v1/messages", {**body, "tool_choice": {"type": "tool", "name": "look"}})
+    assert o["content"][0]["name"] == "look"
+
+
+with Server(ctx=512) as server:
+    forms(server)
+    tools(server)
+    server.quiet()
