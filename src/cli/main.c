@@ -59,6 +59,16 @@ static int unknown(const char *name)
     return EXIT_USAGE;
 }
 
+/* Warnings of the library, once each in a row: a plan is made twice. */
+static void on_log(void *user, larder_log_level level, const char *line)
+{
+    static char last[256];
+    (void)user;
+    if (level > LARDER_LOG_WARN || !strncmp(last, line, sizeof last - 1)) return;
+    snprintf(last, sizeof last, "%s", line);
+    cli_note("larder: note: %s", line);
+}
+
 /* What was said must have arrived: a full disk behind standard output is a failure. */
 static int finish(const char *verb, int status)
 {
@@ -70,6 +80,7 @@ static int finish(const char *verb, int status)
 int main(int argc, char **argv)
 {
     setlocale(LC_CTYPE, "");
+    larder_set_log(on_log, NULL);
     if (argc < 2) {
         help(stderr);
         return EXIT_USAGE;

@@ -2,6 +2,7 @@
 #include "cli.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,9 +44,10 @@ static bool set_seed(void *to, const char *v)
     cli_model *m = to;
     char *end;
     if (!isdigit((unsigned char)*v)) return false;
+    errno = 0;
     m->sampling.seed = strtoull(v, &end, 10);
     m->seed_given = true;
-    return !*end;
+    return !*end && !errno;
 }
 
 static bool add_stop(void *to, const char *v)

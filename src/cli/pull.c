@@ -29,7 +29,10 @@ int verb_pull(int argc, char **argv)
     char path[4096];
     larder_error err = {0};
     cli_catch_interrupt(false);
-    if (larder_pull(argv[first], &o, path, sizeof path, &err)) return cli_fail("pull", &err);
+    if (larder_pull(argv[first], &o, path, sizeof path, &err)) {
+        if (err.code == LARDER_CANCELLED) cli_note("larder pull: %s", err.message); /* that it can go on from there */
+        return cli_fail("pull", &err);
+    }
     cli_progress_end();
     if (json) return cli_json("pull", json_pack("{s:s,s:s}", "name", argv[first], "path", path));
     printf("%s\n", path);

@@ -203,6 +203,7 @@ int verb_run(int argc, char **argv)
     int32_t *ids = NULL;
     size_t n_ids = 0, n = 0;
     cli_catch_interrupt(true);
+    if (quiet) larder_set_log(NULL, NULL);
     if (!file && argc - first == 1 && isatty(STDIN_FILENO)) cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
     char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1) : cli_read_all("run", file ? file : "-", 256u << 20, &n);
     if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
