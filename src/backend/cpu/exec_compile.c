@@ -118,7 +118,7 @@ static bool can_fuse(const maker *m, uint32_t add, lr_val x, lr_val y, uint32_t 
     *linear = --l;
     bool before = false;
     for (uint32_t i = 0; i < m->n_op; i++) {
-        if (m->ops[i].out == x && i < l) before = true;
+        if (i < l && m->ops[i].out == x) before = true;
         if (i != add && (reads(&m->ops[i], y) || (i > l && reads(&m->ops[i], x)))) return false;
     }
     return before;
@@ -579,7 +579,7 @@ static void size_scratch(lr_code *c)
     for (uint32_t i = 0; i < c->n_node; i++) {
         const lr_node *x = &c->nodes[i];
         if (x->kind == LR_OP_LINEAR || x->kind == LR_OP_LINEAR_ROUTED) cols = LR_MAX(cols, x->n);
-        if (x->kind == LR_OP_EMBED || x->kind == LR_OP_ROUTE) c->n_expert = LR_MAX(c->n_expert, x->n);
+        if (x->kind == LR_OP_ROUTE) c->n_expert = LR_MAX(c->n_expert, x->n);
         if (x->kind != LR_OP_ATTEND) continue;
         attn = LR_MAX(attn, lr_attn_scratch(c->attn_rows, x->op.attn.head_dim));
         group = x->op.attn.n_head / x->op.attn.n_head_kv;

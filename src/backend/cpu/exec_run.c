@@ -5,6 +5,7 @@
 #include "exec.h"
 #include "mm.h"
 
+#include <assert.h>
 #include <math.h>
 
 /* ---------------------------------------------------------------- rows */
@@ -106,13 +107,12 @@ static void do_rope(lr_worker *w, const lr_node *n, const float *x, const float 
     for (uint32_t h = 0; h + n->op.group <= n->width; h += n->op.group) w->x->c.k->rope(r->kind, y + h, cs, r->n_rot);
 }
 
-/* The row, and behind it what that row left of the numbers. */
-static void pack_twice(const lr_kernels *k, const float *x, uint32_t n, uint8_t *y)
+/* The row, and behind it what that row left of the numbers: `rest` [n] is room for those. */
+static void pack_twice(const lr_kernels *k, const float *x, uint32_t n, uint8_t *y, float *rest)
 {
     lr_i8_row at = lr_i8_layout(n);
     const int8_t *q = (const int8_t *)y;
     const float *d = (const float *)(const void *)(y + at.d);
-    float *rest = (float *)(void *)(y + 2 * at.bytes);
     k->act_pack(LR_ACTK_I8, x, n, y);
     for (uint32_t i = 0; i < n; i++) rest[i] = fmaf(-d[i / 32], (float)q[i], x[i]);
     k->act_pack(LR_ACTK_I8, rest, n, y + at.bytes);
@@ -122,8 +122,9 @@ static void do_pack(lr_worker *w, const lr_node *n, const float *x, uint8_t *y)
 {
     const lr_kernels *k = w->x->c.k;
     size_t size = k->act_bytes(n->actk, n->n);
+    float *rest = (float *)(void *)(w->scratch + w->x->c.at_mm); /* holds a row of floats of any product's width */
     for (uint32_t m = 0; m < n->mul; m++, x += n->n, y += size) {
-        if (n->actk == LR_ACTK_I8X2) pack_twice(k, x, n->n, y);
+        if (n->actk == LR_ACTK_I8X2) pack_twice(k, x, n->n, y, rest);
         else k->act_pack(n->actk, x, n->n, y);
     }
 }
@@ -147,6 +148,7 @@ static void do_row(lr_worker *w, const lr_node *n, uint32_t row)
     if (n->kind == LR_OP_PICK) a = lr_at(w, n->in[0], tok);
     else if (n->in[0] != LR_NO_SLOT) a = lr_at(w, n->in[0], row);
     if (n->in[1] != LR_NO_SLOT) b = lr_at(w, n->in[1], row);
+    assert(a || n->kind == LR_OP_EMBED); /* all others read something */
     switch (n->kind) {
     case LR_OP_EMBED: do_embed(w, n, row, tok); break;
     case LR_OP_RMSNORM:

@@ -72,7 +72,7 @@ static size_t act_bytes(lr_actk kind, uint32_t n)
 {
     switch (kind) {
     case LR_ACTK_I8: return lr_i8_layout(n).bytes;
-    case LR_ACTK_I8X2: return 2 * lr_i8_layout(n).bytes + LR_ALIGN_UP(4 * (size_t)n, 64); /* room for what is left */
+    case LR_ACTK_I8X2: return 2 * lr_i8_layout(n).bytes;
     case LR_ACTK_BF16: return LR_ALIGN_UP(2 * (size_t)n, 64);
     default: return LR_ALIGN_UP(4 * (size_t)n, 64);
     }
