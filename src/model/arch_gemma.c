@@ -14,11 +14,20 @@ static bool is_27b(const lr_build *b)
     return b->hp->n_layer == (second ? 46u : 62u) && b->hp->n_embd == (second ? 4608u : 5376u);
 }
 
+/* The first GGUFs of Gemma 2 leave its window out; all of them have the same. */
+static uint32_t window_of(lr_build *b, bool second)
+{
+    uint32_t window = second && b->m->file->origin == LR_ORIGIN_GGUF ? 4096 : 0;
+    lr_hp_u32(b, "attention.sliding_window", 0, LR_MAX_CTX, &window);
+    return window;
+}
+
 static void build(lr_build *b)
 {
     lr_program *p = b->p;
     const lr_hparams *hp = b->hp;
     bool second = b->m->arch == &lr_arch_gemma2;
+    uint32_t window = window_of(b, second);
     double cap_scores = second ? 50 : 0, cap_logits = second ? 30 : 0, base_swa = 10000;
     lr_hp_f64(b, "attn_logit_softcapping", 0, 1e6, &cap_scores);
     lr_hp_f64(b, "final_logit_softcapping", 0, 1e6, &cap_logits);
@@ -31,8 +40,10 @@ static void build(lr_build *b)
     lr_val x = lr_embedding(b, sqrt(hp->n_embd));
     for (uint32_t l = 0; l < hp->n_layer; l++) {
         p->layer = (uint16_t)l;
-        uint16_t table = lr_slides(b, l) ? rope_swa : rope;
+        bool slides = lr_slides(b, l);
+        uint16_t table = slides ? rope_swa : rope;
         lr_attn attn = lr_attention(b, l);
+        attn.window = slides ? window : 0;
         attn.scale = (float)scale;
         attn.softcap = (float)cap_scores;
         lr_val h = lr_norm(b, x, "attn_norm");

@@ -170,6 +170,41 @@ TEST(gemma3_of_the_first_files)
     closed(c, &m, &p);
 }
 
+/* GGUF, without the keys its first files did not have. */
+TEST(gemma2_of_the_first_files)
+{
+    static const char *const names[] = {"block_count", "context_length", "embedding_length", "feed_forward_length",
+                                        "attention.head_count", "attention.head_count_kv"};
+    lr_model m;
+    lr_program p;
+    char name[128];
+    craft *c = craft_llama();
+    craft_str(c, "general.architecture", "gemma2");
+    for (size_t i = 0; i < LR_LEN(names); i++) {
+        int64_t v;
+        snprintf(name, sizeof name, "llama.%s", names[i]);
+        craft_file(c);
+        CHECK(lr_kv_integer(lr_file_key(&c->f, name), 0, &v));
+        snprintf(name, sizeof name, "gemma2.%s", names[i]);
+        craft_int(c, name, v);
+    }
+    craft_real(c, "gemma2.attention.layer_norm_rms_epsilon", 1e-6);
+    for (int l = 0; l < CRAFT_LAYERS; l++) {
+        snprintf(name, sizeof name, "blk.%d.post_attention_norm.weight", l);
+        craft_tensor(c, name, CRAFT_EMBD, 1, 1);
+        snprintf(name, sizeof name, "blk.%d.post_ffw_norm.weight", l);
+        craft_tensor(c, name, CRAFT_EMBD, 1, 1);
+    }
+    opened(c, &m, &p);
+    CHECK_EQ_INT(window_of(&p, 0), 4096);
+    CHECK_EQ_INT(window_of(&p, 1), 0);
+    for (uint32_t i = 0; i < p.n_ops; i++) {
+        if (p.ops[i].kind == LR_OP_ATTEND) CHECK_NEAR(p.ops[i].attn.softcap, 50, 0);
+        if (p.ops[i].kind == LR_OP_SOFTCAP) CHECK_NEAR(p.ops[i].scale, 30, 0);
+    }
+    closed(c, &m, &p);
+}
+
 /* The model that also sees: its text part, whose settings leave out what is usual. */
 TEST(gemma3_wrapped)
 {
