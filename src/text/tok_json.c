@@ -32,8 +32,7 @@ typedef struct reader {
     json_t *open[MAX_DEPTH];
     int depth, n_values;
     char key[64]; /* of the value being kept, "" inside an array */
-    lr_buf keys;  /* names of the open objects' members: the innermost is the last */
-    char *member[MAX_DEPTH];
+    char *member[MAX_DEPTH]; /* of the open objects: the name whose value comes next */
     lr_buf name; /* of the vocabulary, waiting for its id; */
     lr_buf half; /* the left half of a merge, waiting for the right one */
     int n_half;
@@ -169,8 +168,8 @@ static int kept(reader *r)
     r->top = NULL;
     larder_status st = LARDER_OK;
     if (r->place == IN_ADDED) st = added_token(r, v);
-    else if (r->place == IN_MODEL) st = json_object_set(r->parts->model, r->key, v) ? LARDER_NOMEM : LARDER_OK;
-    else st = json_object_set(r->parts->rest, r->key, v) ? LARDER_NOMEM : LARDER_OK;
+    else if (json_object_set(r->place == IN_MODEL ? r->parts->model : r->parts->rest, r->key, v))
+        st = LR_NOMEM(r->err, "a part of the tokenizer");
     json_decref(v);
     return st ? stop(r, st) : 1;
 }
@@ -313,11 +312,12 @@ static int on_key(void *p, const unsigned char *text, size_t n)
         lr_buf_add(&r->name, key.p, n);
         return r->name.failed ? stop(r, LR_NOMEM(r->err, "the vocabulary")) : 1;
     }
-    snprintf(r->key, sizeof(r->key), "%.*s", (int)LR_MIN(n, sizeof(r->key) - 1), key.p);
+    bool known = n < sizeof(r->key); /* nothing of interest has a longer name */
+    snprintf(r->key, sizeof(r->key), "%.*s", known ? (int)n : 0, key.p);
     bool own = r->file == TOKENIZER &&
                (r->place == IN_ROOT ? lr_str_is(key, "model") || lr_str_is(key, "added_tokens")
                                     : lr_str_is(key, "vocab") || lr_str_is(key, "merges"));
-    r->skip_next = !own && !wanted(r, key);
+    r->skip_next = !known || (!own && !wanted(r, key));
     r->n_values = 0;
     return 1;
 }

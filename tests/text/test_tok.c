@@ -316,6 +316,10 @@ TEST(hostile_json)
         {"{\"model\":{\"vocab\":{\"a\":0},\"unk_token\":\"b\"}}", LARDER_FORMAT},
         {"{\"model\":{\"vocab\":{\"a\":0},\"dropout\":0.1}}", LARDER_UNSUPPORTED},
         {"{\"model\":{\"vocab\":{\"a\":0},\"end_of_word_suffix\":\"</w>\"}}", LARDER_UNSUPPORTED},
+        /* a setting's name of 64 bytes, the middle of whose characters is at 63 */
+        {"{\"model\":{\"vocab\":{\"a\":0},"
+         "\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\xc3\xa9\":1}}",
+         LARDER_OK},
         {"{\"added_tokens\":[3]}", LARDER_FORMAT},
         {"{\"added_tokens\":[{}]}", LARDER_FORMAT},
         {"{\"added_tokens\":[[]]}", LARDER_FORMAT},
