@@ -287,7 +287,7 @@ static void all_done(call *c)
     if (c->x && !c->closed) {
         if (c->stream) {
             c->api->close(c);
-            stream_end(c->x);
+            if (c->x) stream_end(c->x); /* it may have been the line that was too much for a slow reader */
         } else {
             reply_json(c->x, 200, c->api->whole(c));
         }
