@@ -37,7 +37,7 @@ static void clean_line(char *s)
     if (need > back) s[n - 1 - back] = 0;
 }
 
-larder_status lr_fail(larder_error *err, larder_status code, const char *fmt, ...)
+larder_status(lr_fail)(larder_error *err, larder_status code, const char *fmt, ...)
 {
     if (!err) return code;
     va_list ap;

@@ -6,6 +6,7 @@
  */
 #include "engine.h"
 
+#include <assert.h>
 #include <math.h>
 
 static bool emit(larder_request *r, const larder_event *event)
@@ -156,6 +157,7 @@ static void settle(larder_engine *e, larder_request *r, float *logits, double by
         }
     }
     if (!r->wants_logits) return;
+    assert(logits);
     larder_error fault = {0};
     if (lr_constrain_logits(r, logits, &fault)) {
         finish(r, LARDER_FINISH_ERROR, fault.message);

@@ -5,6 +5,7 @@
  */
 #include "jinja.h"
 
+#include <assert.h>
 #include <utf8proc.h>
 
 typedef struct jchunk {
@@ -306,6 +307,7 @@ void lr_jd_set(jx *x, jdict *d, jv key, jv val)
         size_t cap = d->cap ? d->cap * 2 : 8;
         jv *k = lr_jx_array(x, cap, sizeof *k), *v = lr_jx_array(x, cap, sizeof *v);
         if (d->n) {
+            assert(d->key && d->val);
             memcpy(k, d->key, d->n * sizeof *k);
             memcpy(v, d->val, d->n * sizeof *v);
         }
@@ -313,6 +315,7 @@ void lr_jd_set(jx *x, jdict *d, jv key, jv val)
         d->val = v;
         d->cap = cap;
     }
+    assert(d->key && d->val); /* there is room: cap is not 0 */
     d->key[d->n] = key;
     d->val[d->n++] = val;
 }

@@ -5,6 +5,7 @@
 #include "engine.h"
 #include "larder_tools.h"
 
+#include <assert.h>
 #include <math.h>
 
 #define OUT_ROWS 128u
@@ -12,6 +13,7 @@
 /* -log softmax(logits)[id], in double. */
 static double surprise(const float *logits, uint32_t n, int32_t id)
 {
+    assert(n > 0);
     float max = logits[0];
     for (uint32_t i = 1; i < n; i++) max = LR_MAX(max, logits[i]);
     double sum = 0;

@@ -5,6 +5,7 @@
  */
 #include "mm.h"
 
+#include <assert.h>
 #include <math.h>
 
 static uint16_t le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
@@ -209,6 +210,7 @@ static void read_block(uint32_t fmt, const uint8_t *row, const uint8_t *aux, uin
         break;
     case LR_FMT_MXFP4_PAIRS:
         p = row + 16 * (size_t)b;
+        assert(aux); /* the loader keeps these formats' scales there */
         o->s = e8m0_half(aux[b]);
         for (int i = 0; i < 32; i++) o->w[i] = lr_fp4_values[p[i / 2] >> 4 * (i % 2) & 15];
         break;
