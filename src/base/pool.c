@@ -35,6 +35,7 @@ struct lr_pool {
     void *ctx;
     int no_alloc; /* the caller's lr_no_alloc, for the workers */
     int n_thread;
+    size_t n_bytes; /* of this struct and its workers */
     bool crowded, pin;
     struct worker {
         lr_pool *pool;
@@ -173,6 +174,7 @@ larder_status lr_pool_new(int n_thread, bool pin, lr_pool **out, larder_error *e
     if (!p) return LR_NOMEM(err, "the thread pool");
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
+    p->n_bytes = n;
     p->pin = pin;
     p->crowded = n_thread > lr_os_cpu_count();
     p->n_thread = 1;
@@ -194,7 +196,7 @@ void lr_pool_free(lr_pool *p)
     for (int i = 1; i < n; i++) pthread_join(p->workers[i].id, NULL);
     pthread_cond_destroy(&p->wake);
     pthread_mutex_destroy(&p->lock);
-    lr_pages_free(p, sizeof(lr_pool) + (size_t)n * sizeof(struct worker));
+    lr_pages_free(p, p->n_bytes);
 }
 
 int lr_pool_size(const lr_pool *p) { return p->n_thread; }

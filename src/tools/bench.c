@@ -137,6 +137,7 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
     if (!larder_probe_machine(false, &probe, NULL, NULL, NULL))
         j.bandwidth = larder_probe_bandwidth(&probe, j.e->limits.n_thread);
     LR_GO(run_all(&j, err));
+    if (lr_file_damaged(&model->file)) LR_GO(lr_fail(err, LARDER_IO, "the model file changed while it was measured"));
     *rows = j.rows;
     *n = j.n_rows;
     j.rows = NULL;
