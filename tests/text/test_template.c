@@ -149,6 +149,12 @@ TEST(budgets_stop_everything)
     check_status("{{ (-9223372036854775807 - 1)|abs }}", LARDER_FORMAT);
 }
 
+/* Every byte looks like the beginning of a match: few steps by the bytes passed over, half a minute by the clock. */
+TEST_TIME(near_misses_are_work, 15)
+{
+    check_status("{% set s = 'a' * 4000000 %}{% for i in range(99999) %}{{ 'ab' in s }}{% endfor %}", LARDER_LIMIT);
+}
+
 /* An expression of `open` n times, `middle`, `close` n times: too deep, never a crash. */
 static void check_deep(const char *open, size_t times, const char *middle, const char *close)
 {
