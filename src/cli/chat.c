@@ -164,10 +164,22 @@ static void do_regenerate(chat *c, const char *rest)
     json_decref(old);
 }
 
+/* Whole or not at all: beside the name first, unless that is a device or a pipe. */
+static bool write_whole(const json_t *o, const char *path)
+{
+    char temp[4096];
+    struct stat s;
+    if (!stat(path, &s) && !S_ISREG(s.st_mode)) return !json_dump_file(o, path, JSON_INDENT(2));
+    if ((size_t)snprintf(temp, sizeof temp, "%s.part", path) >= sizeof temp) return false;
+    if (!json_dump_file(o, temp, JSON_INDENT(2)) && !rename(temp, path)) return true;
+    remove(temp);
+    return false;
+}
+
 static void do_save(chat *c, const char *rest)
 {
     if (!*rest) puts("[/save needs a file name]");
-    else if (json_dump_file(c->messages, rest, JSON_INDENT(2))) printf("[could not write %s]\n", rest);
+    else if (!write_whole(c->messages, rest)) printf("[could not write %s]\n", rest);
     else printf("[%zu messages saved to %s]\n", json_array_size(c->messages), rest);
 }
 
