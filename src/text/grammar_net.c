@@ -1,6 +1,7 @@
 /* grammar_net.c - rules as states and edges: building them, and checking that every state can still end. */
 #include "grammar_impl.h"
 
+#include <assert.h>
 #include <stdio.h>
 
 larder_status lr_net_fail(lr_net *n, larder_status st, const char *fmt, ...)
@@ -127,8 +128,8 @@ static int encode(uint32_t c, uint8_t out[4])
 static void emit_block(lr_net *n, uint32_t from, uint32_t lo, uint32_t hi, uint32_t to)
 {
     uint8_t a[4], b[4];
-    int len = encode(lo, a);
-    encode(hi, b);
+    int len = encode(lo, a), len_hi = encode(hi, b);
+    assert(len == len_hi);
     for (int i = 0; i < len; i++) {
         uint32_t next = i + 1 < len ? lr_net_state(n) : to;
         lr_net_bytes(n, from, a[i], b[i], next);

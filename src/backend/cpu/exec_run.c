@@ -92,6 +92,7 @@ static void do_route(lr_worker *w, const lr_node *n, const float *x, uint32_t *y
 static void do_combine(lr_worker *w, const lr_node *n, const float *x, const uint32_t *routing, float *y)
 {
     const lr_kernels *k = w->x->c.k;
+    assert(routing);
     for (uint32_t j = 0; j < n->in_mul; j++) {
         float by;
         memcpy(&by, &routing[2 * j + 1], sizeof by);
