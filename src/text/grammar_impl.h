@@ -107,7 +107,7 @@ typedef struct lr_dfa {
 enum { LR_DFA_STATES = 30000, LR_DFA_CELLS = 8 << 20 };
 /* whole: the expression is the whole text; else it is searched in the text. */
 larder_status lr_dfa_from_regex(lr_net *budget, lr_str regex, bool whole, lr_dfa *out, larder_error *err);
-larder_status lr_dfa_from_texts(lr_net *budget, const lr_str *texts, uint32_t n, lr_dfa *out, larder_error *err);
+larder_status lr_dfa_from_texts(lr_net *n, const lr_str *texts, uint32_t n_text, lr_dfa *out, larder_error *err);
 larder_status lr_dfa_lengths(lr_net *budget, uint64_t min, uint64_t max, lr_dfa *out, larder_error *err);
 /* Decimal integers and fractions that are multiples of p / 10^k; fractions have at most k digits. */
 larder_status lr_dfa_multiples(lr_net *budget, uint32_t p, uint32_t k, lr_dfa *out, larder_error *err);
