@@ -18,7 +18,7 @@ typedef struct arg {
     const char *name; /* long name, without "--" */
     char letter;      /* or 0 */
     arg_kind kind;
-    void *to;          /* bool, uint32_t, int32_t, uint64_t, float, const char *, uint64_t; for CALL what `call` gets */
+    void *to; /* bool, uint32_t, int32_t, uint64_t, float, const char *, uint64_t; for CALL what `call` gets */
     const char *value; /* what stands for the value in the help; NULL for flags */
     const char *help;
     bool (*call)(void *to, const char *value); /* CALL: false if the value is no good */
@@ -26,8 +26,8 @@ typedef struct arg {
 #define ARG_MAX 64
 typedef struct arg_table {
     const char *verb;
-    const char *usage;   /* "MODEL [PROMPT]" */
-    const char *about;   /* a paragraph */
+    const char *usage;    /* "MODEL [PROMPT]" */
+    const char *about;    /* a paragraph */
     const char *examples; /* lines, may be NULL */
     arg args[ARG_MAX];
     int n;
@@ -98,26 +98,26 @@ int cli_json(const char *verb, struct json_t *o);
 uint64_t cli_peak(void);
 
 /* ---------------------------------------------------------------- verbs, one file each: argv[0] is the verb */
-#define CLI_VERBS(X)                                                                                         \
-    X(run, "answer a prompt, or continue a text")                                                            \
-    X(chat, "talk with a model in the terminal")                                                             \
-    X(serve, "answer every program on this machine")                                                         \
-    X(inspect, "what a model file says: keys, tensors, template, memory")                                    \
-    X(convert, "any model larder reads to a GGUF")                                                           \
-    X(quantize, "the same as convert")                                                                       \
-    X(pull, "download a model into the store")                                                               \
-    X(list, "the models in the store")                                                                       \
-    X(rm, "remove a model from the store")                                                                   \
-    X(probe, "measure this machine: memory, arithmetic, disk")                                               \
-    X(plan, "before loading or buying: does it fit, how fast, how many watts")                               \
-    X(check, "judge claims about machines and models")                                                       \
-    X(lab, "prove this box: a vector add, a decode run, what software is here")                              \
-    X(bench, "measure a model here: prefill and decode")                                                     \
-    X(perplexity, "how well a model predicts a text")                                                        \
-    X(logits, "the logits of every position, to a file")                                                     \
-    X(tokenize, "texts to token ids")                                                                        \
-    X(detokenize, "token ids to texts")                                                                      \
-    X(template, "render a model's chat template")                                                            \
+#define CLI_VERBS(X) \
+    X(run, "answer a prompt, or continue a text") \
+    X(chat, "talk with a model in the terminal") \
+    X(serve, "answer every program on this machine") \
+    X(inspect, "what a model file says: keys, tensors, template, memory") \
+    X(convert, "any model larder reads to a GGUF") \
+    X(quantize, "the same as convert") \
+    X(pull, "download a model into the store") \
+    X(list, "the models in the store") \
+    X(rm, "remove a model from the store") \
+    X(probe, "measure this machine: memory, arithmetic, disk") \
+    X(plan, "before loading or buying: does it fit, how fast, how many watts") \
+    X(check, "judge claims about machines and models") \
+    X(lab, "prove this box: a vector add, a decode run, what software is here") \
+    X(bench, "measure a model here: prefill and decode") \
+    X(perplexity, "how well a model predicts a text") \
+    X(logits, "the logits of every position, to a file") \
+    X(tokenize, "texts to token ids") \
+    X(detokenize, "token ids to texts") \
+    X(template, "render a model's chat template") \
     X(version, "version, and what was built in")
 #define X(name, text) int verb_##name(int argc, char **argv);
 CLI_VERBS(X)

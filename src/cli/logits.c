@@ -31,10 +31,12 @@ int verb_logits(int argc, char **argv)
     bool json = false;
     const char *text = NULL, *out = NULL;
     cli_model_init(&m);
-    arg_table t = {
-        .verb = "logits", .usage = "MODEL --ids 1,2,3 -o OUT.safetensors [options]", .min_words = 1, .max_words = 1,
-        .about = "Writes the logits of every position: tensor `logits` [positions, vocabulary], float32.",
-        .examples = "  larder logits model.gguf --ids 1,15043,3186 --exact -o out.safetensors"};
+    arg_table t = {.verb = "logits",
+                   .usage = "MODEL --ids 1,2,3 -o OUT.safetensors [options]",
+                   .min_words = 1,
+                   .max_words = 1,
+                   .about = "Writes the logits of every position: tensor `logits` [positions, vocabulary], float32.",
+                   .examples = "  larder logits model.gguf --ids 1,15043,3186 --exact -o out.safetensors"};
     const arg own[] = {
         {"ids", 0, ARG_STR, &text, "LIST", "token ids, with commas", 0},
         {"output", 'o', ARG_STR, &out, "FILE", "the safetensors file to write", 0},
@@ -47,7 +49,10 @@ int verb_logits(int argc, char **argv)
     int32_t *ids = NULL;
     size_t n = 0;
     if (!text || !out || !parse_ids(text, &ids, &n)) {
-        fprintf(stderr, "larder logits: %s\n", !text ? "--ids is missing" : !out ? "-o is missing" : "--ids is not a list of numbers with commas");
+        fprintf(stderr, "larder logits: %s\n",
+                !text  ? "--ids is missing"
+                : !out ? "-o is missing"
+                       : "--ids is not a list of numbers with commas");
         return EXIT_USAGE;
     }
     larder_error err = {0};

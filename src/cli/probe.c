@@ -7,11 +7,13 @@
 static void print_table(const larder_probe *p)
 {
     char a[24], b[24], c[24], d[24];
-    printf("%s\n%u cores, %u threads, %u NUMA node%s; %s\n", p->cpu, p->n_core, p->n_thread, p->n_numa, p->n_numa == 1 ? "" : "s", p->isa);
-    printf("memory %s; L1d %s, L2 %s per core, L3 %s\n\n", cli_bytes(p->memory, a), cli_bytes(p->l1d, b), cli_bytes(p->l2, c),
-           cli_bytes(p->l3, d));
+    printf("%s\n%u cores, %u threads, %u NUMA node%s; %s\n", p->cpu, p->n_core, p->n_thread, p->n_numa,
+           p->n_numa == 1 ? "" : "s", p->isa);
+    printf("memory %s; L1d %s, L2 %s per core, L3 %s\n\n", cli_bytes(p->memory, a), cli_bytes(p->l1d, b),
+           cli_bytes(p->l2, c), cli_bytes(p->l3, d));
     for (uint32_t i = 0; i < p->n_measured; i++)
-        printf("read, %2u thread%s     %8.1f GB/s\n", p->n_threads[i], p->n_threads[i] == 1 ? " " : "s", p->read_gbs[i]);
+        printf("read, %2u thread%s     %8.1f GB/s\n", p->n_threads[i], p->n_threads[i] == 1 ? " " : "s",
+               p->read_gbs[i]);
     printf("int8, one core      %8.0f GOP/s\n", p->int8_gops);
     if (p->bf16_gflops > 0) printf("bf16, one core      %8.0f GFLOP/s\n", p->bf16_gflops);
     printf("f32, one core       %8.0f GFLOP/s\n", p->f32_gflops);
@@ -23,20 +25,22 @@ static int print_json(const larder_probe *p)
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
         json_array_append_new(reads, json_pack("{s:i,s:f}", "threads", (int)p->n_threads[i], "gbs", p->read_gbs[i]));
-    json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:o,s:f,s:f,s:f,s:f,s:I}", "cpu", p->cpu, "isa", p->isa, "cores",
-                          (int)p->n_core, "threads", (int)p->n_thread, "numa", (int)p->n_numa, "memory", (json_int_t)p->memory, "l1d",
-                          (json_int_t)p->l1d, "l2", (json_int_t)p->l2, "l3", (json_int_t)p->l3, "read", reads, "int8_gops",
-                          p->int8_gops, "bf16_gflops", p->bf16_gflops, "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when",
-                          (json_int_t)p->when);
+    json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:o,s:f,s:f,s:f,s:f,s:I}", "cpu", p->cpu, "isa",
+                          p->isa, "cores", (int)p->n_core, "threads", (int)p->n_thread, "numa", (int)p->n_numa,
+                          "memory", (json_int_t)p->memory, "l1d", (json_int_t)p->l1d, "l2", (json_int_t)p->l2, "l3",
+                          (json_int_t)p->l3, "read", reads, "int8_gops", p->int8_gops, "bf16_gflops", p->bf16_gflops,
+                          "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when", (json_int_t)p->when);
     return cli_json("probe", o);
 }
 
 int verb_probe(int argc, char **argv)
 {
     bool json = false, fresh = false;
-    arg_table t = {.verb = "probe", .usage = "[options]",
-                   .about = "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk. The result is\n"
-                            "kept; every speed larder prints is compared with it."};
+    arg_table t = {
+        .verb = "probe",
+        .usage = "[options]",
+        .about = "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk. The result is\n"
+                 "kept; every speed larder prints is compared with it."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0},
                        {"fresh", 0, ARG_FLAG, &fresh, NULL, "measure again", 0}};
     arg_add(&t, own, 2);

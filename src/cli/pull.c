@@ -14,15 +14,22 @@ int verb_pull(int argc, char **argv)
     bool json = false;
     larder_pull_options o = {.progress = cli_progress, .note = note, .user = (void *)"B"};
     arg_table t = {
-        .verb = "pull", .usage = "owner/repo[:QUANT] | URL [options]", .min_words = 1, .max_words = 1,
-        .about = "Downloads a model from a Hugging Face repository, or one GGUF from a URL, into the store. What was begun is\n"
-                 "resumed, and SHA-256 is checked. HF_TOKEN and HF_ENDPOINT are read; the token goes to that host only.",
-        .examples = "  larder pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M\n  larder chat bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M"};
-    const arg own[] = {{"revision", 0, ARG_STR, &o.revision, "NAME", "branch, tag or commit (default main)", 0},
-                       {"endpoint", 0, ARG_STR, &o.endpoint, "URL", "another hub (default $HF_ENDPOINT)", 0},
-                       {"stall", 0, ARG_U32, &o.stall_s, "S", "seconds of silence before trying again (default 30)", 0},
-                       {"tries", 0, ARG_U32, &o.n_tries, "N", "tries in a row without progress (default 6)", 0},
-                       {"json", 0, ARG_FLAG, &json, NULL, "where it is, as JSON", 0}};
+        .verb = "pull",
+        .usage = "owner/repo[:QUANT] | URL [options]",
+        .min_words = 1,
+        .max_words = 1,
+        .about =
+            "Downloads a model from a Hugging Face repository, or one GGUF from a URL, into the store. What was "
+            "begun is\n"
+            "resumed, and SHA-256 is checked. HF_TOKEN and HF_ENDPOINT are read; the token goes to that host only.",
+        .examples = "  larder pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M\n  larder chat "
+                    "bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M"};
+    const arg own[] = {
+        {"revision", 0, ARG_STR, &o.revision, "NAME", "branch, tag or commit (default main)", 0},
+        {"endpoint", 0, ARG_STR, &o.endpoint, "URL", "another hub (default $HF_ENDPOINT)", 0},
+        {"stall", 0, ARG_U32, &o.stall_s, "S", "seconds of silence before trying again (default 30)", 0},
+        {"tries", 0, ARG_U32, &o.n_tries, "N", "tries in a row without progress (default 6)", 0},
+        {"json", 0, ARG_FLAG, &json, NULL, "where it is, as JSON", 0}};
     arg_add(&t, own, sizeof own / sizeof *own);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;

@@ -61,12 +61,13 @@ static larder_status wrong(larder_error *err, const char *what)
 }
 
 /* The prompt's tokens: the model's template around it, or, raw or without a template, the text itself. */
-static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, const char *system, bool raw, int32_t **ids,
-                                size_t *n_ids, larder_error *err)
+static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, const char *system, bool raw,
+                                int32_t **ids, size_t *n_ids, larder_error *err)
 {
     larder_model_info info;
     larder_model_get_info(m->model, &info);
-    if (system && !info.has_template) return wrong(err, "this model has no chat template, so --system has no place in the prompt");
+    if (system && !info.has_template)
+        return wrong(err, "this model has no chat template, so --system has no place in the prompt");
     if (raw || !info.has_template) return larder_tokenize(m->model, text, n, LARDER_TEXT_SPECIAL, ids, n_ids, err);
     json_t *messages = json_array();
     json_t *first = system ? json_pack("{s:s,s:s}", "role", "system", "content", system) : NULL;
@@ -75,7 +76,8 @@ static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, 
     if (!content || (system && !first)) {
         json_decref(messages);
         json_decref(content);
-        return wrong(err, content ? "the system message is not UTF-8" : "the prompt is not UTF-8; --raw takes any bytes");
+        return wrong(err,
+                     content ? "the system message is not UTF-8" : "the prompt is not UTF-8; --raw takes any bytes");
     }
     json_array_append_new(messages, json_pack("{s:s,s:o}", "role", "user", "content", content));
     json_t *request = json_pack("{s:o,s:b}", "messages", messages, "add_generation_prompt", 1);
@@ -107,7 +109,8 @@ static int report(const cli_model *m, const larder_request *r, const answer *a, 
         return EXIT_OK;
     }
     json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",
-                          finish_name(a->finish), "seed", (json_int_t)m->sampling.seed, "stats", cli_stats_json(&t, &plan));
+                          finish_name(a->finish), "seed", (json_int_t)m->sampling.seed, "stats",
+                          cli_stats_json(&t, &plan));
     return cli_json("run", o);
 }
 
@@ -153,7 +156,9 @@ static int compile_form(cli_model *m, const form *f)
     const char *path = f->schema ? f->schema : f->grammar;
     if (!path && !f->regex) return EXIT_OK;
     if (path && !(text = cli_read_all("run", path, 16u << 20, &n))) return EXIT_FAILED;
-    larder_grammar_kind kind = f->schema ? LARDER_GRAMMAR_JSON_SCHEMA : f->grammar ? LARDER_GRAMMAR_GBNF : LARDER_GRAMMAR_REGEX;
+    larder_grammar_kind kind = f->schema    ? LARDER_GRAMMAR_JSON_SCHEMA
+                               : f->grammar ? LARDER_GRAMMAR_GBNF
+                                            : LARDER_GRAMMAR_REGEX;
     larder_status st = larder_grammar_compile(m->model, kind, text ? text : f->regex, text ? n : strlen(f->regex),
                                               &m->request.grammar, &err);
     free(text);
@@ -168,8 +173,12 @@ int verb_run(int argc, char **argv)
     form answer_form = {0};
     cli_model_init(&m);
     arg_table t = {
-        .verb = "run", .usage = "MODEL [PROMPT ...] [options]", .min_words = 1, .max_words = -1,
-        .about = "Answers a prompt on standard output as it is made. The prompt is the words after the model, or a file, or\n"
+        .verb = "run",
+        .usage = "MODEL [PROMPT ...] [options]",
+        .min_words = 1,
+        .max_words = -1,
+        .about = "Answers a prompt on standard output as it is made. The prompt is the words after the model, or a "
+                 "file, or\n"
                  "standard input. It is put into the model's chat template; --raw continues the text as it stands.",
         .examples = "  larder run model.gguf \"Why is the sky blue?\" --temp 0\n"
                     "  larder run model.gguf --system \"Answer in French.\" < question.txt\n"
@@ -204,8 +213,10 @@ int verb_run(int argc, char **argv)
     size_t n_ids = 0, n = 0;
     cli_catch_interrupt(true);
     if (quiet) larder_set_log(NULL, NULL);
-    if (!file && argc - first == 1 && isatty(STDIN_FILENO)) cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
-    char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1) : cli_read_all("run", file ? file : "-", 256u << 20, &n);
+    if (!file && argc - first == 1 && isatty(STDIN_FILENO))
+        cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
+    char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1)
+                                  : cli_read_all("run", file ? file : "-", 256u << 20, &n);
     if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
     if (argc - first > 1) n = strlen(text);
     status = cli_model_open("run", &m, argv[first]);

@@ -71,8 +71,8 @@ void cli_stats(FILE *f, const larder_timing *t, const larder_plan *plan)
         const larder_buffer *u = &plan->buffers[i];
         fprintf(f, "  %-24s %12s%s\n", u->name, cli_bytes(u->n_bytes, a), u->mapped ? "  (mapped file)" : "");
     }
-    fprintf(f, "  %-24s %12s\n  %-24s %12s  of %s available\n", "in all", cli_bytes(plan->n_bytes, a), "peak resident",
-            cli_bytes(peak, b), cli_bytes(plan->available, c));
+    fprintf(f, "  %-24s %12s\n  %-24s %12s  of %s available\n", "in all", cli_bytes(plan->n_bytes, a),
+            "peak resident", cli_bytes(peak, b), cli_bytes(plan->available, c));
 }
 
 struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan)
@@ -82,10 +82,10 @@ struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan)
         json_object_set_new(buffers, plan->buffers[i].name, json_integer((json_int_t)plan->buffers[i].n_bytes));
     double bytes = t->decode_s > 0 ? t->decode_bytes / t->decode_s : 0;
     uint64_t peak = cli_peak();
-    return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:I,s:I}", "n_prompt", (int)t->n_prompt, "n_cached",
-                     (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s, "decode_s", t->decode_s,
-                     "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t), "decode_gbs", bytes * 1e-9,
-                     "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads,
-                     "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers, "planned_total", (json_int_t)plan->n_bytes,
-                     "peak_resident", (json_int_t)peak);
+    return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:I,s:I}", "n_prompt", (int)t->n_prompt,
+                     "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s,
+                     "decode_s", t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t),
+                     "decode_gbs", bytes * 1e-9, "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0,
+                     "n_threads", (int)plan->n_threads, "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers,
+                     "planned_total", (json_int_t)plan->n_bytes, "peak_resident", (json_int_t)peak);
 }

@@ -7,7 +7,8 @@
 int verb_list(int argc, char **argv)
 {
     bool json = false;
-    arg_table t = {.verb = "list", .usage = "[options]", .about = "The models in the store, by the names every verb accepts."};
+    arg_table t = {
+        .verb = "list", .usage = "[options]", .about = "The models in the store, by the names every verb accepts."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0}};
     arg_add(&t, own, 1);
     int first, status = arg_parse(&t, argc, argv, &first);
@@ -23,8 +24,9 @@ int verb_list(int argc, char **argv)
         strftime(date, sizeof date, "%Y-%m-%d %H:%M", localtime(&changed));
         if (!json) printf("%-56s %10s  %s\n", list[i].name, cli_bytes(list[i].n_bytes, size), date);
         else
-            json_array_append_new(out, json_pack("{s:s,s:I,s:I}", "name", list[i].name, "bytes", (json_int_t)list[i].n_bytes,
-                                                 "changed", (json_int_t)list[i].changed));
+            json_array_append_new(out,
+                                  json_pack("{s:s,s:I,s:I}", "name", list[i].name, "bytes",
+                                            (json_int_t)list[i].n_bytes, "changed", (json_int_t)list[i].changed));
     }
     larder_free(list);
     if (json) return cli_json("list", out);
@@ -36,7 +38,10 @@ int verb_list(int argc, char **argv)
 int verb_rm(int argc, char **argv)
 {
     bool json = false;
-    arg_table t = {.verb = "rm", .usage = "NAME ...", .min_words = 1, .max_words = -1,
+    arg_table t = {.verb = "rm",
+                   .usage = "NAME ...",
+                   .min_words = 1,
+                   .max_words = -1,
                    .about = "Removes models from the store. Files outside it are never touched."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "what was removed, as JSON", 0}};
     arg_add(&t, own, 1);

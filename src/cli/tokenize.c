@@ -27,10 +27,12 @@ static int print_result(const char *verb, larder_status st, char *out, size_t n,
 int verb_tokenize(int argc, char **argv)
 {
     bool plain = false, special = false;
-    arg_table t = {
-        .verb = "tokenize", .usage = "MODEL|tokenizer.json|DIR [options] < strings.json", .min_words = 1, .max_words = 1,
-        .about = "Reads a JSON array of strings on standard input and writes a JSON array of id arrays.",
-        .examples = "  echo '[\"Hello, world\"]' | larder tokenize model.gguf"};
+    arg_table t = {.verb = "tokenize",
+                   .usage = "MODEL|tokenizer.json|DIR [options] < strings.json",
+                   .min_words = 1,
+                   .max_words = 1,
+                   .about = "Reads a JSON array of strings on standard input and writes a JSON array of id arrays.",
+                   .examples = "  echo '[\"Hello, world\"]' | larder tokenize model.gguf"};
     const arg own[] = {
         {"plain", 0, ARG_FLAG, &plain, NULL, "text only: added tokens inside it are not recognised", 0},
         {"special", 0, ARG_FLAG, &special, NULL, "add the tokens the tokenizer adds at the ends", 0},
@@ -55,7 +57,10 @@ int verb_tokenize(int argc, char **argv)
 
 int verb_detokenize(int argc, char **argv)
 {
-    arg_table t = {.verb = "detokenize", .usage = "MODEL|tokenizer.json|DIR < ids.json", .min_words = 1, .max_words = 1,
+    arg_table t = {.verb = "detokenize",
+                   .usage = "MODEL|tokenizer.json|DIR < ids.json",
+                   .min_words = 1,
+                   .max_words = 1,
                    .about = "Reads a JSON array of id arrays on standard input and writes a JSON array of strings."};
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
@@ -95,11 +100,15 @@ int verb_template(int argc, char **argv)
     int64_t now = (int64_t)time(NULL);
     bool json = false;
     arg_table t = {
-        .verb = "template", .usage = "MODEL|DIR [options] < request.json", .min_words = 1, .max_words = 1,
+        .verb = "template",
+        .usage = "MODEL|DIR [options] < request.json",
+        .min_words = 1,
+        .max_words = 1,
         .about = "Renders the model's chat template. Standard input: {\"messages\": [...], \"tools\": [...],\n"
                  "\"add_generation_prompt\": true, ...}; standard output: the text, byte for byte."};
-    const arg own[] = {{"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now},
-                       {"json", 0, ARG_FLAG, &json, NULL, "the text as a JSON string", 0}};
+    const arg own[] = {
+        {"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now},
+        {"json", 0, ARG_FLAG, &json, NULL, "the text as a JSON string", 0}};
     arg_add(&t, own, 2);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;

@@ -57,20 +57,19 @@ void larder_engine_free(larder_engine *e)
     lr_free(e);
 }
 
-void larder_engine_get_plan(const larder_engine *engine, larder_plan *out)
-{
-    *out = engine->plan;
-}
+void larder_engine_get_plan(const larder_engine *engine, larder_plan *out) { *out = engine->plan; }
 
 static larder_status check_ids(const larder_engine *e, const int32_t *ids, size_t n_ids, larder_error *err)
 {
     if (!n_ids) return lr_fail(err, LARDER_USAGE, "the prompt is empty");
     if (n_ids > e->limits.n_ctx)
-        return lr_fail(err, LARDER_LIMIT, "the prompt is %zu tokens and the context is %u; shorten it or give a larger --ctx", n_ids,
+        return lr_fail(err, LARDER_LIMIT,
+                       "the prompt is %zu tokens and the context is %u; shorten it or give a larger --ctx", n_ids,
                        e->limits.n_ctx);
     for (size_t i = 0; i < n_ids; i++)
         if (ids[i] < 0 || (uint32_t)ids[i] >= e->program.n_vocab)
-            return lr_fail(err, LARDER_USAGE, "token %d at %zu is not one of the model's %u", ids[i], i, e->program.n_vocab);
+            return lr_fail(err, LARDER_USAGE, "token %d at %zu is not one of the model's %u", ids[i], i,
+                           e->program.n_vocab);
     return LARDER_OK;
 }
 
@@ -110,8 +109,8 @@ larder_status larder_logits(larder_engine *e, const int32_t *ids, size_t n_ids, 
 
 void larder_engine_get_stats(const larder_engine *e, larder_engine_stats *out)
 {
-    *out = (larder_engine_stats){.n_running = e->n_running, .n_block = e->kv.n, .n_block_cached = e->kv.n_cached,
-                                 .block_tokens = LR_KV_BLOCK};
+    *out = (larder_engine_stats){
+        .n_running = e->n_running, .n_block = e->kv.n, .n_block_cached = e->kv.n_cached, .block_tokens = LR_KV_BLOCK};
     for (const larder_request *r = e->waiting; r; r = r->next) out->n_waiting++;
     out->n_block_used = e->kv.n - lr_kv_room(&e->kv);
 }
@@ -119,9 +118,18 @@ void larder_engine_get_stats(const larder_engine *e, larder_engine_stats *out)
 /* ---------------------------------------------------------------- requests */
 larder_sampling larder_sampling_defaults(void)
 {
-    return (larder_sampling){.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f, .typical_p = 1,
-                             .repeat_penalty = 1, .penalty_last_n = 64, .dry_base = 1.75f, .dry_allowed_length = 2,
-                             .dry_last_n = -1, .xtc_threshold = 0.1f, .mirostat_eta = 0.1f};
+    return (larder_sampling){.temperature = 0.8f,
+                             .top_k = 40,
+                             .top_p = 0.95f,
+                             .min_p = 0.05f,
+                             .typical_p = 1,
+                             .repeat_penalty = 1,
+                             .penalty_last_n = 64,
+                             .dry_base = 1.75f,
+                             .dry_allowed_length = 2,
+                             .dry_last_n = -1,
+                             .xtc_threshold = 0.1f,
+                             .mirostat_eta = 0.1f};
 }
 
 larder_request_options larder_request_defaults(void)
@@ -148,10 +156,13 @@ static larder_status mark_breaks(larder_request *r, const larder_engine *e, lard
     return LARDER_OK;
 }
 
-static larder_status fill_request(larder_request *r, larder_engine *e, const larder_request_options *o, larder_error *err)
+static larder_status fill_request(larder_request *r, larder_engine *e, const larder_request_options *o,
+                                  larder_error *err)
 {
     uint64_t room = e->limits.n_ctx - o->n_ids;
-    if (!room) return lr_fail(err, LARDER_LIMIT, "the prompt is %zu tokens and fills the context of %u", o->n_ids, e->limits.n_ctx);
+    if (!room)
+        return lr_fail(err, LARDER_LIMIT, "the prompt is %zu tokens and fills the context of %u", o->n_ids,
+                       e->limits.n_ctx);
     r->n_prompt = r->n_ids = (uint32_t)o->n_ids;
     r->n_max = r->n_prompt + (uint32_t)(o->max_tokens ? LR_MIN((uint64_t)o->max_tokens, room) : room);
     r->ids = lr_calloc(r->n_max, sizeof *r->ids);
@@ -163,8 +174,10 @@ static larder_status fill_request(larder_request *r, larder_engine *e, const lar
     LR_TRY(lr_stream_init(&r->stream, o->stop, o->n_stop, err));
     if (o->grammar) LR_TRY(lr_constrain_init(r, o->grammar, err));
     r->ignore_eos = o->ignore_eos;
-    if (o->n_top > LR_MAX_TOP) return lr_fail(err, LARDER_USAGE, "top log probabilities of %u tokens; at most %d", o->n_top, LR_MAX_TOP);
-    if (o->logprobs && !(r->raw = lr_alloc(e->program.n_vocab * sizeof *r->raw))) return LR_NOMEM(err, "log probabilities");
+    if (o->n_top > LR_MAX_TOP)
+        return lr_fail(err, LARDER_USAGE, "top log probabilities of %u tokens; at most %d", o->n_top, LR_MAX_TOP);
+    if (o->logprobs && !(r->raw = lr_alloc(e->program.n_vocab * sizeof *r->raw)))
+        return LR_NOMEM(err, "log probabilities");
     r->n_top = LR_MIN(o->n_top, e->program.n_vocab);
     r->on_event = o->on_event;
     r->user = o->user;
@@ -172,7 +185,8 @@ static larder_status fill_request(larder_request *r, larder_engine *e, const lar
     return LARDER_OK;
 }
 
-larder_status larder_submit(larder_engine *e, const larder_request_options *o, larder_request **out, larder_error *err)
+larder_status larder_submit(larder_engine *e, const larder_request_options *o, larder_request **out,
+                            larder_error *err)
 {
     *out = NULL;
     LR_TRY(check_ids(e, o->ids, o->n_ids, err));

@@ -75,10 +75,7 @@ void larder_model_free(larder_model *model)
     lr_free(model);
 }
 
-void larder_model_get_info(const larder_model *model, larder_model_info *out)
-{
-    *out = model->info;
-}
+void larder_model_get_info(const larder_model *model, larder_model_info *out) { *out = model->info; }
 
 larder_status lr_model_need_text(const larder_model *m, larder_error *err)
 {
@@ -93,7 +90,8 @@ larder_status larder_tokenize(const larder_model *model, const char *text, size_
     *n_ids = 0;
     LR_TRY(lr_model_need_text(model, err));
     lr_ids list = {0};
-    int how = (flags & LARDER_TEXT_SPECIAL ? LR_ENCODE_SPECIAL : 0) | (flags & LARDER_TEXT_CONTROL ? LR_ENCODE_ADDED : 0);
+    int how = (flags & LARDER_TEXT_SPECIAL ? LR_ENCODE_SPECIAL : 0) |
+              (flags & LARDER_TEXT_CONTROL ? LR_ENCODE_ADDED : 0);
     larder_status st = lr_tokenizer_encode(model->text.tok, (lr_str){text, n_text}, how, &list, err);
     if (st) {
         lr_ids_free(&list);
@@ -104,8 +102,8 @@ larder_status larder_tokenize(const larder_model *model, const char *text, size_
     return LARDER_OK;
 }
 
-larder_status larder_detokenize(const larder_model *model, const int32_t *ids, size_t n_ids, char **text, size_t *n_text,
-                                larder_error *err)
+larder_status larder_detokenize(const larder_model *model, const int32_t *ids, size_t n_ids, char **text,
+                                size_t *n_text, larder_error *err)
 {
     *text = NULL;
     LR_TRY(lr_model_need_text(model, err));
@@ -120,8 +118,8 @@ larder_status larder_detokenize(const larder_model *model, const int32_t *ids, s
     return *text ? LARDER_OK : LR_NOMEM(err, "text");
 }
 
-larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids, char **text,
-                                 larder_error *err)
+larder_status larder_chat_render(const larder_model *model, const char *json, int32_t **ids, size_t *n_ids,
+                                 char **text, larder_error *err)
 {
     if (ids) *ids = NULL, *n_ids = 0;
     if (text) *text = NULL;

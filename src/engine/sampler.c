@@ -6,7 +6,8 @@
 
 uint64_t lr_sampler_work_bytes(uint32_t n_vocab, uint32_t n_ctx)
 {
-    return (uint64_t)n_vocab * (2 * sizeof(lr_candidate) + sizeof(uint32_t)) + ((uint64_t)n_ctx + 1) * sizeof(uint32_t);
+    return (uint64_t)n_vocab * (2 * sizeof(lr_candidate) + sizeof(uint32_t)) +
+           ((uint64_t)n_ctx + 1) * sizeof(uint32_t);
 }
 
 larder_status lr_sampler_work_init(lr_sampler_work *w, uint32_t n_vocab, uint32_t n_ctx, larder_error *err)

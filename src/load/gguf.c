@@ -184,9 +184,9 @@ static larder_status read_alignment(const cursor *c, lr_parts *parts, size_t fir
 static const char *foreign_format(uint32_t type)
 {
     static const char *const names[] = {
-        [9] = "Q8_1",   [15] = "Q8_K",  [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S", [21] = "IQ3_S",
-        [22] = "IQ2_S", [24] = "I8",    [25] = "I16",    [26] = "I32",     [27] = "I64",   [28] = "F64",
-        [29] = "IQ1_M", [34] = "TQ1_0", [35] = "TQ2_0",
+        [9] = "Q8_1",   [15] = "Q8_K",  [17] = "IQ2_XS", [18] = "IQ3_XXS", [19] = "IQ1_S",
+        [21] = "IQ3_S", [22] = "IQ2_S", [24] = "I8",     [25] = "I16",     [26] = "I32",
+        [27] = "I64",   [28] = "F64",   [29] = "IQ1_M",  [34] = "TQ1_0",   [35] = "TQ2_0",
     };
     return type < LR_LEN(names) && names[type] ? names[type] : "unknown";
 }

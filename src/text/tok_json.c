@@ -31,10 +31,10 @@ typedef struct reader {
     json_t *top;    /* a value being kept; */
     json_t *open[MAX_DEPTH];
     int depth, n_values;
-    char key[64]; /* of the value being kept, "" inside an array */
+    char key[64];            /* of the value being kept, "" inside an array */
     char *member[MAX_DEPTH]; /* of the open objects: the name whose value comes next */
-    lr_buf name; /* of the vocabulary, waiting for its id; */
-    lr_buf half; /* the left half of a merge, waiting for the right one */
+    lr_buf name;             /* of the vocabulary, waiting for its id; */
+    lr_buf half;             /* the left half of a merge, waiting for the right one */
     int n_half;
     uint32_t cap;
 } reader;

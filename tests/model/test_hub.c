@@ -173,8 +173,8 @@ TEST(gemma3_of_the_first_files)
 /* GGUF, without the keys its first files did not have. */
 TEST(gemma2_of_the_first_files)
 {
-    static const char *const names[] = {"block_count", "context_length", "embedding_length", "feed_forward_length",
-                                        "attention.head_count", "attention.head_count_kv"};
+    static const char *const names[] = {"block_count",         "context_length",       "embedding_length",
+                                        "feed_forward_length", "attention.head_count", "attention.head_count_kv"};
     lr_model m;
     lr_program p;
     char name[128];
