@@ -39,16 +39,16 @@ jv lr_js_strip(jx *x, const jstr *s, const jstr *chars, bool left, bool right)
     size_t from = 0, to = s->n;
     while (left && from < to) {
         uint32_t cp = lr_cp_at(s->p + from, to - from);
-        if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         lr_jx_charge(x, chars ? chars->n : 1);
+        if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         from += lr_cp_len((uint8_t)s->p[from]);
     }
     while (right && to > from) {
         size_t k = to - 1;
         while (k > from && ((uint8_t)s->p[k] & 0xC0) == 0x80) k--;
         uint32_t cp = lr_cp_at(s->p + k, to - k);
-        if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         lr_jx_charge(x, chars ? chars->n : 1);
+        if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         to = k;
     }
     return lr_jv_sub(x, s, from, to - from);
@@ -236,8 +236,12 @@ static void rsplit_space(jx *x, const jstr *s, int64_t max, jseq *q)
 static size_t rfind(jx *x, const jstr *s, const jstr *what, size_t end)
 {
     lr_jx_charge(x, end);
-    for (size_t i = end >= what->n ? end - what->n + 1 : 0; i-- > 0;)
+    for (size_t i = end >= what->n ? end - what->n + 1 : 0; i-- > 0;) {
+        if (what->n && s->p[i] != what->p[0]) continue;
         if (memcmp(s->p + i, what->p, what->n) == 0) return i;
+        lr_jx_step(x);
+        lr_jx_charge(x, what->n);
+    }
     return SIZE_MAX;
 }
 
@@ -402,12 +406,14 @@ static jv s_join(jx *x, jv self, const jargs *a)
 static jv s_removeprefix(jx *x, jv self, const jargs *a)
 {
     const jstr *s = self.u.s, *p = str_arg(x, a, 0, "prefix", "removeprefix");
+    lr_jx_charge(x, p->n);
     return s->n >= p->n && memcmp(s->p, p->p, p->n) == 0 ? lr_jv_sub(x, s, p->n, s->n - p->n) : self;
 }
 
 static jv s_removesuffix(jx *x, jv self, const jargs *a)
 {
     const jstr *s = self.u.s, *p = str_arg(x, a, 0, "suffix", "removesuffix");
+    lr_jx_charge(x, p->n);
     return s->n >= p->n && memcmp(s->p + s->n - p->n, p->p, p->n) == 0 ? lr_jv_sub(x, s, 0, s->n - p->n) : self;
 }
 

@@ -203,19 +203,14 @@ size_t lr_js_find(jx *x, const jstr *s, const char *p, size_t n, size_t from)
 {
     if (from > s->n || n > s->n - from) return SIZE_MAX;
     if (n == 0) return from;
-    enum { HIT = 48 }; /* what looking closer costs, in bytes passed over */
     const char *end = s->p + s->n - n + 1;
-    size_t work = 0;
     for (const char *at = s->p + from; (at = memchr(at, p[0], (size_t)(end - at))) != NULL; at++) {
         if (memcmp(at, p, n) == 0) {
             lr_jx_charge(x, (size_t)(at - s->p) - from);
             return (size_t)(at - s->p);
         }
-        work += n + HIT;
-        if (work >= BYTES_PER_STEP) { /* now, not at the end: there may be millions */
-            lr_jx_charge(x, work);
-            work = 0;
-        }
+        lr_jx_step(x); /* there may be one at every byte */
+        lr_jx_charge(x, n);
         if (at + 1 == end) break;
     }
     lr_jx_charge(x, s->n - from);
@@ -296,7 +291,9 @@ jv *lr_jd_find_name(jx *x, const jdict *d, lr_str name)
     lr_jx_charge(x, d->n * 16);
     for (size_t i = 0; i < d->n; i++) {
         const jstr *s = d->key[i].u.s;
-        if (d->key[i].k == V_STR && s->n == name.n && memcmp(s->p, name.p, name.n) == 0) return &d->val[i];
+        if (d->key[i].k != V_STR || s->n != name.n) continue;
+        lr_jx_charge(x, name.n);
+        if (memcmp(s->p, name.p, name.n) == 0) return &d->val[i];
     }
     return NULL;
 }
