@@ -1,4 +1,5 @@
 """Every route, streaming and not: the same answer to the same question, whichever way it is asked."""
+import os
 import re
 
 from served import NAME, Server, chat
@@ -131,7 +132,27 @@ def figures(s):
     assert s.metric("kv_blocks_used") == 0 and s.metric("generated_tokens_total") > 100
 
 
+def confined(s):
+    """Every thread has its filter and no way to more; where the kernel can."""
+    if '"calls":"seccomp' in s.log():
+        for t in os.listdir(f"/proc/{s.process.pid}/task"):
+            status = open(f"/proc/{s.process.pid}/task/{t}/status").read()
+            assert re.search(r"^Seccomp:\s*2$", status, re.M) and re.search(r"^NoNewPrivs:\s*1$", status, re.M)
+    else:
+        assert '"event":"not confined"' in s.log(), "it does not say that it is not confined"
+
+
+def progress():
+    """A stream says how far its prompt is, in comments that clients skip."""
+    with Server("--batch", "16") as s:
+        text = s.ask("POST", "/v1/chat/completions", chat(long_prompt(), stream=True))[2]
+        told = [int(n) for n in re.findall(r"^: prompt (\d+)/\d+", text, re.M)]
+        assert len(told) >= 2 and told == sorted(told) and "s left" in text, text[:500]
+
+
+progress()
 with Server() as server:
+    confined(server)
     assert server.get("/health") == {"status": "ok"} and server.get("/ready") == {"status": "ready"}
     assert [m["id"] for m in server.get("/v1/models")["data"]] == [NAME] and server.get("/v1/models/" + NAME)["id"] == NAME
     answer = openai(server)
