@@ -39,7 +39,7 @@ jv lr_js_strip(jx *x, const jstr *s, const jstr *chars, bool left, bool right)
     size_t from = 0, to = s->n;
     while (left && from < to) {
         uint32_t cp = lr_cp_at(s->p + from, to - from);
-        lr_jx_charge(x, chars ? chars->n : 1);
+        lr_jx_charge(x, chars ? chars->n * 4 : 1);
         if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         from += lr_cp_len((uint8_t)s->p[from]);
     }
@@ -47,7 +47,7 @@ jv lr_js_strip(jx *x, const jstr *s, const jstr *chars, bool left, bool right)
         size_t k = to - 1;
         while (k > from && ((uint8_t)s->p[k] & 0xC0) == 0x80) k--;
         uint32_t cp = lr_cp_at(s->p + k, to - k);
-        lr_jx_charge(x, chars ? chars->n : 1);
+        lr_jx_charge(x, chars ? chars->n * 4 : 1);
         if (chars ? !has_cp(chars, cp) : !lr_cp_space(cp)) break;
         to = k;
     }
