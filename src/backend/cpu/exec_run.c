@@ -227,7 +227,7 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
 static const void **xs_of(const lr_worker *w) { return (const void **)(void *)(w->scratch + w->x->c.at_ptrs); }
 static float **ys_of(const lr_worker *w, uint32_t n) { return (float **)(void *)(xs_of(w) + n); }
 
-/* Both packed rows of a token or two go through the kernel as if they were tokens of their own, so that the weights are
+/* Both packed rows of a token or two go through the kernel as if they were tokens of their own: the weights are
  * decoded once. The additions are those of two products, in their order. */
 enum { TWICE_TOK = 2, TWICE_ROWS = 64 };
 static void multiply_few(const lr_code *c, const lr_node *n, const lr_mat *a, const void *const *xs, uint32_t many,
