@@ -149,24 +149,32 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
+/* Creates a file of a name nobody has, beside `path`, with the permissions that the process gives new files. */
+static larder_status open_beside(const char *path, char **temp, int *fd, larder_error *err)
+{
+    size_t cap = strlen(path) + 40;
+    int why = EEXIST;
+    *temp = lr_alloc(cap);
+    if (!*temp) return LR_NOMEM(err, path);
+    for (int i = 0; i < 1000 && why == EEXIST; i++) {
+        snprintf(*temp, cap, "%s.tmp-%ld-%d", path, (long)getpid(), i);
+        *fd = open(*temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
+        why = *fd < 0 ? errno : 0;
+    }
+    if (!why) return LARDER_OK;
+    lr_free(*temp);
+    return lr_fail_errno(err, why, "cannot create %s", path);
+}
+
 larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err)
 {
     struct stat s;
     if (!stat(path, &s) && !S_ISREG(s.st_mode))
         return lr_fail(err, LARDER_USAGE, "%s exists and is not a regular file", path);
-    lr_buf name = {0};
-    lr_buf_printf(&name, "%s.XXXXXX", path);
-    char *temp = lr_buf_steal(&name);
-    if (!temp) return LR_NOMEM(err, path);
-    int fd = mkstemp(temp);
-    if (fd < 0) {
-        larder_status st = lr_fail_errno(err, errno, "cannot create %s", path);
-        lr_free(temp);
-        return st;
-    }
-    mode_t mask = umask(0);
-    umask(mask);
-    bool ok = write_all(fd, p, n) && !fchmod(fd, 0666 & ~mask) && !fsync(fd);
+    char *temp = NULL;
+    int fd = -1;
+    LR_TRY(open_beside(path, &temp, &fd, err));
+    bool ok = write_all(fd, p, n) && !fsync(fd);
     int why = errno;
     if (close(fd) && ok) ok = false, why = errno;
     if (ok && rename(temp, path)) ok = false, why = errno;
