@@ -200,8 +200,9 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     X(BYTE_VULKAN, 1.2, 0.2) \
     X(BYTE_CPU, 1.2, 0.15) /* decoding a weight and multiplying it, in units of the shader's two operations */ \
     X(ALU_F16, 4, 1) \
-    X(ALU_Q8, 4, 1) X(ALU_Q4, 4, 1) X(ALU_K, 4, 1) X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) X(MALU_Q4, 4, 1) \
-        X(MALU_K, 5, 1) X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) \
+    X(ALU_Q8, 4, 1) \
+    X(ALU_Q4, 4, 1) X(ALU_K, 4, 1) X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) X(MALU_Q4, 4, 1) X(MALU_K, 5, 1) \
+        X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) \
             X(ALU_LEAN, 0.4, 0.5) /* a layer's fixed time, seconds */ \
         X(LAYER_CUDA, 20e-6, 0.7) X(LAYER_METAL, 60e-6, 0.7) X(LAYER_ROCM, 40e-6, 0.7) X(LAYER_VULKAN, 40e-6, 0.7) \
             X(LAYER_CORE, 6e-6, 0.7) X(LAYER_LEAN, 10e-6, 0.7) X(LAYER_MOE, 1.5, 0.4) X(KV_PLAIN, 2.5, 0.7) \
