@@ -149,7 +149,7 @@ static void do_row(lr_worker *w, const lr_node *n, uint32_t row)
     if (n->kind == LR_OP_PICK) a = lr_at(w, n->in[0], tok);
     else if (n->in[0] != LR_NO_SLOT) a = lr_at(w, n->in[0], row);
     if (n->in[1] != LR_NO_SLOT) b = lr_at(w, n->in[1], row);
-    assert(a || n->kind == LR_OP_EMBED); /* all others read something */
+    assert(a || n->kind == LR_OP_EMBED || n->kind == LR_NODE_ANGLES); /* all others read something */
     switch (n->kind) {
     case LR_OP_EMBED: do_embed(w, n, row, tok); break;
     case LR_OP_RMSNORM:
