@@ -201,19 +201,43 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     X(BYTE_CPU, 1.2, 0.15) /* decoding a weight and multiplying it, in units of the shader's two operations */ \
     X(ALU_F16, 4, 1) \
     X(ALU_Q8, 4, 1) \
-    X(ALU_Q4, 4, 1) X(ALU_K, 4, 1) X(MALU_F16, 2, 1) X(MALU_Q8, 2, 1) X(MALU_Q4, 4, 1) X(MALU_K, 5, 1) \
-        X(ALU_ROCM, 1, 0.7) X(ALU_VULKAN, 1, 0.7) X(ALU_CPU, 0.5, 0.7) \
-            X(ALU_LEAN, 0.4, 0.5) /* a layer's fixed time, seconds */ \
-        X(LAYER_CUDA, 20e-6, 0.7) X(LAYER_METAL, 60e-6, 0.7) X(LAYER_ROCM, 40e-6, 0.7) X(LAYER_VULKAN, 40e-6, 0.7) \
-            X(LAYER_CORE, 6e-6, 0.7) X(LAYER_LEAN, 10e-6, 0.7) X(LAYER_MOE, 1.5, 0.4) X(KV_PLAIN, 2.5, 0.7) \
-                X(KV_FLASH, 1.5, 0.5) X(OLD, 1.2, 0.2) X(OLLAMA, 1.05, 0.15) X(SERVER, 1.1, 0.3) X(EAGER, 2.5, 0.5) \
-                    X(IK, 0.5, 0.5) X(WEAK_HOST, 30e-6, 0.7) X(CARD, 200e-6, 0.8) X(CLUSTER, 100e-6, 1) \
-                        X(SPILL, 1.1, 0.3) /* prefill: matrix operations, by family and class */ \
-        X(MUL_F16, 1.6, 0.5) X(MUL_Q8, 4, 0.3) X(MUL_Q4, 4, 0.3) X(MUL_K, 4, 0.3) X(MMUL_F16, 1.3, 0.3) \
-            X(MMUL_Q, 1.4, 0.3) X(MUL_ROCM, 2.5, 0.5) X(MUL_VULKAN, 2.5, 0.5) X(MUL_CPU, 3, 0.5) X(MUL_IK, 0.7, 0.5) \
-                X(MUL_SERVER, 1.6, 0.4) X(SHADER, 0.15, 0.7) X(ACT, 1, 0.7) X(SCORE, 3, 0.7) X(FLASH, 3, 0.7) \
-                    X(PAD, 16, 0.7) X(OLD_MUL, 1.2, 0.2) X(STEP, 3, 0.7) X(PIPE, 0.8, 0.15) \
-                        X(POWER, 0.4, 0.5) /* generations, on matrix operations */ \
+    X(ALU_Q4, 4, 1) \
+    X(ALU_K, 4, 1) \
+    X(MALU_F16, 2, 1) \
+    X(MALU_Q8, 2, 1) \
+    X(MALU_Q4, 4, 1) \
+    X(MALU_K, 5, 1) \
+    X(ALU_ROCM, 1, 0.7) \
+    X(ALU_VULKAN, 1, 0.7) \
+    X(ALU_CPU, 0.5, 0.7) \
+    X(ALU_LEAN, 0.4, 0.5) /* a layer's fixed time, seconds */ \
+    X(LAYER_CUDA, 20e-6, 0.7) \
+    X(LAYER_METAL, 60e-6, 0.7) \
+    X(LAYER_ROCM, 40e-6, 0.7) \
+    X(LAYER_VULKAN, 40e-6, 0.7) \
+    X(LAYER_CORE, 6e-6, 0.7) \
+    X(LAYER_LEAN, 10e-6, 0.7) \
+    X(LAYER_MOE, 1.5, 0.4) \
+    X(KV_PLAIN, 2.5, 0.7) \
+    X(KV_FLASH, 1.5, 0.5) \
+    X(OLD, 1.2, 0.2) \
+    X(OLLAMA, 1.05, 0.15) \
+    X(SERVER, 1.1, 0.3) \
+    X(EAGER, 2.5, 0.5) \
+    X(IK, 0.5, 0.5) \
+    X(WEAK_HOST, 30e-6, 0.7) \
+    X(CARD, 200e-6, 0.8) \
+    X(CLUSTER, 100e-6, 1) \
+    X(SPILL, 1.1, 0.3) /* prefill: matrix operations, by family and class */ \
+    X(MUL_F16, 1.6, 0.5) \
+    X(MUL_Q8, 4, 0.3) \
+    X(MUL_Q4, 4, 0.3) \
+    X(MUL_K, 4, 0.3) \
+    X(MMUL_F16, 1.3, 0.3) \
+    X(MMUL_Q, 1.4, 0.3) X(MUL_ROCM, 2.5, 0.5) X(MUL_VULKAN, 2.5, 0.5) X(MUL_CPU, 3, 0.5) X(MUL_IK, 0.7, 0.5) \
+        X(MUL_SERVER, 1.6, 0.4) X(SHADER, 0.15, 0.7) X(ACT, 1, 0.7) X(SCORE, 3, 0.7) X(FLASH, 3, 0.7) \
+            X(PAD, 16, 0.7) X(OLD_MUL, 1.2, 0.2) X(STEP, 3, 0.7) X(PIPE, 0.8, 0.15) \
+                X(POWER, 0.4, 0.5) /* generations, on matrix operations */ \
         X(G_PASCAL, 1, 0.3) X(G_VOLTA, 1, 0.3) X(G_TURING, 1, 0.3) X(G_AMPERE_DC, 1, 0.3) X(G_ADA, 1, 0.3) \
             X(G_HOPPER, 1, 0.3) X(G_BLACKWELL, 1, 0.3) X(G_GB10, 1.3, 0.2) X(G_GCN, 1, 0.3) X(G_CDNA, 1, 0.3) \
                 X(G_RDNA4, 1, 0.3)
