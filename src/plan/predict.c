@@ -234,13 +234,28 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     X(MUL_Q4, 4, 0.3) \
     X(MUL_K, 4, 0.3) \
     X(MMUL_F16, 1.3, 0.3) \
-    X(MMUL_Q, 1.4, 0.3) X(MUL_ROCM, 2.5, 0.5) X(MUL_VULKAN, 2.5, 0.5) X(MUL_CPU, 3, 0.5) X(MUL_IK, 0.7, 0.5) \
-        X(MUL_SERVER, 1.6, 0.4) X(SHADER, 0.15, 0.7) X(ACT, 1, 0.7) X(SCORE, 3, 0.7) X(FLASH, 3, 0.7) \
-            X(PAD, 16, 0.7) X(OLD_MUL, 1.2, 0.2) X(STEP, 3, 0.7) X(PIPE, 0.8, 0.15) \
-                X(POWER, 0.4, 0.5) /* generations, on matrix operations */ \
-        X(G_PASCAL, 1, 0.3) X(G_VOLTA, 1, 0.3) X(G_TURING, 1, 0.3) X(G_AMPERE_DC, 1, 0.3) X(G_ADA, 1, 0.3) \
-            X(G_HOPPER, 1, 0.3) X(G_BLACKWELL, 1, 0.3) X(G_GB10, 1.3, 0.2) X(G_GCN, 1, 0.3) X(G_CDNA, 1, 0.3) \
-                X(G_RDNA4, 1, 0.3)
+    X(MMUL_Q, 1.4, 0.3) \
+    X(MUL_ROCM, 2.5, 0.5) \
+    X(MUL_VULKAN, 2.5, 0.5) \
+    X(MUL_CPU, 3, 0.5) \
+    X(MUL_IK, 0.7, 0.5) \
+    X(MUL_SERVER, 1.6, 0.4) \
+    X(SHADER, 0.15, 0.7) \
+    X(ACT, 1, 0.7) \
+    X(SCORE, 3, 0.7) \
+    X(FLASH, 3, 0.7) \
+    X(PAD, 16, 0.7) \
+    X(OLD_MUL, 1.2, 0.2) \
+    X(STEP, 3, 0.7) \
+    X(PIPE, 0.8, 0.15) \
+    X(POWER, 0.4, 0.5) /* generations, on matrix operations */ \
+    X(G_PASCAL, 1, 0.3) \
+    X(G_VOLTA, 1, 0.3) \
+    X(G_TURING, 1, 0.3) \
+    X(G_AMPERE_DC, 1, 0.3) \
+    X(G_ADA, 1, 0.3) \
+    X(G_HOPPER, 1, 0.3) \
+    X(G_BLACKWELL, 1, 0.3) X(G_GB10, 1.3, 0.2) X(G_GCN, 1, 0.3) X(G_CDNA, 1, 0.3) X(G_RDNA4, 1, 0.3)
 
 enum {
 #define X(name, mean, sd) P_##name,
