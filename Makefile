@@ -20,6 +20,10 @@ endif
 OS := $(shell uname -s)
 ARCH := $(firstword $(subst -, ,$(shell $(CC) -dumpmachine)))
 PKGCONFIG ?= pkg-config
+# The confinement of serve is Linux's.
+ifneq ($(OS),Linux)
+PKGS_serve := $(filter-out libseccomp,$(PKGS_serve))
+endif
 
 # ---------------------------------------------------------------- flags
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla $(if $(WERROR),-Werror)
