@@ -473,7 +473,7 @@ static uint32_t port_of(int fd)
         struct sockaddr any;
         struct sockaddr_in v4;
         struct sockaddr_in6 v6;
-    } a;
+    } a = {.v6 = {0}};
     socklen_t n = sizeof a;
     if (getsockname(fd, &a.any, &n)) return 0;
     return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);

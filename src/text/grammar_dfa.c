@@ -4,6 +4,7 @@
  */
 #include "grammar_impl.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* ---------------------------------------------------------------- sets of characters */
@@ -335,6 +336,7 @@ static void nfa_add(nfa *f, uint32_t from, int kind, const lr_chars *chars, uint
         f->cap_edge = f->cap_edge * 2 + 64;
     }
     if (!f->n_edge) f->n_edge = 1;
+    assert(f->first); /* its states came first */
     f->edges[f->n_edge] = (nfa_edge){to, f->first[from], chars, kind};
     f->first[from] = f->n_edge++;
 }
@@ -651,6 +653,7 @@ larder_status lr_dfa_multiples(lr_net *n, uint32_t p, uint32_t k, lr_dfa *out, l
     for (uint64_t s = 0; s < n_state && !n->st; s++) new_state(n, &d);
     LR_TRY(ended(n, &d, err));
     const uint32_t row = d.n_class;
+    assert(d.to != NULL);
 #define AT(r, f) (3 + (r) + p * (f)) /* f: 0 no point yet, 1 a point, 1 + i after i digits */
     for (uint32_t g = 0; g < 10; g++) d.to[row + 4 + g] = d.to[2 * row + 4 + g] = AT(g % p, 0);
     d.to[row + 1] = 2;

@@ -119,7 +119,9 @@ static int32_t take_char(parser *p)
 
 static lr_syntax *take_literal(parser *p)
 {
-    lr_syntax *cat = node(p, LR_SYN_CAT), **link = cat ? &cat->child : NULL;
+    lr_syntax *cat = node(p, LR_SYN_CAT);
+    if (!cat) return NULL;
+    lr_syntax **link = &cat->child;
     while (!p->n->st && !take(p, '"')) {
         int32_t c = take_char(p);
         lr_syntax *s = c < 0 ? NULL : node(p, LR_SYN_CHARS);
@@ -218,7 +220,9 @@ static bool take_count(parser *p, uint32_t *min, uint32_t *max)
 
 static lr_syntax *take_sequence(parser *p, bool nested)
 {
-    lr_syntax *cat = node(p, LR_SYN_CAT), **link = cat ? &cat->child : NULL;
+    lr_syntax *cat = node(p, LR_SYN_CAT);
+    if (!cat) return NULL;
+    lr_syntax **link = &cat->child;
     for (;;) {
         skip_space(p, nested);
         int c = peek(p);
