@@ -12,7 +12,7 @@
 
 /* ---------------------------------------------------------------- keys */
 typedef struct name_buf {
-    char s[128];
+    char s[160];
 } name_buf;
 
 static name_buf key_name(const lr_build *b, const char *key)
