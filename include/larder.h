@@ -119,6 +119,7 @@ typedef struct larder_engine_options {
     uint32_t n_threads; /* 0: one per real core this process may use */
     uint32_t n_batch;   /* most tokens in one step: prompts are cut in chunks of at most this many; 0: 512 */
     uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
+    uint32_t n_embed;   /* most positions of a part of larder_embed, at most 512; 0: it is not asked for */
     larder_act act;  /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
                          * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
     larder_kv kv;    /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
@@ -272,6 +273,16 @@ void larder_engine_get_stats(const larder_engine *engine, larder_engine_stats *o
 
 /* Logits of every position of one prompt, in one call: out [n_ids, n_vocab] float32, the caller's. For checking. */
 larder_status larder_logits(larder_engine *engine, const int32_t *ids, size_t n_ids, float *out, larder_error *err);
+
+/* ---------------------------------------------------------------- embeddings */
+typedef enum larder_pooling { LARDER_POOL_MEAN, LARDER_POOL_LAST } larder_pooling;
+/* Called between two parts of a prompt; it may step the engine. Return false to stop. */
+typedef bool larder_between_fn(void *user);
+/* A prompt as one vector, out [n_embd]: the hidden states after the final norm, their mean over all positions or the last
+ * position's. Not normalised. Needs n_embed in the engine's options; LARDER_LIMIT if running requests hold the cache.
+ * `between` may be NULL. The same ids give the same bits, whoever else is served. */
+larder_status larder_embed(larder_engine *engine, const int32_t *ids, size_t n_ids, larder_pooling pooling,
+                           float *out, larder_between_fn *between, void *user, larder_error *err);
 
 #ifdef __cplusplus
 }

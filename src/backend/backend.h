@@ -18,6 +18,7 @@
 typedef struct lr_limits {
     uint32_t n_tok;      /* most tokens of a step */
     uint32_t n_out;      /* most output rows of a step */
+    uint32_t n_hidden;   /* most of them in a step that wants hidden states; 0: none does */
     uint32_t n_seq;      /* most sequences of a step */
     uint32_t n_ctx;      /* most positions of a sequence */
     uint32_t n_kv_block; /* blocks in the cache */
@@ -40,6 +41,7 @@ typedef struct lr_batch {
     uint32_t n_seq;
     const uint32_t *out; /* [n_out] rising token indexes whose logits are wanted */
     uint32_t n_out;
+    bool hidden; /* their hidden states are, and no logits: the step ends there */
 } lr_batch;
 
 /* Time of one operator (after fusion) summed over steps, for `bench --ops`. */
@@ -58,7 +60,8 @@ typedef struct lr_backend {
     /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */
     larder_status (*open)(const lr_program *p, const lr_limits *l, lr_pool *pool, lr_exec **out, larder_error *err);
     void (*close)(lr_exec *x);
-    /* *logits: [n_out, n_vocab] float32, valid until the next step. */
+    /* *logits: [n_out, n_vocab] float32, or hidden states [n_out, n_embd rounded up to 16];
+     * valid until the next step. */
     larder_status (*step)(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err);
     void (*kv_copy)(lr_exec *x, uint32_t from, uint32_t to); /* one block, all layers */
     uint64_t (*kv_block_bytes)(const lr_program *p, larder_kv kv);

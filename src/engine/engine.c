@@ -59,7 +59,7 @@ void larder_engine_free(larder_engine *e)
 
 void larder_engine_get_plan(const larder_engine *engine, larder_plan *out) { *out = engine->plan; }
 
-static larder_status check_ids(const larder_engine *e, const int32_t *ids, size_t n_ids, larder_error *err)
+larder_status lr_check_ids(const larder_engine *e, const int32_t *ids, size_t n_ids, larder_error *err)
 {
     if (!n_ids) return lr_fail(err, LARDER_USAGE, "the prompt is empty");
     if (n_ids > e->limits.n_ctx)
@@ -76,7 +76,7 @@ static larder_status check_ids(const larder_engine *e, const int32_t *ids, size_
 larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, float *out, lr_tick_fn *tick, void *user,
                         larder_error *err)
 {
-    LR_TRY(check_ids(e, ids, n_ids, err));
+    LR_TRY(lr_check_ids(e, ids, n_ids, err));
     uint32_t n = (uint32_t)n_ids, n_block = (n + LR_KV_BLOCK - 1) / LR_KV_BLOCK, taken = 0;
     size_t n_vocab = e->program.n_vocab;
     if (lr_kv_room(&e->kv) < n_block) return lr_fail(err, LARDER_LIMIT, "the cache is in use by running requests");
@@ -189,7 +189,7 @@ larder_status larder_submit(larder_engine *e, const larder_request_options *o, l
                             larder_error *err)
 {
     *out = NULL;
-    LR_TRY(check_ids(e, o->ids, o->n_ids, err));
+    LR_TRY(lr_check_ids(e, o->ids, o->n_ids, err));
     larder_request *r = lr_calloc(1, sizeof *r);
     if (!r) return LR_NOMEM(err, "a request");
     r->engine = e;

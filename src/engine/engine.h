@@ -30,6 +30,7 @@ larder_status lr_model_need_text(const larder_model *m, larder_error *err);
 typedef enum lr_state { LR_STATE_WAITING, LR_STATE_RUNNING, LR_STATE_DONE } lr_state;
 
 #define LR_MAX_TOP 20
+#define LR_MOST_HIDDEN 512
 
 struct larder_request {
     larder_engine *engine;
@@ -79,6 +80,8 @@ struct larder_engine {
     uint32_t *out;
 };
 
+/* engine.c: not empty, within the context, all of them the model's. */
+larder_status lr_check_ids(const larder_engine *e, const int32_t *ids, size_t n_ids, larder_error *err);
 /* engine.c: larder_logits that shows the rows of each step, those of positions [n_done - n_row, n_done), and ends with
  * LARDER_CANCELLED when told false. `out` may be NULL then: nobody need hold the logits of a whole prompt. */
 typedef bool lr_tick_fn(void *user, const float *rows, uint32_t n_row, uint32_t n_done, uint32_t n_total);

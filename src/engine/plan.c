@@ -79,6 +79,7 @@ static void fill_limits(const lr_program *p, const larder_engine_options *o, lr_
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
     l->n_out = LR_MAX(o->n_out, o->n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
+    l->n_hidden = LR_MIN(o->n_embed, LR_MIN(l->n_tok, LR_MOST_HIDDEN));
     l->n_thread = o->n_threads ? o->n_threads
                                : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);
 }
@@ -101,6 +102,7 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     /* no step can be longer than the context of all its sequences together */
     limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
     limits->n_out = LR_MIN(limits->n_out, limits->n_tok);
+    limits->n_hidden = LR_MIN(limits->n_hidden, limits->n_tok);
     LR_GO(account(&p, limits, &a, err));
     memcpy(plan->buffers, a.items, sizeof plan->buffers);
     plan->n_buffers = a.n;

@@ -251,7 +251,7 @@ lr_val lr_experts(lr_build *b, lr_val h, lr_fn fn, const lr_route *r)
 lr_val lr_head(lr_build *b, lr_val x)
 {
     b->p->layer = NO_LAYER;
-    x = lr_norm(b, lr_pick(b->p, x), "output_norm");
+    x = b->p->hidden = lr_norm(b, lr_pick(b->p, x), "output_norm");
     uint16_t w = lr_has(b, "output.weight") ? lr_mat(b, "output.weight", b->hp->n_embd, b->hp->n_vocab) : b->embed;
     return lr_linear(b->p, x, w, lr_vec_opt(b, "output.bias", b->hp->n_vocab));
 }

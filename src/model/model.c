@@ -39,7 +39,7 @@ static larder_status build_program(const lr_model *m, uint32_t n_ctx, uint8_t *u
 {
     *out = (lr_program){.n_layer = m->hp.n_layer, .n_vocab = m->hp.n_vocab, .n_embd = m->hp.n_embd, .n_ctx = n_ctx};
     out->layer = 0xffff;
-    out->logits = LR_NONE;
+    out->logits = out->hidden = LR_NONE;
     lr_build b = {.m = m, .hp = &m->hp, .p = out, .n_ctx = n_ctx, .used = used, .embed = LR_NONE};
     m->arch->build(&b);
     larder_status st = lr_program_check(out, err);

@@ -115,8 +115,8 @@ typedef struct lr_program {
     uint32_t n_ropes;
     uint32_t n_layer;                /* cache slots */
     uint32_t n_vocab, n_embd, n_ctx; /* n_ctx: the context it was built for */
-    lr_val logits;
-    uint16_t layer; /* current, while building; 0xffff: none */
+    lr_val logits, hidden; /* hidden: what the logits are made of, after the final norm; LR_NONE: not said */
+    uint16_t layer;        /* current, while building; 0xffff: none */
     lr_arena arena;
     larder_error fault; /* the first failure while building: calls after it do nothing */
 } lr_program;

@@ -105,10 +105,11 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
 static larder_status check_batch(const lr_exec *x, const lr_batch *b, larder_error *err)
 {
     const lr_limits *l = &x->c.l;
-    if (b->n_tok > l->n_tok || b->n_out > l->n_out || b->n_seq > l->n_seq)
+    uint32_t most_out = b->hidden ? l->n_hidden : l->n_out;
+    if (b->n_tok > l->n_tok || b->n_out > most_out || b->n_seq > l->n_seq)
         return lr_fail(err, LARDER_LIMIT,
                        "a step of %u tokens, %u outputs, %u sequences, where at most %u, %u, %u were planned",
-                       b->n_tok, b->n_out, b->n_seq, l->n_tok, l->n_out, l->n_seq);
+                       b->n_tok, b->n_out, b->n_seq, l->n_tok, most_out, l->n_seq);
     uint64_t n = 0;
     for (uint32_t s = 0; s < b->n_seq; s++) {
         const lr_batch_seq *q = &b->seqs[s];
@@ -154,13 +155,20 @@ static void start(lr_exec *x, const lr_batch *b)
     for (uint32_t p = 0; p < x->c.n_phase; p++) atomic_store_explicit(&x->next[p].v, 0, memory_order_relaxed);
 }
 
+/* A step of one row leaves it in every thread's own memory. */
+static const float *hidden_rows(const lr_exec *x)
+{
+    lr_worker first = {.x = (lr_exec *)x, .scratch = x->scratch};
+    return lr_at(&first, x->c.hidden, 0);
+}
+
 static larder_status cpu_step(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err)
 {
     LR_TRY(check_batch(x, b, err));
     start(x, b);
     lr_pool_run(x->pool, lr_exec_walk, x);
+    *logits = b->hidden ? hidden_rows(x) : x->logits;
     x->b = NULL;
-    *logits = x->logits;
     return LARDER_OK;
 }
 

@@ -79,6 +79,7 @@ typedef struct lr_code {
     uint32_t *order; /* node indexes, phase by phase */
     uint32_t n_node, n_slot, n_phase, cap_node, cap_slot;
     uint32_t logits;    /* slot */
+    uint32_t hidden;    /* slot, if l.n_hidden */
     uint32_t tile_tok;  /* tokens per unit of attention in prefill */
     uint32_t attn_rows; /* most rows of a unit */
     uint32_t n_expert;  /* most of any routed product */

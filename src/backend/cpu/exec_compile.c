@@ -97,6 +97,9 @@ static larder_status pick_early(maker *m)
     m->c->logits = map[p->logits]; /* a value for now; make_nodes turns it into a slot */
     if (m->vals[m->c->logits].rows != LR_ROWS_OUT)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "the program's output has a row for every token");
+    if (!m->c->l.n_hidden) return LARDER_OK;
+    if (p->hidden >= p->n_values) return lr_fail(m->err, LARDER_UNSUPPORTED, "the program has no hidden states");
+    m->c->hidden = map[p->hidden];
     return LARDER_OK;
 }
 
@@ -372,6 +375,7 @@ static larder_status make_nodes(maker *m)
     c->logits = slot_of_value(m, (lr_val)c->logits);
     c->slots[c->logits].logits = true;
     c->slots[c->logits].row_bytes = (uint64_t)c->p->n_vocab * 4;
+    if (c->l.n_hidden) c->hidden = slot_of_value(m, (lr_val)c->hidden);
     return LARDER_OK;
 }
 
@@ -490,6 +494,7 @@ static void find_passing(lr_code *c)
         for (int k = 0; k < 3; k++)
             if (n->in[k] != LR_NO_SLOT && c->slots[n->in[k]].phase != n->phase) c->slots[n->in[k]].passing = false;
     }
+    if (c->l.n_hidden) c->slots[c->hidden].passing = false;
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -520,6 +525,14 @@ static void find_lifetimes(lr_code *c)
     }
 }
 
+/* Most rows of a slot: steps that want hidden states have more of them, and end before the logits. */
+static uint32_t most_rows(const lr_code *c, const lr_slot *s)
+{
+    if (s->rows == LR_ROWS_TOK) return c->l.n_tok;
+    bool after = !c->l.n_hidden || s->phase > c->slots[c->hidden].phase;
+    return after ? c->l.n_out : LR_MAX(c->l.n_out, c->l.n_hidden);
+}
+
 /* Lowest place free during the slot's life. Slots placed so far are by[0..n), in order of place. */
 static uint64_t place(lr_code *c, uint32_t *by, uint32_t *n, uint32_t s, uint64_t size, bool local)
 {
@@ -528,7 +541,7 @@ static uint64_t place(lr_code *c, uint32_t *by, uint32_t *n, uint32_t s, uint64_
     for (uint32_t i = 0; i < *n; i++) {
         const lr_slot *o = &c->slots[by[i]];
         uint64_t o_at = local ? o->at_local : o->at;
-        uint64_t o_size = o->row_bytes * (local ? 1 : o->rows == LR_ROWS_TOK ? c->l.n_tok : c->l.n_out);
+        uint64_t o_size = o->row_bytes * (local ? 1 : most_rows(c, o));
         if (o->last < x->first || x->last < o->first) continue;
         if (at + size <= o_at) break;
         at = LR_MAX(at, LR_ALIGN_UP(o_at + o_size, 64));
@@ -558,7 +571,7 @@ static larder_status lay_out(maker *m)
         lr_slot *s = &c->slots[wide[k]];
         if (s->root != wide[k] || s->logits || !s->made) continue;
         if (!s->passing) {
-            uint64_t size = s->row_bytes * (s->rows == LR_ROWS_TOK ? c->l.n_tok : c->l.n_out);
+            uint64_t size = s->row_bytes * most_rows(c, s);
             s->at = place(c, by, &n_shared, wide[k], size, false);
             c->shared = LR_MAX(c->shared, s->at + size);
         }
@@ -637,7 +650,8 @@ static void describe(lr_code *c)
 
 static larder_status check(const lr_program *p, const lr_limits *l, larder_error *err)
 {
-    if (!l->n_tok || l->n_tok > MAX_TOK || l->n_out > l->n_tok || !l->n_seq || !l->n_thread || l->n_thread > 1024)
+    if (!l->n_tok || l->n_tok > MAX_TOK || l->n_out > l->n_tok || l->n_hidden > l->n_tok || !l->n_seq ||
+        !l->n_thread || l->n_thread > 1024)
         return lr_fail(err, LARDER_USAGE, "a step of %u tokens, %u outputs, %u sequences, %u threads", l->n_tok,
                        l->n_out, l->n_seq, l->n_thread);
     if (l->n_ctx > (1u << 24))

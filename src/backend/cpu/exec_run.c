@@ -423,6 +423,7 @@ void lr_exec_walk(void *exec, int thread, int n_thread)
     for (uint32_t p = 0; p < x->c.n_phase; p++) {
         lr_phase *ph = &x->c.phases[p];
         uint32_t rows = lr_rows_of(x, ph->rows);
+        if (x->b->hidden && p > x->c.slots[x->c.hidden].phase) break;
         if (!rows) continue;
         run_phase(&w, ph);
         if (!(ph->local && rows == 1)) lr_pool_barrier(x->pool);
