@@ -77,6 +77,7 @@ static void print_row(form f, const larder_model_info *i, const char *name, cons
 
 int verb_bench(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "serve")) return bench_serve(argc - 1, argv + 1);
     cli_model m;
     list prompts = {.v = {512}, .n = 1}, depths = {.v = {0}, .n = 1};
     uint32_t n_gen = 64, repeat = 5;
@@ -92,7 +93,8 @@ int verb_bench(int argc, char **argv)
         .about =
             "Measures prefill (pp) and decode (tg) at several lengths and depths: medians, the bytes a second that\n"
             "decoding reads, and their share of what this machine's memory was measured to read.",
-        .examples = "  larder bench model.gguf -p 128,512 -n 64 -d 0,4096 --format csv"};
+        .examples = "  larder bench model.gguf -p 128,512 -n 64 -d 0,4096 --format csv\n"
+                    "  larder bench serve URL ...   load on a server; see larder bench serve --help"};
     const arg own[] = {
         {"prompt", 'p', ARG_CALL, &prompts, "N,N", "prefill lengths (default 512)", set_list},
         {"gen", 'n', ARG_U32, &n_gen, "N", "tokens to decode at each depth (default 64)", 0},

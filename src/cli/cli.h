@@ -122,5 +122,6 @@ uint64_t cli_peak(void);
 #define X(name, text) int verb_##name(int argc, char **argv);
 CLI_VERBS(X)
 #undef X
+int bench_serve(int argc, char **argv); /* of bench */
 
 #endif

@@ -151,6 +151,65 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
 larder_status larder_bench_compare(const char *path, const char *name, const char *format,
                                    const larder_bench_row *rows, size_t n, char **out, larder_error *err);
 
+/* ---------------------------------------------------------------- load on a server (bench_serve.c)
+ * Requests to any server with the OpenAI API and streams, and how it bore them. Just one of rate, n_users and trace. A
+ * distribution: "128", "64-256" (uniform), "exp:128", "normal:128,32", "lognormal:128,0.5" (median, sigma). */
+typedef struct larder_load_options {
+    const char *url;                   /* "http://127.0.0.1:8080" */
+    const char *model;                 /* NULL: the first that /v1/models names */
+    const char *key;                   /* NULL: none */
+    double rate;                       /* open loop: requests a second, Poisson */
+    uint32_t n_users;                  /* closed loop: each sends its next when it has its answer */
+    const char *trace;                 /* open loop: a file of lines "seconds,prompt,answer" */
+    uint32_t n_requests;               /* stop after so many; 0: by duration_s */
+    double duration_s;                 /* send none after this; 0: by n_requests */
+    const char *prompt, *answer;       /* distributions of lengths in tokens */
+    uint32_t n_prefix, n_prefixes;     /* tokens each prompt begins with beside its own, one of n_prefixes texts */
+    double ttft_limit_s, tpot_limit_s; /* what counts as good; 0: anything */
+    double temperature;
+    bool chat;       /* /v1/chat/completions, or /v1/completions */
+    bool ignore_eos; /* ask for answers of full length; not every server knows it */
+    uint32_t timeout_s;
+    uint64_t seed;
+    larder_progress_fn *progress; /* requests; may be NULL */
+    void *user;
+} larder_load_options;
+larder_load_options larder_load_defaults(void);
+enum {
+    LARDER_LOAD_NO_ANSWER = 0, /* in place of a status: no connection or no answer, */
+    LARDER_LOAD_LATE = 1,      /* not done within timeout_s, */
+    LARDER_LOAD_CUT = 2,       /* a stream that began with 200 and broke off or said an error */
+};
+typedef struct larder_load_request {
+    double at_s, sent_s;          /* when it was due, and when it was sent */
+    double ttft_s, tpot_s, e2e_s; /* tpot: of the tokens after the first */
+    uint32_t n_prompt, n_cached, n_answer;
+    int status;
+    bool failed, good;
+} larder_load_request;
+typedef struct larder_spread {
+    double mean, p50, p90, p95, p99, max;
+} larder_spread;
+typedef struct larder_load_status {
+    int status;
+    uint32_t n;
+} larder_load_status;
+typedef struct larder_load_report {
+    char model[300];
+    uint32_t n_requests, n_ok, n_good;
+    double seconds; /* from the start to the last answer's end */
+    uint64_t n_prompt, n_cached, n_answer;
+    larder_spread ttft, tpot, gap,
+        e2e;           /* gap: between two pieces of one answer; seconds, answers that came whole only */
+    larder_spread lag; /* how late requests were sent: this program's own fault */
+    larder_load_status statuses[24];
+    uint32_t n_statuses;
+    double cpu_s;                  /* this program's */
+    char complaint[300];           /* what the first refusal said */
+    larder_load_request *requests; /* [n_requests], allocated (larder_free) */
+} larder_load_report;
+larder_status larder_bench_serve(const larder_load_options *options, larder_load_report *out, larder_error *err);
+
 typedef struct larder_ppl {
     double ppl, error; /* perplexity of the scored tokens, and its standard error */
     uint64_t n_scored;
