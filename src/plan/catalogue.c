@@ -206,6 +206,23 @@ void lr_catalogue_close(lr_catalogue *c)
 }
 
 /* ---------------------------------------------------------------- machines by name */
+/* "two DGX Sparks", "dual 3090"; not "dual channel", nor "Core 2 Quad". */
+static int count_word(const char *s)
+{
+    static const struct {
+        const char *word;
+        int n;
+    } words[] = {{"two ", 2},   {"dual ", 2},  {"twin ", 2}, {"pair of ", 2}, {"three ", 3},
+                 {"triple ", 3}, {"four ", 4}, {"quad ", 4}, {"six ", 6},     {"eight ", 8}};
+    for (size_t i = 0; i < LR_LEN(words); i++) {
+        size_t n = strlen(words[i].word);
+        const char *what = s + n;
+        if (!strncasecmp(s, words[i].word, n) && strncasecmp(what, "channel", 7) && strncasecmp(what, "core", 4))
+            return words[i].n;
+    }
+    return 1;
+}
+
 /* "2x RTX 4090", "RTX 4090 x2", "4 x A100", "Cluster (10x 16GB)". */
 static int count_in(const char *s)
 {
@@ -217,14 +234,16 @@ static int count_in(const char *s)
             n = strtol(p, &end, 10);
             while (*end == ' ') end++;
             bool times = *end == 'x' || *end == 'X' || !strncmp(end, "\xc3\x97", 2);
-            if (!times || (isalnum((unsigned char)end[1]) && *end != '\xc3')) n = 0;
+            /* "2xRTX3090", "4x4090"; not Mixtral's "8x7B" */
+            bool glued = isalpha((unsigned char)end[1]) || strspn(end + 1, "0123456789") >= 3;
+            if (!times || (isalnum((unsigned char)end[1]) && *end != '\xc3' && !glued)) n = 0;
         } else if ((*p == 'x' || *p == 'X' || *p == '*') && isdigit((unsigned char)p[1])) {
             n = strtol(p + 1, &end, 10);
             if (isalnum((unsigned char)*end)) n = 0;
         }
         if (n > 0 && n <= 1024) return (int)n;
     }
-    return 1;
+    return count_word(s);
 }
 
 /* The last "N GB" of the words, in bytes; 0 if there is none. */
@@ -286,6 +305,16 @@ static void note_host(const lr_catalogue *c, const char *words, lr_machine *out)
                       !strcmp(c->machines[host].gen_name, "scalar"));
 }
 
+/* "DDR5-6000": an ordinary computer's bandwidth, from the channels its row stands for. */
+static void set_memory_speed(const char *words, lr_machine *out)
+{
+    const char *ddr = words, *own = strstr(out->name, "-4800") ? "-4800" : "-3200";
+    for (; *ddr && strncasecmp(ddr, "ddr", 3); ddr++) continue;
+    ddr += strcspn(ddr, "-");
+    double rate = *ddr ? strtod(ddr + 1, NULL) : 0;
+    if (rate >= 800 && rate <= 20000) out->bw *= rate / strtod(own + 1, NULL);
+}
+
 bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_machine *out)
 {
     int score;
@@ -298,7 +327,9 @@ bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_
     *out = c->machines[at];
     out->count = count_in(words);
     bool card = !out->unified && out->kind != LR_KIND_CPU;
-    out->cluster = out->count > 1 && !card;
+    bool sockets = out->kind == LR_KIND_CPU && out->count == 2 && out->n_core >= 14; /* of one board */
+    out->cluster = out->count > 1 && !card && !sockets;
+    if (!strncmp(out->name, "PC or server", 12)) set_memory_speed(words, out);
     if (card) note_host(c, words, out);
     /* A card's memory stands in the catalogue; a figure beside it may be its host's. */
     if (memory > 0 && (out->unified || out->kind == LR_KIND_CPU)) out->memory = memory;
@@ -383,6 +414,41 @@ void lr_preset_of_size(double params, lr_preset *out)
     s->n_layer = (uint32_t)LR_MIN(LR_MAX((p - embed) / layer, 2), 400);
 }
 
+/* "8B", "1.2b", "270M" as a word of its own; `active`: after an A, as in "A3B". 0 if there is none. */
+static double size_in(const char *s, bool active)
+{
+    for (const char *p = s; *p; p++) {
+        if (p > s && (isalnum((unsigned char)p[-1]) || p[-1] == '.')) continue;
+        if (active && *p != 'a' && *p != 'A') continue;
+        char *end;
+        const char *digit = p + active;
+        if (!isdigit((unsigned char)*digit)) continue;
+        double v = strtod(digit, &end), unit = *end == 'b' || *end == 'B' ? 1e9 : *end == 'm' || *end == 'M' ? 1e6 : 0;
+        if (unit > 0 && !isalnum((unsigned char)end[1]) && v > 0 && v < 1e5) return v * unit;
+    }
+    return 0;
+}
+
+bool lr_preset_guess(const char *words, double params, lr_preset *out)
+{
+    double total = size_in(words, false), active = size_in(words, true);
+    if (!(total > 0)) total = params;
+    if (!(total >= 1e7)) return false;
+    lr_preset_of_size(total, out);
+    if (!(active > 0) || active >= total) return true;
+    /* experts: a sixteenth of many small ones is usual; layers and cache as a dense model of a third of the size has */
+    lr_preset_of_size(LR_MAX(total / 3, active), out);
+    out->runs = false;
+    out->source = "experts of these totals, with usual proportions";
+    out->total = total;
+    out->active = active;
+    out->kv_width = 2.0 * out->shape.n_head_kv * out->shape.head_dim;
+    out->shape.n_expert = 128;
+    out->shape.n_expert_used = 8;
+    (void)snprintf(out->shape.name, sizeof out->shape.name, "%.3gB with %.2gB active", total / 1e9, active / 1e9);
+    return true;
+}
+
 /* ---------------------------------------------------------------- formats by name */
 bool lr_quant_find(const char *words, lr_quant_name *out)
 {
@@ -401,7 +467,10 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
         {"4-bit", 4.5, LR_CLS_Q4, 0, 0},     {"W4", 4.25, LR_CLS_Q4, 0, 0},    {"3bit", 3.5, LR_CLS_Q4, 0, 0},
         {"6bit", 6.5, LR_CLS_Q4, 0, 0},      {"W2", 2.5, LR_CLS_Q4, 0, 0},     {"IQ1", 1.75, LR_CLS_K, 0, 0},
         {"IQ2_XXS", 2.0625, LR_CLS_K, 0, 0}, {"IQ2", 2.4, LR_CLS_K, 0, 0},     {"IQ3", 3.3, LR_CLS_K, 0, 0},
-        {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},     {"Q3_K_S", 3.5, LR_CLS_K, 0, 0},  {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
+        {"NF4", 4.5, LR_CLS_Q4, 0, 0},         {"HQQ", 4.5, LR_CLS_Q4, 0, 0},
+        {"TQ1", 1.69, LR_CLS_K, 0, 0},       {"TQ2", 2.06, LR_CLS_K, 0, 0},    {"none", 16, LR_CLS_F16, 0, 0},
+        {"unquantized", 16, LR_CLS_F16, 0, 0}, {"16bit", 16, LR_CLS_F16, 0, 0}, {"16-bit", 16, LR_CLS_F16, 0, 0},
+        {"6-bit", 6.5, LR_CLS_Q4, 0, 0},     {"3-bit", 3.5, LR_CLS_Q4, 0, 0},  {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},     {"Q3_K_S", 3.5, LR_CLS_K, 0, 0},  {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
     };
     static const char *const others[][2] = {
         {"Q4_K_XL", "Q4_K_M"}, {"Q5_K_XL", "Q5_K_M"}, {"Q3_K_XL", "Q3_K_M"}, {"Q2_K_XL", "Q2_K"},    {"Q2_K", "Q2_K"},
@@ -410,7 +479,9 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
     char word[32];
     size_t n = 0;
     const char *p = words;
-    if (!strncasecmp(p, "UD-", 3)) p += 3;
+    static const char *const before[] = {"UD-", "GGUF ", "GGUF-", "MLX ", "MLX-", "bnb-", "ollama "};
+    for (size_t i = 0; i < LR_LEN(before); i++)
+        if (!strncasecmp(p, before[i], strlen(before[i]))) p += strlen(before[i]);
     while (p[n] && (isalnum((unsigned char)p[n]) || strchr("_.-", p[n])) && n < sizeof word - 1) n++;
     (void)snprintf(word, sizeof word, "%.*s", (int)n, p);
     *out = (lr_quant_name){.cls = LR_CLS_K};
@@ -420,6 +491,14 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
         out->bits = strlen(words) > 4 && *digit ? strtod(digit, NULL) : 4;
         out->cls = LR_CLS_Q4;
         return out->bits >= 1 && out->bits <= 32;
+    }
+    char *unit; /* "3.5bpw", "6bit" */
+    double bits = strtod(word, &unit);
+    if (isdigit((unsigned char)word[0]) && (!strcasecmp(unit, "bpw") || !strncasecmp(unit, "bit", 3)) && bits >= 1 &&
+        bits <= 32 && (!strcasecmp(unit, "bpw") || bits < 3 || (bits > 4 && bits < 6))) {
+        out->bits = bits;
+        out->cls = bits > 6.5 ? LR_CLS_Q8 : LR_CLS_Q4;
+        return true;
     }
     for (size_t i = 0; i < LR_LEN(plain); i++) {
         if (strcasecmp(word, plain[i].name)) continue;

@@ -93,6 +93,9 @@ larder_status lr_preset_unknown(const lr_catalogue *c, const char *words, larder
 uint32_t lr_name_key(const char *name);
 /* A dense model of `params` parameters like those people make; for names nobody listed. */
 void lr_preset_of_size(double params, lr_preset *out);
+/* A model nobody listed, from the sizes in its name ("Granite-3.3-8B", "Ernie-4.5-21B-A3B") or, if it has none there,
+ * from `params` (0: unknown). false: neither says how large it is. */
+bool lr_preset_guess(const char *words, double params, lr_preset *out);
 
 /* ---------------------------------------------------------------- formats
  * What "Q4_K_M", "FP8", "EXL2 4.0bpw", "int4" cost and how they run. */

@@ -31,6 +31,28 @@ static void add_word(lr_name *o, char **to, const char *p, size_t n)
     *to += n + 1;
 }
 
+/* Length of the "4x" of "4x4090" and "2xRTX3090"; 0 where there is none, as in "8x7b". */
+static size_t count_before(const char *p, size_t n)
+{
+    size_t d = 0, after = 0;
+    while (d < n && isdigit((unsigned char)p[d])) d++;
+    if (!d || d > 2 || d + 1 >= n || p[d] != 'x') return 0;
+    if (isalpha((unsigned char)p[d + 1])) return d + 1;
+    while (d + 1 + after < n && isdigit((unsigned char)p[d + 1 + after])) after++;
+    return after >= 3 ? d + 1 : 0;
+}
+
+/* Cases that hold a chip without saying which: their words must not be taken for the chip's. */
+static void blank_cases(char *s)
+{
+    static const char *const cases[] = {"macbook pro", "macbook air", "macbook",  "mac pro",
+                                        "mac mini",    "mac studio",  "imac pro", "imac"};
+    for (size_t i = 0; i < LR_LEN(cases); i++) {
+        char *at = strstr(s, cases[i]);
+        if (at && (at == s || !isalnum((unsigned char)at[-1]))) memset(at, ' ', strlen(cases[i]));
+    }
+}
+
 /* One run of letters, digits, dots and pluses: cut where three or more digits meet letters. */
 static void add_run(lr_name *o, char **to, const char *p, size_t n)
 {
@@ -38,6 +60,9 @@ static void add_run(lr_name *o, char **to, const char *p, size_t n)
     while (n && (p[n - 1] == '.' || p[n - 1] == '+')) n--;
     while (n && p[0] == '.') p++, n--;
     if (!n) return;
+    size_t times = count_before(p, n);
+    p += times;
+    n -= times;
     for (size_t i = 0; i < LR_LEN(brands); i++) {
         size_t b = strlen(brands[i]);
         if (n > b && !memcmp(p, brands[i], b) && isdigit((unsigned char)p[b])) {
@@ -62,6 +87,7 @@ void lr_name_cut(const char *s, lr_name *out)
     size_t n = 0;
     for (; n < sizeof low - 1 && s[n]; n++) low[n] = (char)tolower((unsigned char)s[n]);
     low[n] = 0;
+    blank_cases(low);
     *out = (lr_name){.n = 0};
     char *to = out->text;
     for (size_t i = 0; i < n;) {

@@ -138,10 +138,7 @@ static larder_status place(placer *pl, lr_case *row, double params)
     else if (!(row->measured > 0)) row->why = "rate";
     if (row->why) return LARDER_OK;
     const lr_preset *p = lr_preset_find(pl->c, row->model);
-    if (!p && params > 0.01) {
-        lr_preset_of_size(params * 1e9, &made);
-        p = &made;
-    }
+    if (!p && lr_preset_guess(row->model, params * 1e9, &made)) p = &made;
     if (!p) row->why = "model";
     else if (!lr_quant_find(row->quant, &q)) row->why = "format";
     if (row->why) return LARDER_OK;

@@ -7,6 +7,7 @@
 #include "store.h"
 #include "workload.h"
 
+#include <ctype.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -148,12 +149,21 @@ static bool is_config(const char *path, char *out, size_t cap)
     return !lr_is_file(weights);
 }
 
+/* The colon before a format ("llama-3.1-8b:Q8_0"); NULL if what follows it is part of the name ("llama3.1:8b"). */
+static const char *format_colon(const char *words)
+{
+    lr_quant_name q;
+    const char *colon = strrchr(words, ':');
+    bool size = colon && isdigit((unsigned char)colon[1]);
+    return colon && !size && lr_quant_find(colon + 1, &q) ? colon : NULL;
+}
+
 static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *ask, asked_model *out,
                                 larder_error *err)
 {
     char real[4096], name[256], config[4200];
     lr_preset made;
-    const char *colon = strrchr(ask->model, ':'), *format = ask->format;
+    const char *colon = format_colon(ask->model), *format = ask->format;
     *out = (asked_model){.from_file = false};
     if (is_config(ask->model, config, sizeof config)) {
         LR_TRY(config_preset(config, &made, err));

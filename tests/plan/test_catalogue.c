@@ -44,8 +44,28 @@ TEST(machines_as_written)
     finds(&c, "RX 7900 XT", "RX 7900 XT", 1);
     finds(&c, "RX 7900 XTX", "RX 7900 XTX", 1);
     finds(&c, "RTX PRO 6000 Blackwell Max-Q", "RTX PRO 6000 Blackwell Max-Q", 1);
+    finds(&c, "2xRTX3090", "RTX 3090", 2);
+    finds(&c, "4x4090", "RTX 4090", 4);
+    finds(&c, "8xH200", "H200 SXM", 8);
+    finds(&c, "dual 3090", "RTX 3090", 2);
+    finds(&c, "two DGX Sparks", "DGX Spark (GB10)", 2);
+    finds(&c, "DGX Spark (GB10)", "DGX Spark (GB10)", 1);
+    finds(&c, "ASUS Ascent GX10", "DGX Spark (GB10)", 1);
+    finds(&c, "GMKtec EVO-X2", "Ryzen AI Max+ 395", 1);
+    finds(&c, "AMD Ryzen AI Max+ 395 128GB", "Ryzen AI Max+ 395", 1);
+    finds(&c, "MacBook Pro M3 Max 40-core 64GB", "Apple M3 Max 40c", 1);
+    finds(&c, "MacBook Pro M3 Max 64GB", "Apple M3 Max 40c", 1);
+    finds(&c, "MacBook Pro 14 M1 Pro", "Apple M1 Pro 16c", 1);
+    finds(&c, "Mac mini M4 Pro 64GB", "Apple M4 Pro 20c", 1);
+    finds(&c, "Mac Studio M2 Ultra", "Apple M2 Ultra 76c", 1);
+    finds(&c, "Core 2 Quad Q8400", "Core 2 Quad Q8400", 1);
+    finds(&c, "desktop, dual channel DDR5-6000", "PC or server, 2 channels DDR5-4800", 1);
     finds(&c, "Project DIGITS", "Project DIGITS (as announced)", 1);
     lr_machine m;
+    CHECK(lr_machine_find(&c, "desktop, dual channel DDR5-6000", LR_WANT_ANY, &m));
+    CHECK_NEAR(m.bw, 96e9, 1e6);
+    CHECK(lr_machine_find(&c, "2x EPYC 9554", LR_WANT_ANY, &m) && m.count == 2 && !m.cluster);
+    CHECK(lr_machine_find(&c, "2x DGX Spark", LR_WANT_ANY, &m) && m.cluster);
     CHECK(lr_machine_find(&c, "Mac Studio (M3 Ultra 512GB) [GPU]", LR_WANT_ANY, &m) && m.memory > 540e9);
     CHECK(lr_machine_find(&c, "Pi CM5 - 16GB (Nvidia RTX 3060) [GPU]", LR_WANT_ANY, &m) && m.weak_host &&
           m.memory < 14e9);
@@ -73,6 +93,13 @@ TEST(models_as_written)
         {"Gemma 3 27B", "Gemma-3-27B"},
         {"Mixtral-8x7B", "Mixtral-8x7B"},
         {"GLM-4.7-Flash", "GLM-4.7-Flash"},
+        {"gptoss 20b", "gpt-oss-20b"},
+        {"Mixtral 8x7B", "Mixtral-8x7B"},
+        {"mixtral-8x22b", "Mixtral-8x22B"},
+        {"deepseek-r1:14b", "Qwen2.5-14B"},
+        {"phi3.5", "Phi-3-mini-3.8B"},
+        {"Codestral 22B", "Mistral-Small-22B"},
+        {"DeepSeek-V3.2", "DeepSeek-R1"},
     };
     lr_catalogue c;
     larder_error err = {0};
@@ -83,6 +110,13 @@ TEST(models_as_written)
             TEST_FAIL("%s is %s, not %s", pairs[i][0], p ? p->shape.name : "nothing", pairs[i][1]);
     }
     CHECK(!lr_preset_find(&c, "see PR"));
+    lr_preset made;
+    CHECK(lr_preset_guess("Granite-3.3-8B", 0, &made) && made.runs);
+    CHECK(lr_preset_guess("Ernie 4.5 21B-A3B", 0, &made) && !made.runs);
+    CHECK_NEAR(made.total, 21e9, 1);
+    CHECK_NEAR(made.active, 3e9, 1);
+    CHECK(lr_preset_guess("something", 3e9, &made) && made.runs);
+    CHECK(!lr_preset_guess("something v2", 0, &made) && !lr_preset_guess("2026", 0, &made));
     lr_catalogue_close(&c);
 }
 
@@ -104,7 +138,13 @@ TEST(formats_as_written)
                  {"INT4-g32", LR_CLS_Q4, 5},
                  {"GPTQ-Int4", LR_CLS_Q4, 4.25},
                  {"UD-Q4_K_XL", LR_CLS_K, 0},
-                 {"4bit", LR_CLS_Q4, 4.5}};
+                 {"4bit", LR_CLS_Q4, 4.5},
+                 {"MLX 4bit", LR_CLS_Q4, 4.5},
+                 {"GGUF Q4_K_M", LR_CLS_K, 0},
+                 {"bnb-nf4", LR_CLS_Q4, 4.5},
+                 {"3.5bpw", LR_CLS_Q4, 3.5},
+                 {"1.58bit", LR_CLS_Q4, 1.58},
+                 {"unquantized", LR_CLS_F16, 16}};
     for (size_t i = 0; i < LR_LEN(cases); i++) {
         lr_quant_name q;
         if (!lr_quant_find(cases[i].name, &q)) TEST_FAIL("%s is no format", cases[i].name);
@@ -113,7 +153,7 @@ TEST(formats_as_written)
         CHECK_EQ_INT(q.mix != NULL, cases[i].bits < 1);
     }
     lr_quant_name q;
-    CHECK(!lr_quant_find("", &q));
+    CHECK(!lr_quant_find("", &q) && !lr_quant_find("8b", &q) && !lr_quant_find("70b-instruct", &q));
     CHECK(!lr_quant_find("wood", &q));
     CHECK(!lr_quant_find("EXL2", &q) || q.bits > 0);
     CHECK(!lr_quant_find("EXL2 0bpw", &q));
