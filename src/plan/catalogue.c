@@ -212,7 +212,7 @@ static int count_word(const char *s)
     static const struct {
         const char *word;
         int n;
-    } words[] = {{"two ", 2},   {"dual ", 2},  {"twin ", 2}, {"pair of ", 2}, {"three ", 3},
+    } words[] = {{"two ", 2},    {"dual ", 2}, {"twin ", 2}, {"pair of ", 2}, {"three ", 3},
                  {"triple ", 3}, {"four ", 4}, {"quad ", 4}, {"six ", 6},     {"eight ", 8}};
     for (size_t i = 0; i < LR_LEN(words); i++) {
         size_t n = strlen(words[i].word);
@@ -423,7 +423,9 @@ static double size_in(const char *s, bool active)
         char *end;
         const char *digit = p + active;
         if (!isdigit((unsigned char)*digit)) continue;
-        double v = strtod(digit, &end), unit = *end == 'b' || *end == 'B' ? 1e9 : *end == 'm' || *end == 'M' ? 1e6 : 0;
+        double v = strtod(digit, &end), unit = *end == 'b' || *end == 'B'   ? 1e9
+                                               : *end == 'm' || *end == 'M' ? 1e6
+                                                                            : 0;
         if (unit > 0 && !isalnum((unsigned char)end[1]) && v > 0 && v < 1e5) return v * unit;
     }
     return 0;
@@ -467,10 +469,11 @@ bool lr_quant_find(const char *words, lr_quant_name *out)
         {"4-bit", 4.5, LR_CLS_Q4, 0, 0},     {"W4", 4.25, LR_CLS_Q4, 0, 0},    {"3bit", 3.5, LR_CLS_Q4, 0, 0},
         {"6bit", 6.5, LR_CLS_Q4, 0, 0},      {"W2", 2.5, LR_CLS_Q4, 0, 0},     {"IQ1", 1.75, LR_CLS_K, 0, 0},
         {"IQ2_XXS", 2.0625, LR_CLS_K, 0, 0}, {"IQ2", 2.4, LR_CLS_K, 0, 0},     {"IQ3", 3.3, LR_CLS_K, 0, 0},
-        {"NF4", 4.5, LR_CLS_Q4, 0, 0},         {"HQQ", 4.5, LR_CLS_Q4, 0, 0},
-        {"TQ1", 1.69, LR_CLS_K, 0, 0},       {"TQ2", 2.06, LR_CLS_K, 0, 0},    {"none", 16, LR_CLS_F16, 0, 0},
-        {"unquantized", 16, LR_CLS_F16, 0, 0}, {"16bit", 16, LR_CLS_F16, 0, 0}, {"16-bit", 16, LR_CLS_F16, 0, 0},
-        {"6-bit", 6.5, LR_CLS_Q4, 0, 0},     {"3-bit", 3.5, LR_CLS_Q4, 0, 0},  {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},     {"Q3_K_S", 3.5, LR_CLS_K, 0, 0},  {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
+        {"NF4", 4.5, LR_CLS_Q4, 0, 0},       {"HQQ", 4.5, LR_CLS_Q4, 0, 0},    {"TQ1", 1.69, LR_CLS_K, 0, 0},
+        {"TQ2", 2.06, LR_CLS_K, 0, 0},       {"none", 16, LR_CLS_F16, 0, 0},   {"unquantized", 16, LR_CLS_F16, 0, 0},
+        {"16bit", 16, LR_CLS_F16, 0, 0},     {"16-bit", 16, LR_CLS_F16, 0, 0}, {"6-bit", 6.5, LR_CLS_Q4, 0, 0},
+        {"3-bit", 3.5, LR_CLS_Q4, 0, 0},     {"Q3_K_L", 4.0, LR_CLS_K, 0, 0},  {"Q3_K_S", 3.5, LR_CLS_K, 0, 0},
+        {"Q2_K_L", 2.9, LR_CLS_K, 0, 0},
     };
     static const char *const others[][2] = {
         {"Q4_K_XL", "Q4_K_M"}, {"Q5_K_XL", "Q5_K_M"}, {"Q3_K_XL", "Q3_K_M"}, {"Q2_K_XL", "Q2_K"},    {"Q2_K", "Q2_K"},
