@@ -120,6 +120,7 @@ int verb_serve(int argc, char **argv)
     serve_job j = {.o = larder_serve_defaults()};
     cli_model_init(&m);
     m.engine.n_seq = 8;
+    m.engine.n_embed = 128;
     arg_table t = {
         .verb = "serve",
         .usage = "MODEL [options]",

@@ -313,6 +313,13 @@ static json_t *whole(call *c)
     return message(c, content, g);
 }
 
-const api api_anthropic = {"messages", FRAME_SSE,    read_messages, begin,          piece,
-                           end,        close_stream, whole,         error_anthropic};
+const api api_anthropic = {.name = "messages",
+                           .frames = FRAME_SSE,
+                           .read = read_messages,
+                           .begin = begin,
+                           .piece = piece,
+                           .end = end,
+                           .close = close_stream,
+                           .whole = whole,
+                           .error = error_anthropic};
 const api api_count = {.name = "count_tokens", .read = read_count, .error = error_anthropic};

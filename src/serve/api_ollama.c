@@ -237,7 +237,21 @@ static json_t *whole(call *c)
                                g->n_tools ? calls_json(g, 0) : NULL, true));
 }
 
-const api api_ollama_chat = {"ollama chat", FRAME_LINES,  read_chat, begin,       piece,
-                             end,           close_stream, whole,     error_ollama};
-const api api_ollama_generate = {"ollama generate", FRAME_LINES, read_generate, begin, piece, end,
-                                 close_stream,      whole,       error_ollama};
+const api api_ollama_chat = {.name = "ollama chat",
+                             .frames = FRAME_LINES,
+                             .read = read_chat,
+                             .begin = begin,
+                             .piece = piece,
+                             .end = end,
+                             .close = close_stream,
+                             .whole = whole,
+                             .error = error_ollama};
+const api api_ollama_generate = {.name = "ollama generate",
+                                 .frames = FRAME_LINES,
+                                 .read = read_generate,
+                                 .begin = begin,
+                                 .piece = piece,
+                                 .end = end,
+                                 .close = close_stream,
+                                 .whole = whole,
+                                 .error = error_ollama};

@@ -125,25 +125,13 @@ static larder_status add_text_prompt(params *p, json_t *prompt, uint32_t n, cons
 {
     call *c = p->c;
     int32_t *ids = NULL;
-    size_t n_ids = 0, i;
-    json_t *one;
+    size_t n_ids = 0;
     if (json_is_string(prompt)) {
         LR_TRY(larder_tokenize(c->s->model, json_string_value(prompt), json_string_length(prompt),
                                LARDER_TEXT_SPECIAL, &ids, &n_ids, p->err));
     } else {
         n_ids = json_array_size(prompt);
-        ids = lr_calloc(n_ids + 1, sizeof *ids);
-        if (!ids) return LR_NOMEM(p->err, "a prompt");
-        json_array_foreach(prompt, i, one)
-        {
-            json_int_t id = json_integer_value(one);
-            if (json_is_integer(one) && id >= 0 && id < c->s->info.n_vocab) {
-                ids[i] = (int32_t)id;
-                continue;
-            }
-            lr_free(ids);
-            return params_fail(p, "prompt", "an id is not one of the model's %u", c->s->info.n_vocab);
-        }
+        LR_TRY(take_ids(p, "prompt", prompt, &ids));
     }
     if (!n_ids) {
         larder_free(ids);
@@ -380,7 +368,21 @@ static json_t *text_choice(call *c, gen *g)
 
 static json_t *text_whole(call *c) { return whole(c, "text_completion", text_choice); }
 
-const api api_chat = {"chat",   FRAME_SSE,  read_chat,  chat_begin,  chat_piece,
-                      chat_end, chat_close, chat_whole, error_openai};
-const api api_completions = {"completions", FRAME_SSE,  read_completions, text_begin,  text_piece,
-                             text_end,      text_close, text_whole,       error_openai};
+const api api_chat = {.name = "chat",
+                      .frames = FRAME_SSE,
+                      .read = read_chat,
+                      .begin = chat_begin,
+                      .piece = chat_piece,
+                      .end = chat_end,
+                      .close = chat_close,
+                      .whole = chat_whole,
+                      .error = error_openai};
+const api api_completions = {.name = "completions",
+                             .frames = FRAME_SSE,
+                             .read = read_completions,
+                             .begin = text_begin,
+                             .piece = text_piece,
+                             .end = text_end,
+                             .close = text_close,
+                             .whole = text_whole,
+                             .error = error_openai};

@@ -376,5 +376,12 @@ static json_t *whole(call *c)
     return response(c, true);
 }
 
-const api api_responses = {"responses", FRAME_SSE,    read_responses, begin,       piece,
-                           end,         close_stream, whole,          error_openai};
+const api api_responses = {.name = "responses",
+                           .frames = FRAME_SSE,
+                           .read = read_responses,
+                           .begin = begin,
+                           .piece = piece,
+                           .end = end,
+                           .close = close_stream,
+                           .whole = whole,
+                           .error = error_openai};

@@ -41,22 +41,12 @@ static larder_status read_tokenize(call *c, larder_error *err)
 static larder_status read_detokenize(call *c, larder_error *err)
 {
     params p = {.c = c, .o = c->body, .err = err};
-    json_t *list = take(&p, "tokens"), *one;
+    json_t *list = take(&p, "tokens");
+    size_t n = 0;
     LR_TRY(params_done(&p));
     if (!json_is_array(list)) return params_fail(&p, "tokens", "must be a list of token ids");
-    int32_t *ids = lr_calloc(json_array_size(list) + 1, sizeof *ids);
-    if (!ids) return LR_NOMEM(err, "tokens");
-    size_t i, n = 0;
-    json_array_foreach(list, i, one)
-    {
-        json_int_t id = json_integer_value(one);
-        if (json_is_integer(one) && id >= 0 && id < c->s->info.n_vocab) {
-            ids[i] = (int32_t)id;
-            continue;
-        }
-        lr_free(ids);
-        return params_fail(&p, "tokens", "an id is not one of the model's %u", c->s->info.n_vocab);
-    }
+    int32_t *ids = NULL;
+    LR_TRY(take_ids(&p, "tokens", list, &ids));
     char *text;
     larder_status st = larder_detokenize(c->s->model, ids, json_array_size(list), &text, &n, err);
     lr_free(ids);

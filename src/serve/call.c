@@ -53,6 +53,9 @@ void call_free(call *c)
     if (c->x) c->x->call = NULL;
     for (uint32_t i = 0; i < c->n_gens; i++) gen_free(&c->gens[i], i % c->n_per_prompt == 0);
     lr_free(c->gens);
+    for (uint32_t i = 0; i < c->n_texts; i++) larder_free(c->texts[i].ids);
+    lr_free(c->texts);
+    lr_free(c->vectors);
     larder_grammar_free(c->grammar);
     lr_free(c->bias_ids);
     lr_free(c->bias);
@@ -314,6 +317,14 @@ static void gen_done(call *c, note *n)
     if (++c->n_done == c->n_gens) all_done(c);
 }
 
+static void embedded(call *c, const note *n)
+{
+    if (n->error.code) fail_with(c, &n->error, n->error.code);
+    else if (c->x) reply_json(c->x, 200, c->api->whole(c));
+    c->s->m.prompt_tokens += c->n_embedded == c->n_texts ? call_n_text(c) : 0;
+    call_free(c);
+}
+
 void call_note(note *n)
 {
     call *c = n->c;
@@ -325,6 +336,7 @@ void call_note(note *n)
         call_free(c);
         return;
     case NOTE_DONE: gen_done(c, n); return;
+    case NOTE_EMBEDDED: embedded(c, n); return;
     case NOTE_PREFILL: say_progress(c, n); break;
     case NOTE_TOKEN: took_token(c, n); break;
     }
@@ -359,6 +371,13 @@ uint32_t call_n_prompt(const call *c)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->n_gens; i += c->n_per_prompt) n += (uint32_t)c->gens[i].n_ids;
+    return n;
+}
+
+size_t call_n_text(const call *c)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < c->n_texts; i++) n += c->texts[i].n;
     return n;
 }
 

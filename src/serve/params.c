@@ -120,6 +120,26 @@ void take_stop(params *p, const char *key)
     json_decref(list);
 }
 
+larder_status take_ids(params *p, const char *key, const json_t *list, int32_t **ids)
+{
+    size_t i;
+    json_t *one;
+    *ids = lr_calloc(json_array_size(list) + 1, sizeof **ids);
+    if (!*ids) return p->st = LR_NOMEM(p->err, "token ids");
+    json_array_foreach(list, i, one)
+    {
+        json_int_t id = json_integer_value(one);
+        if (json_is_integer(one) && id >= 0 && id < p->c->s->info.n_vocab) {
+            (*ids)[i] = (int32_t)id;
+            continue;
+        }
+        lr_free(*ids);
+        *ids = NULL;
+        return params_fail(p, key, "an id is not one of the model's %u", p->c->s->info.n_vocab);
+    }
+    return LARDER_OK;
+}
+
 void take_bias(params *p, const char *key)
 {
     json_t *v = take(p, key), *one;

@@ -31,6 +31,7 @@ typedef enum framing { FRAME_SSE, FRAME_LINES } framing;
 typedef struct api {
     const char *name;
     framing frames;
+    bool embeds; /* texts become vectors; nothing is generated */
     /* reader thread: fills c->gens and what else the answer needs. */
     larder_status (*read)(call *c, larder_error *err);
     /* loop thread, streaming: what to say when it starts, as an answer's pieces come, when a choice ends, at the end. */
@@ -44,7 +45,8 @@ typedef struct api {
     json_t *(*error)(int status, const char *message, const char *param);
 } api;
 extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat,
-    api_ollama_generate, api_tokenize, api_detokenize, api_template;
+    api_ollama_generate, api_tokenize, api_detokenize, api_template, api_embeddings, api_ollama_embed,
+    api_ollama_embeddings;
 json_t *error_openai(int status, const char *message, const char *param);
 json_t *error_anthropic(int status, const char *message, const char *param);
 json_t *error_ollama(int status, const char *message, const char *param);
@@ -93,6 +95,11 @@ struct gen {
     size_t item_start; /* where it begins in text or thought */
 };
 
+typedef struct embed_text {
+    int32_t *ids;
+    size_t n;
+} embed_text;
+
 struct call {
     server *s;
     exchange *x; /* NULL once the client is gone */
@@ -121,6 +128,13 @@ struct call {
     uint32_t n_bias;
     gen *gens;
     uint32_t n_gens, n_done, n_per_prompt;
+    /* embeddings */
+    embed_text *texts;
+    uint32_t n_texts, n_embedded, n_cut;
+    uint32_t n_dim; /* numbers of a vector that are wanted */
+    float *vectors; /* [n_texts, n_embd] */
+    larder_pooling pooling;
+    bool base64;
     uint32_t sequence; /* of events in a stream */
     json_t *echo;      /* what the answer repeats of the request */
     char note[200];    /* what the answer's Larder-Note header says */
@@ -142,6 +156,7 @@ void call_client_gone(call *c);
 void call_fail(call *c, int status, const char *message);
 void call_say(call *c, const char *event, json_t *o); /* one event or line of a stream; takes o */
 uint32_t call_n_prompt(const call *c);
+size_t call_n_text(const call *c); /* tokens of all texts to embed */
 uint32_t call_n_cached(const call *c);
 uint32_t call_n_generated(const call *c);
 json_t *call_timings(const call *c);
@@ -168,6 +183,8 @@ void take_inert(params *p, const char *key);
 /* Known but not supported: an error unless it is absent or one of the harmless values (JSON texts, NULL-ended). */
 void take_refused(params *p, const char *key, const char *why, const char *harmless);
 void take_stop(params *p, const char *key);
+/* A list of token ids, each one of the model's. *ids: release with larder_free. */
+larder_status take_ids(params *p, const char *key, const json_t *list, int32_t **ids);
 void take_bias(params *p, const char *key);
 /* All samplers by their names of larder run. */
 void take_sampling(params *p, larder_sampling *s);
@@ -205,7 +222,15 @@ void work_stats(server *s, larder_engine_stats *out);
 /* Loop thread: takes in what the others left. */
 void work_notes(server *s);
 
-typedef enum note_kind { NOTE_READ, NOTE_STARTED, NOTE_PREFILL, NOTE_TOKEN, NOTE_DONE, NOTE_REFUSED } note_kind;
+typedef enum note_kind {
+    NOTE_READ,
+    NOTE_STARTED,
+    NOTE_PREFILL,
+    NOTE_TOKEN,
+    NOTE_DONE,
+    NOTE_EMBEDDED,
+    NOTE_REFUSED
+} note_kind;
 struct note {
     note *next;
     note_kind kind;

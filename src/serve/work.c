@@ -11,7 +11,8 @@ struct work {
     bool stop, cancels;
     pthread_t reader, engine;
     bool has_reader, has_engine;
-    gen *gens; /* engine thread: in the engine now */
+    gen *gens;                        /* engine thread: in the engine now */
+    call *embedding, **embedding_end; /* engine thread: whose texts become vectors, one after the other */
     larder_engine_stats stats;
 };
 
@@ -161,6 +162,11 @@ static larder_status submit(server *s, gen *g, larder_error *err)
 static void start(server *s, call *c)
 {
     struct work *w = s->work;
+    if (c->api->embeds) {
+        *w->embedding_end = c;
+        w->embedding_end = &c->next;
+        return;
+    }
     larder_status st = LARDER_OK;
     larder_error err = {0};
     *c->own_note = (note){.kind = NOTE_STARTED, .c = c};
@@ -190,39 +196,83 @@ static void drop_cancelled(struct work *w)
     }
 }
 
-/* Waits for work, and takes what calls there are. false: it is over. */
-static bool next_calls(struct work *w, call **calls)
+/* Starts what calls there are; with `wait`, once there is work at all. false: it is over. */
+static bool start_calls(server *s, bool wait)
 {
+    struct work *w = s->work;
     pthread_mutex_lock(&w->lock);
-    while (!w->running && !w->gens && !w->stop) pthread_cond_wait(&w->to_run, &w->lock);
-    bool go_on = !w->stop || w->running || w->gens;
-    *calls = w->running;
+    while (wait && !w->running && !w->gens && !w->embedding && !w->stop) pthread_cond_wait(&w->to_run, &w->lock);
+    bool go_on = !w->stop || w->running || w->gens || w->embedding;
+    call *calls = w->running;
     w->running = NULL;
     w->running_end = &w->running;
     pthread_mutex_unlock(&w->lock);
+    for (call *c = calls, *next; c; c = next) {
+        next = c->next;
+        c->next = NULL;
+        start(s, c);
+    }
     return go_on;
+}
+
+/* One step of all answers. */
+static void step(server *s)
+{
+    struct work *w = s->work;
+    larder_error err = {0};
+    drop_cancelled(w);
+    if (w->gens && larder_step(s->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
+    larder_engine_stats now;
+    larder_engine_get_stats(s->engine, &now);
+    pthread_mutex_lock(&w->lock);
+    w->stats = now;
+    pthread_mutex_unlock(&w->lock);
+    http_wake();
+}
+
+/* Between two parts of a text: everybody else goes on. */
+static bool between(void *user)
+{
+    call *c = user;
+    start_calls(c->s, false);
+    step(c->s);
+    return !atomic_load(&c->cancelled);
+}
+
+/* The next text of those that wait to become vectors. While running answers hold the cache, it waits. */
+static void embed(server *s)
+{
+    struct work *w = s->work;
+    call *c = w->embedding;
+    if (!c) return;
+    larder_status st = LARDER_OK;
+    larder_error err = {0};
+    uint32_t i = c->n_embedded;
+    if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
+    else if (i < c->n_texts)
+        st = larder_embed(s->engine, c->texts[i].ids, c->texts[i].n, c->pooling,
+                          c->vectors + (size_t)i * s->info.n_embd, between, c, &err);
+    if (st == LARDER_LIMIT && w->gens) return;
+    w->embedding = c->next;
+    if (!w->embedding) w->embedding_end = &w->embedding;
+    c->next = NULL;
+    if (!st && ++c->n_embedded < c->n_texts) { /* a text of each call in turn */
+        *w->embedding_end = c;
+        w->embedding_end = &c->next;
+        return;
+    }
+    *c->own_note = (note){.kind = NOTE_EMBEDDED, .c = c, .error = err};
+    c->own_note->error.code = st;
+    put_note(w, c->own_note);
+    http_wake();
 }
 
 static void *engine_main(void *user)
 {
     server *s = user;
-    struct work *w = s->work;
-    call *calls;
-    while (next_calls(w, &calls)) {
-        for (call *c = calls, *next; c; c = next) {
-            next = c->next;
-            c->next = NULL;
-            start(s, c);
-        }
-        drop_cancelled(w);
-        larder_error err = {0};
-        if (w->gens && larder_step(s->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
-        larder_engine_stats now;
-        larder_engine_get_stats(s->engine, &now);
-        pthread_mutex_lock(&w->lock);
-        w->stats = now;
-        pthread_mutex_unlock(&w->lock);
-        http_wake();
+    while (start_calls(s, true)) {
+        step(s);
+        embed(s);
     }
     return NULL;
 }
@@ -290,6 +340,7 @@ larder_status work_start(server *s, larder_error *err)
     w->reading_end = &w->reading;
     w->running_end = &w->running;
     w->notes_end = &w->notes;
+    w->embedding_end = &w->embedding;
     larder_engine_get_stats(s->engine, &w->stats);
     LR_TRY(thread_new(&w->reader, reader_main, s, err));
     w->has_reader = true;
