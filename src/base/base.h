@@ -119,12 +119,23 @@ void lr_map_close(lr_map *m);
 bool lr_map_damaged(const lr_map *m);
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
 larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
+/* Creates a file that is to take the place of `path`, under a name nobody has, with the permissions that the process
+ * gives new files; *temp is its name, lr_free. LARDER_USAGE if `path` is a folder, a device or a pipe: to rename over
+ * one would take it away. */
+larder_status lr_open_beside(const char *path, char **temp, int *fd, larder_error *err);
 /* Writes a file so that it appears whole or not at all (temporary name beside it, fsync, rename). */
 larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err);
 bool lr_is_dir(const char *path);
 bool lr_is_file(const char *path);
 /* XDG folders of larder, created when asked for: kind "data", "cache", "config" or "state". */
 larder_status lr_user_dir(const char *kind, char *out, size_t cap, larder_error *err);
+
+/* ---------------------------------------------------------------- numbers as text
+ * The program around us may have set a locale that writes 0,5. Between enter and leave this thread's strtod and printf
+ * use a point; lr_strtod always does. */
+void *lr_point_enter(void);
+void lr_point_leave(void *from_enter);
+double lr_strtod(const char *text, char **end);
 
 /* ---------------------------------------------------------------- clock, machine */
 uint64_t lr_now_ns(void);   /* monotonic */

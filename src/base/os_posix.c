@@ -149,9 +149,11 @@ static void sync_folder_of(const char *path)
     close(fd);
 }
 
-/* Creates a file of a name nobody has, beside `path`, with the permissions that the process gives new files. */
-static larder_status open_beside(const char *path, char **temp, int *fd, larder_error *err)
+larder_status lr_open_beside(const char *path, char **temp, int *fd, larder_error *err)
 {
+    struct stat s;
+    if (!stat(path, &s) && !S_ISREG(s.st_mode))
+        return lr_fail(err, LARDER_USAGE, "'%s' exists and is not a regular file", path);
     size_t cap = strlen(path) + 40;
     int why = EEXIST;
     *temp = lr_alloc(cap);
@@ -163,17 +165,15 @@ static larder_status open_beside(const char *path, char **temp, int *fd, larder_
     }
     if (!why) return LARDER_OK;
     lr_free(*temp);
-    return lr_fail_errno(err, why, "cannot create %s", path);
+    *temp = NULL;
+    return lr_fail_errno(err, why, "cannot create a file beside '%s'", path);
 }
 
 larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err)
 {
-    struct stat s;
-    if (!stat(path, &s) && !S_ISREG(s.st_mode))
-        return lr_fail(err, LARDER_USAGE, "%s exists and is not a regular file", path);
     char *temp = NULL;
     int fd = -1;
-    LR_TRY(open_beside(path, &temp, &fd, err));
+    LR_TRY(lr_open_beside(path, &temp, &fd, err));
     bool ok = write_all(fd, p, n) && !fsync(fd);
     int why = errno;
     if (close(fd) && ok) ok = false, why = errno;

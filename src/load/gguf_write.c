@@ -19,21 +19,10 @@ larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err)
     *o = (lr_out_file){.fd = -1};
     o->path = lr_strndup(path, strlen(path));
     o->buf = lr_alloc(OUT_BUF);
-    size_t cap = strlen(path) + 40;
-    o->temp = lr_alloc(cap);
-    if (!o->path || !o->buf || !o->temp) {
-        lr_out_close(o);
-        return LR_NOMEM(err, "writing a file");
-    }
-    int e = EEXIST;
-    for (int i = 0; i < 1000 && e == EEXIST; i++) {
-        snprintf(o->temp, cap, "%s.tmp-%ld-%d", path, (long)getpid(), i);
-        o->fd = open(o->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        e = o->fd < 0 ? errno : 0;
-    }
-    if (!e) return LARDER_OK;
-    lr_out_close(o);
-    return lr_fail_errno(err, e, "cannot create a file beside '%s'", path);
+    larder_status st = o->path && o->buf ? lr_open_beside(path, &o->temp, &o->fd, err)
+                                         : LR_NOMEM(err, "writing a file");
+    if (st) lr_out_close(o);
+    return st;
 }
 
 static larder_status write_all(lr_out_file *o, const char *p, size_t n, larder_error *err)

@@ -5,7 +5,6 @@
  */
 #include "parts.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -128,17 +127,14 @@ static bool parse_int(const char *p, size_t n, int64_t *out)
     return true;
 }
 
-/* strtod reads the decimal point of the program's locale, so it is given that one. */
 static bool parse_real(const char *p, size_t n, double *out)
 {
     char text[MAX_NUMBER + 1];
     if (n > MAX_NUMBER) return false;
     memcpy(text, p, n);
     text[n] = 0;
-    char *dot = strchr(text, '.'), *end = NULL;
-    const char *point = localeconv()->decimal_point;
-    if (dot && point && point[0] && !point[1]) *dot = point[0];
-    *out = strtod(text, &end);
+    char *end;
+    *out = lr_strtod(text, &end);
     return end == text + n && isfinite(*out);
 }
 

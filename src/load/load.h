@@ -78,7 +78,15 @@ larder_status lr_gguf_writer_data(lr_gguf_writer *w, const void *p, size_t n, la
 /* LARDER_USAGE if bytes are missing. */
 larder_status lr_gguf_writer_finish(lr_gguf_writer *w, larder_error *err);
 
-/* A safetensors file of tensors that lie packed in memory (ne reversed into the shape); whole or not at all. */
+/* A safetensors file, streamed: the tensors' descriptions (ne reversed into the shape; `data` is not read), then their
+ * bytes in that order, in pieces of any size, then finish. Like a GGUF, it appears whole at finish or not at all. */
+typedef struct lr_safetensors_writer lr_safetensors_writer;
+larder_status lr_safetensors_writer_new(const char *path, const lr_tensor *tensors, size_t n_tensors,
+                                        lr_safetensors_writer **out, larder_error *err);
+larder_status lr_safetensors_writer_data(lr_safetensors_writer *w, const void *p, size_t n, larder_error *err);
+larder_status lr_safetensors_writer_finish(lr_safetensors_writer *w, larder_error *err);
+void lr_safetensors_writer_free(lr_safetensors_writer *w);
+/* The same at once, of tensors that lie packed in memory. */
 larder_status lr_safetensors_write(const char *path, const lr_tensor *tensors, size_t n_tensors, larder_error *err);
 
 #endif

@@ -334,21 +334,62 @@ static larder_status put_header(lr_buf *b, const lr_tensor *t, size_t n, larder_
     return b->failed ? LR_NOMEM(err, "the header") : LARDER_OK;
 }
 
-larder_status lr_safetensors_write(const char *path, const lr_tensor *tensors, size_t n_tensors, larder_error *err)
+struct lr_safetensors_writer {
+    lr_out_file out;
+    uint64_t left; /* bytes of tensors not yet given */
+};
+
+larder_status lr_safetensors_writer_new(const char *path, const lr_tensor *tensors, size_t n_tensors,
+                                        lr_safetensors_writer **out, larder_error *err)
 {
     lr_buf header = {0};
-    lr_out_file o = {.fd = -1};
     uint8_t n_header[8];
-    larder_status st;
+    larder_status st = LARDER_OK;
+    lr_safetensors_writer *w = lr_calloc(1, sizeof *w);
+    if (!w) return LR_NOMEM(err, "a file's header");
+    w->out.fd = -1;
     LR_GO(put_header(&header, tensors, n_tensors, err));
     for (int i = 0; i < 8; i++) n_header[i] = (uint8_t)((uint64_t)header.n >> (8 * i));
-    LR_GO(lr_out_open(&o, path, err));
-    LR_GO(lr_out_write(&o, n_header, 8, err));
-    LR_GO(lr_out_write(&o, header.p, header.n, err));
-    for (size_t i = 0; i < n_tensors; i++) LR_GO(lr_out_write(&o, tensors[i].data, (size_t)tensors[i].n_bytes, err));
-    LR_GO(lr_out_commit(&o, err));
+    for (size_t i = 0; i < n_tensors; i++) w->left += tensors[i].n_bytes;
+    LR_GO(lr_out_open(&w->out, path, err));
+    LR_GO(lr_out_write(&w->out, n_header, 8, err));
+    LR_GO(lr_out_write(&w->out, header.p, header.n, err));
+    *out = w;
+    w = NULL;
 fail:
-    lr_out_close(&o);
+    lr_safetensors_writer_free(w);
     lr_buf_free(&header);
+    return st;
+}
+
+larder_status lr_safetensors_writer_data(lr_safetensors_writer *w, const void *p, size_t n, larder_error *err)
+{
+    if (n > w->left) return lr_fail(err, LARDER_USAGE, "more bytes than the tensors described have");
+    w->left -= n;
+    return lr_out_write(&w->out, p, n, err);
+}
+
+larder_status lr_safetensors_writer_finish(lr_safetensors_writer *w, larder_error *err)
+{
+    if (w->left) return lr_fail(err, LARDER_USAGE, "%llu bytes of tensors are missing", (unsigned long long)w->left);
+    return lr_out_commit(&w->out, err);
+}
+
+void lr_safetensors_writer_free(lr_safetensors_writer *w)
+{
+    if (w) lr_out_close(&w->out);
+    lr_free(w);
+}
+
+larder_status lr_safetensors_write(const char *path, const lr_tensor *tensors, size_t n_tensors, larder_error *err)
+{
+    lr_safetensors_writer *w = NULL;
+    larder_status st;
+    LR_GO(lr_safetensors_writer_new(path, tensors, n_tensors, &w, err));
+    for (size_t i = 0; i < n_tensors; i++)
+        LR_GO(lr_safetensors_writer_data(w, tensors[i].data, (size_t)tensors[i].n_bytes, err));
+    LR_GO(lr_safetensors_writer_finish(w, err));
+fail:
+    lr_safetensors_writer_free(w);
     return st;
 }

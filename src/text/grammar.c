@@ -28,7 +28,9 @@ larder_status lr_grammar_new(larder_grammar_kind kind, lr_str text, const lr_voc
     if (!g) return LR_NOMEM(err, "a grammar");
     atomic_store(&g->n_owner, 1);
     lr_net_rule(&g->net); /* rule 0, the root */
+    void *locale = lr_point_enter();
     read_front(&g->net, kind, text);
+    lr_point_leave(locale);
     if (lr_net_close(&g->net)) {
         if (err) *err = g->net.err;
         st = g->net.st;

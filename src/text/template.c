@@ -16,10 +16,12 @@ larder_status lr_template_new(lr_str source, lr_template **out, larder_error *er
     }
     p->t = t;
     p->err = err;
+    void *locale = lr_point_enter();
     if (setjmp(p->jmp) == 0) {
         lr_jinja_lex(p, source);
         lr_jinja_parse(p);
     }
+    lr_point_leave(locale);
     larder_status st = p->st;
     lr_free(p);
     if (st) lr_template_free(t);
@@ -87,7 +89,9 @@ larder_status lr_template_render(const lr_template *t, json_t *vars, json_t *tru
     x->err = err;
     x->now = now;
     x->budget = budget ? *budget : lr_template_budget_default();
+    void *locale = lr_point_enter();
     if (setjmp(x->jmp) == 0) run(x, vars, trusted);
+    lr_point_leave(locale);
     larder_status st = x->st;
     if (!st) st = deliver(x->out, out, err);
     lr_jx_release(x);

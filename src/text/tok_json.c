@@ -254,7 +254,7 @@ static int on_number(void *p, const char *text, size_t n)
     bool whole = n < 19 && strcspn(digits, ".eE") == n;
     long long v = whole ? strtoll(digits, NULL, 10) : 0;
     if (r->place != IN_VOCAB || r->skip || !whole) {
-        json_t *real = whole ? NULL : json_real(strtod(digits, NULL)); /* NULL: none that is finite */
+        json_t *real = whole ? NULL : json_real(lr_strtod(digits, NULL)); /* NULL: none that is finite */
         return on_scalar(r, whole ? json_integer(v) : real ? real : json_null());
     }
     larder_status st = set_name(r, v);

@@ -132,54 +132,6 @@ larder_status larder_inspect(const char *path, size_t max_array, char **json, la
     return *json ? LARDER_OK : LR_NOMEM(err, "the description");
 }
 
-typedef struct logits_progress {
-    larder_progress_fn *fn;
-    void *user;
-    uint64_t began;
-} logits_progress;
-
-static bool tell(void *user, const float *rows, uint32_t n_row, uint32_t n_done, uint32_t n_total)
-{
-    (void)rows, (void)n_row;
-    const logits_progress *p = user;
-    double s = (double)(lr_now_ns() - p->began) * 1e-9, rate = s > 0 ? n_done / s : 0;
-    larder_progress now = {"logits", n_done, n_total, rate, rate > 0 ? (n_total - n_done) / rate : -1};
-    return !p->fn || p->fn(p->user, &now);
-}
-
-larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids,
-                                 size_t n_ids, const char *path, larder_progress_fn *progress, void *user,
-                                 larder_error *err)
-{
-    logits_progress p = {progress, user, lr_now_ns()};
-    larder_engine_options o = *options;
-    larder_engine *e = NULL;
-    size_t n_vocab = model->info.n_vocab, n_bytes = 0;
-    float *logits = NULL;
-    larder_status st = LARDER_OK;
-    if (!o.n_ctx) o.n_ctx = LR_MAX(model->info.n_ctx_train, 32u);
-    if (!n_ids || n_ids > o.n_ctx)
-        return lr_fail(err, LARDER_LIMIT, "%zu ids; the context is %u (--ctx)", n_ids, o.n_ctx);
-    o.n_out = (uint32_t)LR_MIN(n_ids, 64u);
-    LR_GO(larder_engine_open(model, &o, &e, err));
-    n_bytes = n_ids * n_vocab * sizeof *logits; /* both below 2^32: cannot wrap a size_t */
-    logits = lr_pages_alloc(n_bytes);
-    if (!logits) LR_GO(LR_NOMEM(err, "the logits"));
-    LR_GO(lr_logits(e, ids, n_ids, logits, tell, &p, err));
-    lr_tensor t = {.name = LR_STR("logits"),
-                   .fmt = LR_FMT_F32,
-                   .n_dims = 2,
-                   .ne = {n_vocab, n_ids, 1, 1},
-                   .data = (const uint8_t *)logits,
-                   .n_bytes = n_bytes,
-                   .row_stride = n_vocab * sizeof *logits};
-    LR_GO(lr_safetensors_write(path, &t, 1, err));
-fail:
-    if (logits) lr_pages_free(logits, n_bytes);
-    larder_engine_free(e);
-    return st;
-}
-
 /* ---------------------------------------------------------------- larder version */
 static json_t *isa_names(void)
 {

@@ -3,6 +3,7 @@
 #include "test.h"
 
 #include <fcntl.h>
+#include <locale.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -216,4 +217,21 @@ TEST(the_instruction_set_can_be_chosen)
 {
     setenv("LARDER_ISA", "scalar", 1);
     CHECK_EQ_INT(lr_cpu_isa(), LR_ISA_SCALAR);
+}
+
+TEST(numbers_have_a_point_in_every_locale)
+{
+    static const char *const with_comma[] = {"de_DE.UTF-8", "fr_FR.UTF-8", "es_ES.UTF-8", "it_IT.UTF-8"};
+    const char *set = NULL;
+    for (size_t i = 0; i < LR_LEN(with_comma) && !set; i++) set = setlocale(LC_NUMERIC, with_comma[i]);
+    char text[32], *end;
+    CHECK(lr_strtod("0.5x", &end) == 0.5);
+    CHECK_EQ_STR(end, "x");
+    void *was = lr_point_enter();
+    snprintf(text, sizeof text, "%g", 1.5);
+    lr_point_leave(was);
+    CHECK_EQ_STR(text, "1.5");
+    snprintf(text, sizeof text, "%g", 1.5);
+    CHECK_EQ_STR(text, set ? "1,5" : "1.5"); /* the program's own again */
+    if (!set) SKIP("no locale with a decimal comma is installed");
 }
