@@ -123,9 +123,11 @@ static json_t *take_tools(params *p)
     if (choice && (!how || (!named && strcmp(how, "auto") && strcmp(how, "any") && strcmp(how, "none"))))
         params_fail(p, "tool_choice", "type must be auto, any, tool or none");
     if (named && !only) params_fail(p, "tool_choice", "names no tool");
-    form_tools(p, &out, how, named ? only : NULL);
-    if (json_is_true(json_object_get(choice, "disable_parallel_tool_use")) && !p->c->forced)
-        params_fail(p, "tool_choice", "disable_parallel_tool_use needs type any or tool");
+    const json_t *single = json_object_get(choice, "disable_parallel_tool_use");
+    if (single && !json_is_boolean(single))
+        params_fail(p, "tool_choice", "disable_parallel_tool_use must be true or false");
+    p->c->one_call = json_is_true(single);
+    form_tools(p, &out, how, named ? only : NULL, json_is_false(single));
     return out;
 }
 
@@ -137,14 +139,19 @@ static json_t *take_thinking(params *p)
     if (!type || (strcmp(type, "enabled") && strcmp(type, "disabled") && strcmp(type, "adaptive")))
         params_fail(p, "thinking", "type must be enabled, disabled or adaptive");
     else json_object_set_new(extra, "enable_thinking", json_boolean(strcmp(type, "disabled")));
-    if (json_object_get(v, "budget_tokens"))
-        call_note_add(p->c, "thinking.budget_tokens: has no effect; max_tokens bounds the whole answer");
-    call_note_add(p->c, "thinking: given to the chat template, which may not use it");
+    if (type && !strcmp(type, "disabled")) p->c->budget = 0;
+    const json_t *budget = json_object_get(v, "budget_tokens");
+    json_int_t n = json_integer_value(budget);
+    if (!budget || p->st) return extra;
+    if (strcmp(type, "enabled")) params_fail(p, "thinking", "budget_tokens needs type enabled");
+    else if (!json_is_integer(budget) || n < 1 || n >= p->c->max_tokens)
+        params_fail(p, "thinking", "budget_tokens must be a number of tokens from 1 to less than max_tokens");
+    else think_budget(p, "thinking", n, extra);
     return extra;
 }
 
-/* output_config.format, output_format before it */
-static void take_format(params *p)
+/* output_config: its format (output_format before it) and effort */
+static void take_output(params *p, json_t *extra)
 {
     json_t *config = take(p, "output_config"), *old = take(p, "output_format");
     form_typed(p, "output_format", old, NULL);
@@ -155,6 +162,8 @@ static void take_format(params *p)
     }
     params q = {.c = p->c, .o = config, .in = "output_config", .err = p->err, .st = p->st};
     form_typed(&q, "format", take(&q, "format"), NULL);
+    const char *effort = take_string(&q, "effort");
+    if (p->c->budget == NO_BUDGET) think_effort(&q, "effort", effort, extra); /* thinking's own figure stands */
     p->st = params_done(&q);
 }
 
@@ -162,7 +171,7 @@ static larder_status read_prompt(params *p, larder_error *err, int32_t **ids, si
 {
     take_model(p);
     json_t *messages = take_messages(p), *tools = take_tools(p), *extra = take_thinking(p);
-    take_format(p);
+    take_output(p, extra);
     form_done(p, tools);
     if (!params_done(p)) return prompt_render(p->c, messages, tools, extra, ids, n_ids, err);
     json_decref(messages);
@@ -205,7 +214,7 @@ static larder_status read_count(call *c, larder_error *err)
 }
 
 /* ---------------------------------------------------------------- writing */
-enum { OPEN_NONE, OPEN_TEXT, OPEN_THOUGHT };
+enum { OPEN_NONE, OPEN_TEXT, OPEN_THOUGHT, OPEN_CALL };
 
 static json_t *usage(const call *c)
 {
@@ -217,7 +226,7 @@ static json_t *usage(const call *c)
 
 static const char *stop_reason(const gen *g)
 {
-    if (g->n_tools) return "tool_use";
+    if (g->n_tools && g->tools[g->n_tools - 1].whole) return "tool_use";
     return g->finish == LARDER_FINISH_LENGTH ? "max_tokens"
            : g->finish == LARDER_FINISH_STOP ? "stop_sequence"
                                              : "end_turn";
@@ -268,14 +277,17 @@ static void say_delta(call *c, const char *type, const char *key, json_t *text)
 static void piece(call *c, gen *g, const lr_piece *p)
 {
     if (p->kind == LR_PIECE_CALL) {
-        const tool_call *t = &g->tools[g->n_tools - 1];
-        open_block(c, g, OPEN_TEXT, tool_block(t, json_object()));
-        say_delta(c, "input_json_delta", "partial_json", json_string(t->args));
+        open_block(c, g, OPEN_CALL, tool_block(&g->tools[g->n_tools - 1], json_object()));
+        return;
+    }
+    if (p->kind == LR_PIECE_CALLED) {
         close_block(c, g);
         return;
     }
     json_t *text = json_stringn(p->text.p, p->text.n);
-    if (p->kind == LR_PIECE_TEXT) {
+    if (p->kind == LR_PIECE_ARGS) {
+        say_delta(c, "input_json_delta", "partial_json", text);
+    } else if (p->kind == LR_PIECE_TEXT) {
         if (g->open != OPEN_TEXT) open_block(c, g, OPEN_TEXT, json_pack("{s:s,s:s}", "type", "text", "text", ""));
         say_delta(c, "text_delta", "text", text);
     } else {
@@ -294,6 +306,8 @@ static void end(call *c, gen *g)
                        "stop_sequence", g->stop, "usage", usage(c)));
 }
 
+static void alive(call *c) { call_say(c, "ping", json_pack("{s:s}", "type", "ping")); }
+
 static void close_stream(call *c) { call_say(c, "message_stop", json_pack("{s:s}", "type", "message_stop")); }
 
 static json_t *whole(call *c)
@@ -307,8 +321,9 @@ static json_t *whole(call *c)
         json_array_append_new(content,
                               json_pack("{s:s,s:o}", "type", "text", "text", json_stringn(g->text.p, g->text.n)));
     for (uint32_t i = 0; i < g->n_tools; i++) {
-        json_t *input = json_loads(g->tools[i].args, 0, NULL);
-        json_array_append_new(content, tool_block(&g->tools[i], input ? input : json_object()));
+        bool good = false; /* not so if it was cut off */
+        json_t *input = call_args(&g->tools[i], &good);
+        json_array_append_new(content, tool_block(&g->tools[i], input));
     }
     return message(c, content, g);
 }
@@ -320,6 +335,7 @@ const api api_anthropic = {.name = "messages",
                            .piece = piece,
                            .end = end,
                            .close = close_stream,
+                           .alive = alive,
                            .whole = whole,
                            .error = error_anthropic};
 const api api_count = {.name = "count_tokens", .read = read_count, .error = error_anthropic};

@@ -65,11 +65,10 @@ static json_t *take_think(params *p)
 {
     json_t *v = take(p, "think"), *extra = json_object();
     if (!v) return extra;
-    const char *effort = json_string_value(v);
-    if (!json_is_boolean(v) && !effort) params_fail(p, "think", "must be true, false or a word");
-    json_object_set_new(extra, "enable_thinking", json_boolean(effort || json_is_true(v)));
-    if (effort) json_object_set(extra, "reasoning_effort", v);
-    call_note_add(p->c, "think: given to the chat template, which may not use it");
+    if (json_is_string(v)) think_effort(p, "think", json_string_value(v), extra);
+    else if (json_is_true(v)) json_object_set_new(extra, "enable_thinking", json_true());
+    else if (json_is_false(v)) think_budget(p, "think", 0, extra);
+    else params_fail(p, "think", "must be true, false or a word");
     return extra;
 }
 
@@ -169,14 +168,17 @@ static larder_status read_generate(call *c, larder_error *err)
 }
 
 /* ---------------------------------------------------------------- writing */
+static void add_call(json_t *list, const tool_call *t)
+{
+    bool good = false; /* not so if it was cut off */
+    json_t *args = call_args(t, &good);
+    json_array_append_new(list, json_pack("{s:{s:s,s:o}}", "function", "name", t->name, "arguments", args));
+}
+
 static json_t *calls_json(const gen *g, uint32_t from)
 {
     json_t *list = json_array();
-    for (uint32_t i = from; i < g->n_tools; i++) {
-        json_t *args = json_loads(g->tools[i].args, 0, NULL);
-        json_array_append_new(list, json_pack("{s:{s:s,s:o}}", "function", "name", g->tools[i].name, "arguments",
-                                              args ? args : json_object()));
-    }
+    for (uint32_t i = from; i < g->n_tools; i++) add_call(list, &g->tools[i]);
     return list;
 }
 
@@ -198,13 +200,26 @@ static void begin(call *c) { (void)c; }
 
 static void piece(call *c, gen *g, const lr_piece *p)
 {
+    if (p->kind == LR_PIECE_CALL || p->kind == LR_PIECE_ARGS) return; /* a call is one line, once it is whole */
+    if (p->kind == LR_PIECE_CALLED) {
+        call_say(c, NULL, line(c, json_string(""), NULL, calls_json(g, g->n_tools - 1), false));
+        return;
+    }
     json_t *text = json_stringn(p->text.p, p->text.n);
     if (p->kind == LR_PIECE_TEXT) call_say(c, NULL, line(c, text, NULL, NULL, false));
-    else if (p->kind == LR_PIECE_THOUGHT) call_say(c, NULL, line(c, json_string(""), text, NULL, false));
-    else {
-        json_decref(text);
-        call_say(c, NULL, line(c, json_string(""), NULL, calls_json(g, g->n_tools - 1), false));
-    }
+    else call_say(c, NULL, line(c, json_string(""), text, NULL, false));
+}
+
+/* Lines have no comments: a line without words, which clients add to what there is. */
+static void alive(call *c) { call_say(c, NULL, line(c, json_string(""), NULL, NULL, false)); }
+
+static void say_progress(call *c, const progress *p)
+{
+    json_t *o = line(c, json_string(""), NULL, NULL, false);
+    json_t *how = json_pack("{s:I,s:I}", "done", (json_int_t)p->n_done, "total", (json_int_t)p->n_total);
+    if (p->left > 0) json_object_set_new(how, "seconds_left", json_real(p->left));
+    json_object_set_new(o, "prompt_progress", how);
+    call_say(c, NULL, o);
 }
 
 static json_t *add_figures(call *c, json_t *o)
@@ -244,6 +259,8 @@ const api api_ollama_chat = {.name = "ollama chat",
                              .piece = piece,
                              .end = end,
                              .close = close_stream,
+                             .alive = alive,
+                             .progress = say_progress,
                              .whole = whole,
                              .error = error_ollama};
 const api api_ollama_generate = {.name = "ollama generate",
@@ -253,5 +270,7 @@ const api api_ollama_generate = {.name = "ollama generate",
                                  .piece = piece,
                                  .end = end,
                                  .close = close_stream,
+                                 .alive = alive,
+                                 .progress = say_progress,
                                  .whole = whole,
                                  .error = error_ollama};

@@ -49,7 +49,7 @@ static void take_common(params *p, larder_sampling *s, int64_t *n)
 }
 
 /* "auto", "none", "required", or {"type": "function", "function": {"name": ...}} */
-static void take_tool_choice(params *p, json_t **tools)
+static void take_tool_choice(params *p, json_t **tools, bool many)
 {
     json_t *v = take(p, "tool_choice");
     const char *how = json_string_value(v), *type = json_string_value(json_object_get(v, "type"));
@@ -58,10 +58,10 @@ static void take_tool_choice(params *p, json_t **tools)
     if (v &&
         (!how || (strcmp(how, "auto") && strcmp(how, "none") && strcmp(how, "required") && strcmp(how, "named"))))
         params_fail(p, "tool_choice", "must be auto, none, required or a function by its name");
-    form_tools(p, tools, how, name);
+    form_tools(p, tools, how, name, many);
 }
 
-/* For the template: chat_template_kwargs, and reasoning_effort under the two names templates know. */
+/* For the template: chat_template_kwargs, and how to think under the names templates know. */
 static json_t *take_extra(params *p)
 {
     json_t *kwargs = take(p, "chat_template_kwargs"), *extra = json_object();
@@ -69,13 +69,9 @@ static json_t *take_extra(params *p)
     else if (json_object_get(kwargs, "messages") || json_object_get(kwargs, "tools"))
         params_fail(p, "chat_template_kwargs", "may not name messages or tools");
     else if (kwargs) json_object_update(extra, kwargs);
-    const char *effort = take_string(p, "reasoning_effort");
-    if (effort) {
-        json_object_set_new(extra, "reasoning_effort", json_string(effort));
-        json_object_set_new(extra, "enable_thinking",
-                            json_boolean(strcmp(effort, "none") && strcmp(effort, "minimal")));
-        call_note_add(p->c, "reasoning_effort: given to the chat template, which may not use it");
-    }
+    think_effort(p, "reasoning_effort", take_string(p, "reasoning_effort"), extra);
+    int64_t n = 0;
+    if (take_int(p, "reasoning_budget", 0, NO_BUDGET - 1, &n)) think_budget(p, "reasoning_budget", n, extra);
     return extra;
 }
 
@@ -87,7 +83,7 @@ static larder_status read_chat(call *c, larder_error *err)
     new_id(c->s, "chatcmpl-", c->id);
     take_common(&p, &s, &n);
     json_t *messages = prompt_messages(&p, "messages"), *tools = prompt_tools(&p, "tools");
-    take_tool_choice(&p, &tools);
+    take_tool_choice(&p, &tools, form_parallel(&p, "parallel_tool_calls"));
     form_typed(&p, "response_format", take(&p, "response_format"), "json_schema");
     form_take_others(&p);
     form_done(&p, tools);
@@ -102,7 +98,6 @@ static larder_status read_chat(call *c, larder_error *err)
                                         "prompt_cache_retention"};
     for (size_t i = 0; i < LR_LEN(inert); i++) take_inert(&p, inert[i]);
     take_refused(&p, "store", "nothing is stored here", "false");
-    take_refused(&p, "parallel_tool_calls", "a model's calls are not held back", c->forced ? "true false" : "true");
     take_refused(&p, "service_tier", "there is one tier", "\"auto\" \"default\"");
     take_refused(&p, "modalities", "answers are text", "[\"text\"]");
     static const char *const refused[] = {"audio",     "prediction",    "web_search_options",
@@ -192,7 +187,7 @@ static json_t *usage(const call *c)
 
 static const char *finish_of(const gen *g)
 {
-    if (g->n_tools) return "tool_calls";
+    if (g->n_tools && g->tools[g->n_tools - 1].whole) return "tool_calls";
     return g->finish == LARDER_FINISH_LENGTH ? "length" : "stop";
 }
 
@@ -270,20 +265,27 @@ static void chat_begin(call *c)
 
 static json_t *tool_json(const tool_call *t)
 {
-    return json_pack("{s:s,s:s,s:{s:s,s:s}}", "id", t->id, "type", "function", "function", "name", t->name,
-                     "arguments", t->args);
+    return json_pack("{s:s,s:s,s:{s:s,s:o}}", "id", t->id, "type", "function", "function", "name", t->name,
+                     "arguments", json_stringn(t->args.n ? t->args.p : "", t->args.n));
 }
 
 static void chat_piece(call *c, gen *g, const lr_piece *p)
 {
+    json_t *text = json_stringn(p->text.n ? p->text.p : "", p->text.n), *t = NULL;
     if (p->kind == LR_PIECE_CALL) {
-        json_t *t = tool_json(&g->tools[g->n_tools - 1]);
-        json_object_set_new(t, "index", json_integer(g->n_tools - 1));
-        say_delta(c, g, json_pack("{s:[o]}", "tool_calls", t), NULL);
+        t = tool_json(&g->tools[g->n_tools - 1]);
+        json_decref(text);
+    } else if (p->kind == LR_PIECE_ARGS) {
+        t = json_pack("{s:{s:o}}", "function", "arguments", text);
+    } else if (p->kind == LR_PIECE_CALLED) {
+        json_decref(text);
+        return;
+    } else {
+        say_delta(c, g, json_pack("{s:o}", p->kind == LR_PIECE_TEXT ? "content" : "reasoning_content", text), NULL);
         return;
     }
-    json_t *text = json_stringn(p->text.p, p->text.n);
-    say_delta(c, g, json_pack("{s:o}", p->kind == LR_PIECE_TEXT ? "content" : "reasoning_content", text), NULL);
+    json_object_set_new(t, "index", json_integer(g->n_tools - 1));
+    say_delta(c, g, json_pack("{s:[o]}", "tool_calls", t), NULL);
 }
 
 static void chat_end(call *c, gen *g) { say_delta(c, g, json_object(), finish_of(g)); }
@@ -291,6 +293,13 @@ static void chat_end(call *c, gen *g) { say_delta(c, g, json_object(), finish_of
 static void say_last(call *c)
 {
     if (c->x) stream_add(c->x, "data: [DONE]\n\n", 14);
+}
+
+/* An error in a stream: its body as one more event, and the end. */
+static void say_error(call *c, int status, const char *message, const char *param)
+{
+    call_say(c, NULL, error_openai(status, message, param));
+    say_last(c);
 }
 
 static void chat_close(call *c)
@@ -375,6 +384,7 @@ const api api_chat = {.name = "chat",
                       .piece = chat_piece,
                       .end = chat_end,
                       .close = chat_close,
+                      .fail = say_error,
                       .whole = chat_whole,
                       .error = error_openai};
 const api api_completions = {.name = "completions",
@@ -384,5 +394,6 @@ const api api_completions = {.name = "completions",
                              .piece = text_piece,
                              .end = text_end,
                              .close = text_close,
+                             .fail = say_error,
                              .whole = text_whole,
                              .error = error_openai};

@@ -53,9 +53,9 @@ static json_t *take_input(params *p)
     return prompt_messages(p, "input");
 }
 
-static json_t *take_tools(params *p)
+static json_t *take_tools(params *p, bool many)
 {
-    json_t *list = take(p, "tools"), *out = json_array(), *t;
+    json_t *list = take(p, "tools"), *out = json_array(), *echo = json_array(), *t;
     size_t i;
     if (list && !json_is_array(list)) params_fail(p, "tools", "must be a list");
     json_array_foreach(list, i, t)
@@ -68,12 +68,15 @@ static json_t *take_tools(params *p)
             params_fail(p, "tools", "only tools of type function, with a name, are supported");
             break;
         }
+        bool strict = json_is_true(json_object_get(t, "strict"));
         json_t *f = json_pack("{s:s,s:s}", "name", name, "description", about ? about : "");
         if (schema && !json_is_null(schema)) json_object_set(f, "parameters", schema);
-        if (json_is_true(json_object_get(t, "strict"))) json_object_set_new(f, "strict", json_true());
+        if (strict) json_object_set_new(f, "strict", json_true());
         json_array_append_new(out, json_pack("{s:s,s:o}", "type", "function", "function", f));
+        json_array_append_new(echo, json_pack("{s:s,s:s,s:s?,s:O?,s:b}", "type", "function", "name", name,
+                                              "description", about, "parameters", schema, "strict", strict));
     }
-    json_object_set(p->c->echo, "tools", list ? list : out);
+    json_object_set_new(p->c->echo, "tools", echo);
     json_object_set_new(p->o, "tools", out);
     json_t *tools = prompt_tools(p, "tools");
     json_t *choice = take(p, "tool_choice");
@@ -84,7 +87,7 @@ static json_t *take_tools(params *p)
     if (choice &&
         (!how || (strcmp(how, "auto") && strcmp(how, "none") && strcmp(how, "required") && strcmp(how, "named"))))
         params_fail(p, "tool_choice", "must be auto, none, required or a function by its name");
-    form_tools(p, &tools, how, name);
+    form_tools(p, &tools, how, name, many);
     json_object_set_new(p->c->echo, "tool_choice", choice ? json_incref(choice) : json_string("auto"));
     return tools;
 }
@@ -100,12 +103,8 @@ static json_t *take_reasoning(params *p)
     params q = {.c = p->c, .o = v, .in = "reasoning", .err = p->err, .st = p->st};
     const char *effort = take_string(&q, "effort");
     take_refused(&q, "summary", "thoughts are given whole, not summed up", "\"auto\"");
-    if (effort) {
-        json_object_set_new(extra, "reasoning_effort", json_string(effort));
-        json_object_set_new(extra, "enable_thinking",
-                            json_boolean(strcmp(effort, "none") && strcmp(effort, "minimal")));
-        call_note_add(p->c, "reasoning.effort: given to the chat template, which may not use it");
-    }
+    think_effort(&q, "effort", effort, extra);
+    if (!q.st) json_object_set_new(p->c->echo, "reasoning", json_pack("{s:s?,s:n}", "effort", effort, "summary"));
     p->st = params_done(&q);
     return extra;
 }
@@ -147,7 +146,8 @@ static larder_status read_responses(call *c, larder_error *err)
     json_t *given = json_copy(c->body);
     take_model(&p);
     take_sampling(&p, &s);
-    json_t *messages = take_input(&p), *tools = take_tools(&p), *extra = take_reasoning(&p);
+    json_t *messages = take_input(&p), *tools = take_tools(&p, form_parallel(&p, "parallel_tool_calls")),
+           *extra = take_reasoning(&p);
     take_text(&p);
     form_done(&p, tools);
     take_bool(&p, "stream", &c->stream);
@@ -157,7 +157,6 @@ static larder_status read_responses(call *c, larder_error *err)
     for (size_t i = 0; i < LR_LEN(inert); i++) take_inert(&p, inert[i]);
     take_refused(&p, "store", "nothing is stored here", "false");
     take_refused(&p, "background", "is not supported", "false");
-    take_refused(&p, "parallel_tool_calls", "a model's calls are not held back", c->forced ? "true false" : "true");
     take_refused(&p, "truncation", "nothing is cut off here", "\"disabled\"");
     take_refused(&p, "service_tier", "there is one tier", "\"auto\" \"default\"");
     take_refused(&p, "include", "is not supported", "[]");
@@ -180,7 +179,7 @@ static larder_status read_responses(call *c, larder_error *err)
 }
 
 /* ---------------------------------------------------------------- items */
-enum { OPEN_NONE, OPEN_TEXT, OPEN_THOUGHT };
+enum { OPEN_NONE, OPEN_TEXT, OPEN_THOUGHT, OPEN_CALL };
 
 static const char *item_id(const call *c, const char *prefix, char out[64])
 {
@@ -207,11 +206,18 @@ static json_t *thought_item(const call *c, json_t *content)
                      content);
 }
 
-static json_t *tool_item(const call *c, const tool_call *t, const char *args, const char *status)
+static json_t *args_json(const tool_call *t) { return json_stringn(t->args.n ? t->args.p : "", t->args.n); }
+
+static json_t *tool_item(const call *c, const tool_call *t, json_t *args, const char *status)
 {
     char id[64];
-    return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s}", "type", "function_call", "id", item_id(c, "fc", id), "call_id",
+    return json_pack("{s:s,s:s,s:s,s:s,s:o,s:s}", "type", "function_call", "id", item_id(c, "fc", id), "call_id",
                      t->id, "name", t->name, "arguments", args, "status", status);
+}
+
+static json_t *done_tool(const call *c, const tool_call *t)
+{
+    return tool_item(c, t, args_json(t), t->whole ? "completed" : "incomplete");
 }
 
 static json_t *usage(const call *c)
@@ -234,8 +240,8 @@ static json_t *response(const call *c, bool done)
         : cut ? "incomplete"
               : "completed",
         "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
-        call_model(c), "output", c->answer, "parallel_tool_calls", 1, "previous_response_id", "reasoning", "effort",
-        "summary", "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage",
+        call_model(c), "output", c->answer, "parallel_tool_calls", !c->one_call, "previous_response_id", "reasoning",
+        "effort", "summary", "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage",
         done ? usage(c) : json_null(), "background", 0, "service_tier", "default", "top_logprobs", 0,
         "max_tool_calls");
     json_object_set_new(o, "completed_at", done ? json_integer((json_int_t)time(NULL)) : json_null());
@@ -282,20 +288,44 @@ static json_t *open_text(const gen *g)
     return json_stringn(b->n ? b->p + g->item_start : "", b->n - g->item_start);
 }
 
+static json_t *close_call(call *c, gen *g)
+{
+    const tool_call *t = &g->tools[g->n_tools - 1];
+    char id[64];
+    say(c, "response.function_call_arguments.done",
+        with(with(with(at_item(c), "item_id", json_string(item_id(c, "fc", id))), "name", json_string(t->name)),
+             "arguments", args_json(t)));
+    return done_tool(c, t);
+}
+
+static json_t *close_text(call *c, const gen *g)
+{
+    json_t *part = text_part(open_text(g));
+    bool cut = g->done && g->finish == LARDER_FINISH_LENGTH;
+    say(c, "response.output_text.done",
+        with(with(at_part(c, "msg"), "text", open_text(g)), "logprobs", json_array()));
+    say(c, "response.content_part.done", with(at_part(c, "msg"), "part", json_incref(part)));
+    return message_item(c, json_pack("[o]", part), cut ? "incomplete" : "completed");
+}
+
+static json_t *thought_part(json_t *text) { return json_pack("{s:s,s:o}", "type", "reasoning_text", "text", text); }
+
+static json_t *close_thought(call *c, const gen *g)
+{
+    json_t *part = thought_part(open_text(g));
+    say(c, "response.reasoning_text.done", with(at_part(c, "rs"), "text", open_text(g)));
+    say(c, "response.content_part.done", with(at_part(c, "rs"), "part", json_incref(part)));
+    return thought_item(c, json_pack("[o]", part));
+}
+
 static void close_item(call *c, gen *g)
 {
-    if (g->open == OPEN_NONE) return;
-    json_t *item, *text = open_text(g);
-    if (g->open == OPEN_TEXT) {
-        json_t *part = text_part(text);
-        say(c, "response.output_text.done",
-            with(with(at_part(c, "msg"), "text", json_incref(text)), "logprobs", json_array()));
-        say(c, "response.content_part.done", with(at_part(c, "msg"), "part", json_incref(part)));
-        item = message_item(c, json_pack("[o]", part),
-                            g->done && g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed");
-    } else {
-        say(c, "response.reasoning_text.done", with(at_part(c, "rs"), "text", json_incref(text)));
-        item = thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text", text));
+    json_t *item = NULL;
+    switch (g->open) {
+    case OPEN_NONE: return;
+    case OPEN_TEXT: item = close_text(c, g); break;
+    case OPEN_THOUGHT: item = close_thought(c, g); break;
+    default: item = close_call(c, g);
     }
     say(c, "response.output_item.done", with(at_item(c), "item", json_incref(item)));
     json_array_append_new(c->answer, item);
@@ -309,42 +339,40 @@ static void open_item(call *c, gen *g, uint32_t what, size_t n)
     close_item(c, g);
     g->open = what;
     g->item_start = (what == OPEN_TEXT ? g->text.n : g->thought.n) - n;
-    if (what == OPEN_THOUGHT) {
-        say(c, "response.output_item.added", with(at_item(c), "item", thought_item(c, json_array())));
-        return;
-    }
-    say(c, "response.output_item.added", with(at_item(c), "item", message_item(c, json_array(), "in_progress")));
-    say(c, "response.content_part.added", with(at_part(c, "msg"), "part", text_part(json_string(""))));
-}
-
-static void tool_piece(call *c, gen *g)
-{
-    const tool_call *t = &g->tools[g->n_tools - 1];
-    char id[64];
-    close_item(c, g);
-    say(c, "response.output_item.added", with(at_item(c), "item", tool_item(c, t, "", "in_progress")));
-    item_id(c, "fc", id);
-    say(c, "response.function_call_arguments.delta",
-        with(with(at_item(c), "item_id", json_string(id)), "delta", json_string(t->args)));
-    say(c, "response.function_call_arguments.done",
-        with(with(with(at_item(c), "item_id", json_string(id)), "name", json_string(t->name)), "arguments",
-             json_string(t->args)));
-    json_t *item = tool_item(c, t, t->args, "completed");
-    say(c, "response.output_item.done", with(at_item(c), "item", json_incref(item)));
-    json_array_append_new(c->answer, item);
+    bool text = what == OPEN_TEXT;
+    json_t *item = text ? message_item(c, json_array(), "in_progress") : thought_item(c, json_array());
+    json_t *part = text ? text_part(json_string("")) : thought_part(json_string(""));
+    say(c, "response.output_item.added", with(at_item(c), "item", item));
+    say(c, "response.content_part.added", with(at_part(c, text ? "msg" : "rs"), "part", part));
 }
 
 static void piece(call *c, gen *g, const lr_piece *p)
 {
-    if (p->kind == LR_PIECE_CALL) {
-        tool_piece(c, g);
-        return;
+    char id[64];
+    json_t *delta = json_stringn(p->text.n ? p->text.p : "", p->text.n);
+    switch (p->kind) {
+    case LR_PIECE_CALL:
+        close_item(c, g);
+        g->open = OPEN_CALL;
+        say(c, "response.output_item.added",
+            with(at_item(c), "item", tool_item(c, &g->tools[g->n_tools - 1], json_string(""), "in_progress")));
+        break;
+    case LR_PIECE_ARGS:
+        say(c, "response.function_call_arguments.delta",
+            with(with(at_item(c), "item_id", json_string(item_id(c, "fc", id))), "delta", json_incref(delta)));
+        break;
+    case LR_PIECE_CALLED: close_item(c, g); break;
+    case LR_PIECE_TEXT:
+        open_item(c, g, OPEN_TEXT, p->text.n);
+        say(c, "response.output_text.delta",
+            with(with(at_part(c, "msg"), "delta", json_incref(delta)), "logprobs", json_array()));
+        break;
+    case LR_PIECE_THOUGHT:
+        open_item(c, g, OPEN_THOUGHT, p->text.n);
+        say(c, "response.reasoning_text.delta", with(at_part(c, "rs"), "delta", json_incref(delta)));
+        break;
     }
-    json_t *delta = json_stringn(p->text.p, p->text.n);
-    open_item(c, g, p->kind == LR_PIECE_TEXT ? OPEN_TEXT : OPEN_THOUGHT, p->text.n);
-    if (p->kind == LR_PIECE_TEXT)
-        say(c, "response.output_text.delta", with(with(at_part(c, "msg"), "delta", delta), "logprobs", json_array()));
-    else say(c, "response.reasoning_text.delta", with(at_part(c, "rs"), "delta", delta));
+    json_decref(delta);
 }
 
 static void end(call *c, gen *g)
@@ -360,19 +388,29 @@ static void close_stream(call *c)
     say(c, cut ? "response.incomplete" : "response.completed", json_pack("{s:o}", "response", response(c, true)));
 }
 
+static void fail(call *c, int status, const char *message, const char *param)
+{
+    json_t *o = response(c, false);
+    (void)param; /* the request was sound */
+    json_object_set_new(o, "status", json_string("failed"));
+    json_object_set_new(
+        o, "error",
+        json_pack("{s:s,s:s}", "code", status == 503 ? "server_is_overloaded" : "server_error", "message", message));
+    say(c, "response.failed", json_pack("{s:o}", "response", o));
+}
+
 static json_t *whole(call *c)
 {
     gen *g = &c->gens[0];
     if (g->thought.n)
-        json_array_append_new(c->answer, thought_item(c, json_pack("[{s:s,s:o}]", "type", "reasoning_text", "text",
-                                                                   json_stringn(g->thought.p, g->thought.n))));
+        json_array_append_new(
+            c->answer, thought_item(c, json_pack("[o]", thought_part(json_stringn(g->thought.p, g->thought.n)))));
     if (g->text.n || !g->n_tools)
         json_array_append_new(
             c->answer,
             message_item(c, json_pack("[o]", text_part(json_stringn(g->text.n ? g->text.p : "", g->text.n))),
                          g->finish == LARDER_FINISH_LENGTH ? "incomplete" : "completed"));
-    for (uint32_t i = 0; i < g->n_tools; i++)
-        json_array_append_new(c->answer, tool_item(c, &g->tools[i], g->tools[i].args, "completed"));
+    for (uint32_t i = 0; i < g->n_tools; i++) json_array_append_new(c->answer, done_tool(c, &g->tools[i]));
     return response(c, true);
 }
 
@@ -383,5 +421,6 @@ const api api_responses = {.name = "responses",
                            .piece = piece,
                            .end = end,
                            .close = close_stream,
+                           .fail = fail,
                            .whole = whole,
                            .error = error_openai};

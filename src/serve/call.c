@@ -24,6 +24,7 @@ call *call_new(server *s, exchange *x, const api *a)
     c->api = a;
     c->t0 = x->t0;
     c->created = (int64_t)time(NULL);
+    c->budget = NO_BUDGET;
     c->text = x->body;
     x->body = (lr_buf){0};
     s->n_calls++;
@@ -34,11 +35,13 @@ static void gen_free(gen *g, bool owns_ids)
 {
     if (owns_ids) larder_free(g->ids);
     lr_answer_close(&g->parse);
+    lr_answer_close(&g->watch);
+    lr_free(g->made);
     lr_buf_free(&g->text);
     lr_buf_free(&g->thought);
     for (uint32_t i = 0; i < g->n_tools; i++) {
         lr_free(g->tools[i].name);
-        lr_free(g->tools[i].args);
+        lr_buf_free(&g->tools[i].args);
     }
     lr_free(g->tools);
     lr_free(g->tokens);
@@ -57,6 +60,7 @@ void call_free(call *c)
     lr_free(c->texts);
     lr_free(c->vectors);
     larder_grammar_free(c->grammar);
+    larder_free(c->end_ids);
     lr_free(c->bias_ids);
     lr_free(c->bias);
     lr_buf_free(&c->text);
@@ -76,7 +80,7 @@ void call_note_add(call *c, const char *text)
 }
 
 /* ---------------------------------------------------------------- an answer's parts */
-static bool add_tool(gen *g, const lr_piece *p)
+static bool add_tool(gen *g, lr_str name)
 {
     tool_call *more = lr_realloc(g->tools, (g->n_tools + 1) * sizeof *more);
     if (!more) return false;
@@ -84,22 +88,52 @@ static bool add_tool(gen *g, const lr_piece *p)
     tool_call *t = &more[g->n_tools++];
     memset(t, 0, sizeof *t);
     new_id(g->c->s, "call_", t->id);
-    t->name = lr_strndup(p->name.p, p->name.n);
-    t->args = lr_strndup(p->text.p, p->text.n);
-    return t->name && t->args;
+    t->name = lr_strndup(name.p, name.n);
+    return t->name != NULL;
+}
+
+static void keep_piece(gen *g, const lr_piece *p)
+{
+    tool_call *t = g->n_tools ? &g->tools[g->n_tools - 1] : NULL;
+    switch (p->kind) {
+    case LR_PIECE_TEXT: lr_buf_add(&g->text, p->text.p, p->text.n); break;
+    case LR_PIECE_THOUGHT: lr_buf_add(&g->thought, p->text.p, p->text.n); break;
+    case LR_PIECE_CALL: g->text.failed |= !add_tool(g, p->name); break;
+    case LR_PIECE_ARGS:
+        if (t) lr_buf_add(&t->args, p->text.p, p->text.n);
+        if (t) g->text.failed |= t->args.failed;
+        break;
+    case LR_PIECE_CALLED:
+        if (t) t->whole = true;
+        break;
+    }
 }
 
 static void on_piece(void *user, const lr_piece *p)
 {
     gen *g = user;
     call *c = g->c;
-    if (p->kind == LR_PIECE_CALL && !add_tool(g, p)) {
-        g->text.failed = true;
-        return;
-    }
-    if (p->kind == LR_PIECE_TEXT) lr_buf_add(&g->text, p->text.p, p->text.n);
-    if (p->kind == LR_PIECE_THOUGHT) lr_buf_add(&g->thought, p->text.p, p->text.n);
+    if (atomic_load(&g->enough)) return;
+    keep_piece(g, p);
+    if (g->text.failed) return;
     if (c->stream && c->x) c->api->piece(c, g, p);
+    if (p->kind == LR_PIECE_CALLED && c->one_call) atomic_store(&g->enough, true);
+}
+
+/* With no budget at all, the thought that a template opened ends at once. */
+static larder_status end_thought(call *c, int32_t **ids, size_t *n_ids, bool *thinking, larder_error *err)
+{
+    LR_TRY(think_ready(c, err));
+    if (!*thinking || c->budget) return LARDER_OK;
+    int32_t *more = lr_calloc(*n_ids + c->n_end_ids, sizeof *more);
+    if (!more) return LR_NOMEM(err, "a prompt");
+    memcpy(more, *ids, *n_ids * sizeof *more);
+    memcpy(more + *n_ids, c->end_ids, c->n_end_ids * sizeof *more);
+    larder_free(*ids);
+    *ids = more;
+    *n_ids += c->n_end_ids;
+    *thinking = false;
+    return LARDER_OK;
 }
 
 larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, const larder_sampling *sampling,
@@ -113,10 +147,19 @@ larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, c
     }
     c->n_per_prompt = n;
     bool thinking = !c->raw && !c->grammar && prompt_thinks(c, ids, n_ids);
+    if (c->raw || c->grammar) c->budget = NO_BUDGET; /* it does not think */
+    if (c->budget != NO_BUDGET && end_thought(c, &ids, &n_ids, &thinking, err)) {
+        larder_free(ids);
+        return err->code;
+    }
     for (uint32_t i = 0; i < n; i++) {
         gen *g = &c->gens[c->n_gens];
-        *g = (gen){
-            .c = c, .index = c->n_gens++, .ids = ids, .n_ids = n_ids, .thinking = thinking, .sampling = *sampling};
+        g->c = c;
+        g->index = c->n_gens++;
+        g->ids = ids;
+        g->n_ids = n_ids;
+        g->thinking = thinking;
+        g->sampling = *sampling;
         g->sampling.seed = sampling->seed + i;
         lr_answer_init(&g->parse, c->tools, false, on_piece, g);
         g->done_note = lr_calloc(1, sizeof *g->done_note);
@@ -143,14 +186,6 @@ static void keep_token(gen *g, const token_note *t)
     g->tokens[g->n_tokens++] = *t;
 }
 
-/* Control tokens have no text; those that mean something to parse_tools come by their names. */
-static const char *mark_of(const server *s, int32_t id)
-{
-    for (size_t i = 0; i < LR_LEN(s->mark_ids); i++)
-        if (s->mark_ids[i] >= 0 && s->mark_ids[i] == id) return marks[i];
-    return NULL;
-}
-
 /* ---------------------------------------------------------------- errors */
 static int status_of(larder_status st)
 {
@@ -174,8 +209,9 @@ void call_fail(call *c, int status, const char *message)
         reply_error(x, status, message, param);
         return;
     }
-    call_say(c, "error", c->api->error(status, message, param));
-    stream_end(x);
+    if (c->api->fail) c->api->fail(c, status, message, param);
+    else call_say(c, "error", c->api->error(status, message, param));
+    if (c->x) stream_end(x);
 }
 
 static void fail_with(call *c, const larder_error *e, larder_status st)
@@ -221,26 +257,36 @@ static void started(call *c)
     for (uint32_t i = 0; i < c->n_gens; i++) {
         gen *g = &c->gens[i];
         lr_answer_init(&g->parse, c->tools, g->thinking, on_piece, g);
+        g->parse.forced = c->forced;
     }
     if (!c->stream || !c->x) return;
     stream_begin(c->x, c->api->frames == FRAME_SSE ? "text/event-stream; charset=utf-8" : "application/x-ndjson");
     c->api->begin(c);
 }
 
-/* A comment, which clients skip and people see: how far the prompt is, and about how long it still takes. */
+/* How far the prompt is, and about how long it still takes: as the API has it, or in a comment, which clients skip. */
 static void say_progress(call *c, const note *n)
 {
-    char line[96];
-    if (!c->stream || !c->x || n->g->index || c->api->frames != FRAME_SSE || n->n_done >= n->n_total) return;
+    char line[96], left[40] = "";
     gen *g = n->g;
+    if (!c->stream || !c->x || g->index || g->n_generated || n->n_done >= n->n_total) return;
     double now = (double)lr_now_ns() * 1e-9;
-    double left = 0;
+    progress p = {n->n_done, n->n_total, 0};
     if (!g->t_progress) g->t_progress = now, g->n_progress = n->n_done;
-    else left = (now - g->t_progress) * (n->n_total - n->n_done) / LR_MAX(n->n_done - g->n_progress, 1u);
-    int k = left > 0
-                ? snprintf(line, sizeof line, ": prompt %u/%u, about %.1f s left\n\n", n->n_done, n->n_total, left)
-                : snprintf(line, sizeof line, ": prompt %u/%u\n\n", n->n_done, n->n_total);
+    else p.left = (now - g->t_progress) * (n->n_total - n->n_done) / LR_MAX(n->n_done - g->n_progress, 1u);
+    if (c->api->progress) {
+        c->api->progress(c, &p);
+        return;
+    }
+    if (p.left > 0) snprintf(left, sizeof left, ", about %.1f s left", p.left);
+    int k = snprintf(line, sizeof line, ": prompt %u/%u%s\n\n", p.n_done, p.n_total, left);
     stream_add(c->x, line, (size_t)k);
+}
+
+void call_alive(call *c)
+{
+    if (c->api->alive) c->api->alive(c);
+    else stream_add(c->x, ": keep-alive\n\n", 14);
 }
 
 static void feed(gen *g, const char *text, size_t n)
@@ -308,6 +354,7 @@ static void gen_done(call *c, note *n)
     n->stop = NULL;
     count_done(c->s, g, n->ttft);
     lr_answer_end(&g->parse);
+    if (atomic_load(&g->enough) && g->finish == LARDER_FINISH_CANCELLED) g->finish = LARDER_FINISH_EOS;
     if (g->finish == LARDER_FINISH_ERROR && !c->closed) {
         c->closed = true;
         fail_with(c, &n->error, LARDER_INTERNAL);
@@ -394,6 +441,15 @@ uint32_t call_n_generated(const call *c)
     for (uint32_t i = 0; i < c->n_gens; i++)
         n += c->gens[i].done ? c->gens[i].timing.n_generated : c->gens[i].n_generated;
     return n;
+}
+
+json_t *call_args(const tool_call *t, bool *good)
+{
+    json_t *o = json_loadb(t->args.n ? t->args.p : "", t->args.n, 0, NULL);
+    *good = json_is_object(o);
+    if (*good) return o;
+    json_decref(o);
+    return json_object();
 }
 
 json_t *call_timings(const call *c)

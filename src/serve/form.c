@@ -76,7 +76,15 @@ static json_t *call_schema(json_t *tool)
                      "additionalProperties", 0);
 }
 
-void form_tools(params *p, json_t **tools, const char *how, const char *name)
+bool form_parallel(params *p, const char *key)
+{
+    bool many = false;
+    if (!take_bool(p, key, &many)) return false;
+    p->c->one_call = !many;
+    return many;
+}
+
+void form_tools(params *p, json_t **tools, const char *how, const char *name, bool many)
 {
     json_t *any, *t, *kept;
     size_t i;
@@ -101,6 +109,9 @@ void form_tools(params *p, json_t **tools, const char *how, const char *name)
     } else {
         json_t *schema = json_array_size(any) == 1 ? json_incref(json_array_get(any, 0))
                                                    : json_pack("{s:O}", "anyOf", any);
+        if (many)
+            schema = json_pack("{s:s,s:o,s:i,s:i}", "type", "array", "items", schema, "minItems", 1, "maxItems",
+                               MOST_CALLS);
         compile_json(p, "tool_choice", LARDER_GRAMMAR_JSON_SCHEMA, schema);
         json_decref(schema);
         json_decref(any);

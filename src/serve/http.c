@@ -374,9 +374,7 @@ static void keep_alive(server *s)
 {
     uint64_t now = lr_now_ns();
     for (exchange *x = s->http->exchanges; x; x = x->next_x)
-        if (x->streaming && !x->finished && x->call && x->call->api->frames == FRAME_SSE &&
-            now - x->t_said > KEEP_ALIVE_NS)
-            stream_add(x, ": keep-alive\n\n", 14);
+        if (x->streaming && !x->finished && x->call && now - x->t_said > KEEP_ALIVE_NS) call_alive(x->call);
 }
 
 static void close_late(server *s)

@@ -24,10 +24,23 @@ typedef struct call call;
 typedef struct gen gen;
 typedef struct note note;
 
-enum { MOST_CHOICES = 16, MOST_GENS = 32, MOST_STOPS = 16, MOST_STOP = 256, MOST_BIAS = 1024, MOST_TOOLS = 128 };
+#define NO_BUDGET UINT32_MAX
+enum {
+    MOST_CHOICES = 16,
+    MOST_GENS = 32,
+    MOST_STOPS = 16,
+    MOST_STOP = 256,
+    MOST_BIAS = 1024,
+    MOST_TOOLS = 128,
+    MOST_CALLS = 16
+};
 
 /* ---------------------------------------------------------------- one way of speaking (api_*.c) */
 typedef enum framing { FRAME_SSE, FRAME_LINES } framing;
+typedef struct progress {
+    uint32_t n_done, n_total; /* tokens of the prompt */
+    double left;              /* seconds, about; 0: not known yet */
+} progress;
 typedef struct api {
     const char *name;
     framing frames;
@@ -41,6 +54,11 @@ typedef struct api {
     void (*close)(call *c);
     /* loop thread, not streaming: the whole answer. */
     json_t *(*whole)(call *c);
+    /* loop thread, in a stream; NULL: as comments. Alive: nothing was said for a while. Progress: of the prompt. */
+    void (*alive)(call *c);
+    void (*progress)(call *c, const progress *p);
+    /* loop thread: what a stream says of an error, before it ends; NULL: the body below as an event "error" */
+    void (*fail)(call *c, int status, const char *message, const char *param);
     /* an error's body; `param` may be NULL */
     json_t *(*error)(int status, const char *message, const char *param);
 } api;
@@ -61,7 +79,9 @@ typedef struct token_note {
 
 typedef struct tool_call {
     char id[40];
-    char *name, *args;
+    char *name;
+    lr_buf args; /* a JSON object, if it is whole */
+    bool whole;
 } tool_call;
 
 /* One answer being made. */
@@ -72,10 +92,17 @@ struct gen {
     size_t n_ids;
     bool thinking; /* the prompt ends inside a thought */
     larder_sampling sampling;
+    atomic_bool enough; /* loop thread: it has said all that is wanted */
     /* engine thread */
     larder_request *r;
     gen *next;
     uint64_t t_first, t_last;
+    /* engine thread, if thoughts have a budget: see think.c */
+    lr_answer watch;
+    int32_t *made; /* tokens so far */
+    uint32_t n_made, cap_made, n_think;
+    bool spent, resumed;
+    larder_timing first; /* of the request that ended with its thought */
     /* loop thread */
     lr_answer parse;
     lr_buf text, thought;
@@ -116,7 +143,11 @@ struct call {
     bool strict;             /* a tool's arguments are to be held to its schema */
     bool forced;             /* a call of a tool is all they may be */
     bool raw;                /* the answer is text as it is: no thoughts, no calls */
-    bool answer_only;        /* read() made the answer; nothing is generated */
+    bool one_call;           /* after one call of a tool the answer is over */
+    uint32_t budget;         /* tokens a thought may take; NO_BUDGET */
+    int32_t *end_ids;        /* that end one */
+    size_t n_end_ids;
+    bool answer_only; /* read() made the answer; nothing is generated */
     json_t *answer;
     uint32_t n_top;
     uint32_t max_tokens;
@@ -154,7 +185,9 @@ void call_note_add(call *c, const char *text); /* something the client should kn
 /* loop: what came back. */
 void call_client_gone(call *c);
 void call_fail(call *c, int status, const char *message);
+void call_alive(call *c);                             /* a sign of life in its stream */
 void call_say(call *c, const char *event, json_t *o); /* one event or line of a stream; takes o */
+json_t *call_args(const tool_call *t, bool *good);    /* as an object; or {} and not good */
 uint32_t call_n_prompt(const call *c);
 size_t call_n_text(const call *c); /* tokens of all texts to embed */
 uint32_t call_n_cached(const call *c);
@@ -204,13 +237,28 @@ larder_sampling sampling_for(call *c); /* the server's, with a seed of the call'
 /* A string, with its content parts joined; or an error about `what`. New reference. */
 json_t *prompt_content(params *p, json_t *content, const char *what);
 
+/* ---------------------------------------------------------------- thoughts (think.c) */
+/* Reader thread. How hard to think, in the words of the APIs: for the template, and a budget. */
+void think_effort(params *p, const char *key, const char *effort, json_t *extra);
+void think_budget(params *p, const char *key, int64_t n_tok, json_t *extra); /* 0: not at all */
+larder_status think_ready(call *c, larder_error *err);
+/* Engine thread. A token came: false when the thought has had its budget. */
+bool think_token(gen *g, const larder_event *ev);
+/* Engine thread. The request ended because of that: the prompt to go on from; release with larder_free. */
+larder_status think_prompt(const gen *g, int32_t **ids, size_t *n_ids, larder_error *err);
+extern const char think_end[];
+/* A control token's name, if it is one that parse_tools wants by it; else NULL. */
+const char *mark_of(const server *s, int32_t id);
+
 /* ---------------------------------------------------------------- forms of answers (form.c): reader thread */
 void form_schema(params *p, const char *key, const json_t *schema);
 void form_typed(params *p, const char *key, const json_t *v, const char *inner);
 void form_take_others(params *p);
-/* how: NULL, "auto", "none", or a call must be made: of the tool `name`, or of any if that is NULL. Keeps in *tools what
- * may be called. */
-void form_tools(params *p, json_t **tools, const char *how, const char *name);
+/* how: NULL, "auto", "none", or a call must be made: of the tool `name`, or of any if that is NULL; with `many`, several
+ * may. Keeps in *tools what may be called. */
+void form_tools(params *p, json_t **tools, const char *how, const char *name, bool many);
+/* parallel_tool_calls as it is given: true asks for room for several forced calls, false for one call at most. */
+bool form_parallel(params *p, const char *key);
 void form_done(params *p, const json_t *tools); /* refuses what does not go together */
 
 /* ---------------------------------------------------------------- the two other threads (work.c) */

@@ -81,11 +81,23 @@ static void leave(struct work *w, gen *g)
     g->next = NULL;
 }
 
+/* A request that went on after its thought was ended, and the one before, as one. */
+static void add_first(larder_timing *t, const larder_timing *first)
+{
+    uint32_t n_made = t->n_generated;
+    double more = t->prefill_s + t->decode_s, bytes = t->decode_bytes;
+    *t = *first;
+    t->n_generated += n_made;
+    t->decode_s += more;
+    t->decode_bytes += bytes;
+}
+
 static void done(struct work *w, gen *g, const larder_event *ev)
 {
     note *n = g->done_note;
     n->finish = ev->finish;
     if (g->r) larder_request_get_timing(g->r, &n->timing);
+    if (g->resumed) add_first(&n->timing, &g->first);
     if (ev->error) lr_fail(&n->error, LARDER_INTERNAL, "%s", ev->error);
     if (ev->stop) n->stop = lr_strndup(ev->stop, strlen(ev->stop));
     if (g->t_first) n->ttft = (double)(g->t_first - g->c->t0) * 1e-9;
@@ -95,24 +107,30 @@ static void done(struct work *w, gen *g, const larder_event *ev)
     put_note(w, n);
 }
 
+static void put_text(struct work *w, gen *g, const char *text, size_t n_text)
+{
+    note *n = new_note(NOTE_TOKEN, g->c, g, n_text);
+    if (!n) return;
+    n->token.id = -1;
+    memcpy(n->text, text, n_text);
+    put_note(w, n);
+}
+
+static void resume(struct work *w, gen *g);
+
 static bool on_event(void *user, larder_request *r, const larder_event *ev)
 {
     gen *g = user;
     struct work *w = g->c->s->work;
     (void)r;
     if (ev->kind == LARDER_EVENT_DONE) {
-        if (ev->n_text) {
-            note *n = new_note(NOTE_TOKEN, g->c, g, ev->n_text);
-            if (n) {
-                n->token.id = -1;
-                memcpy(n->text, ev->text, ev->n_text);
-                put_note(w, n);
-            }
-        }
-        done(w, g, ev);
+        if (ev->n_text) put_text(w, g, ev->text, ev->n_text);
+        if (g->spent && !g->resumed && ev->finish == LARDER_FINISH_CANCELLED && !atomic_load(&g->c->cancelled))
+            resume(w, g);
+        else done(w, g, ev);
         return true;
     }
-    if (atomic_load(&g->c->cancelled)) return false;
+    if (atomic_load(&g->c->cancelled) || atomic_load(&g->enough)) return false;
     note *n = new_note(ev->kind == LARDER_EVENT_TOKEN ? NOTE_TOKEN : NOTE_PREFILL, g->c, g, ev->n_text);
     if (!n) return false;
     n->n_done = ev->n_done;
@@ -129,17 +147,17 @@ static bool on_event(void *user, larder_request *r, const larder_event *ev)
         if (ev->n_text) memcpy(n->text, ev->text, ev->n_text);
     }
     put_note(w, n);
-    return true;
+    return ev->kind != LARDER_EVENT_TOKEN || think_token(g, ev);
 }
 
 /* Gives one of a call's answers to the engine; an error is the whole call's. */
-static larder_status submit(server *s, gen *g, larder_error *err)
+static larder_status submit(server *s, gen *g, const int32_t *ids, size_t n_ids, larder_error *err)
 {
     call *c = g->c;
     larder_request_options o = larder_request_defaults();
-    o.ids = g->ids;
-    o.n_ids = g->n_ids;
-    o.max_tokens = c->max_tokens;
+    o.ids = ids;
+    o.n_ids = n_ids;
+    o.max_tokens = c->max_tokens ? c->max_tokens - g->n_made : 0;
     o.sampling = g->sampling;
     o.sampling.bias_ids = c->bias_ids;
     o.sampling.bias = c->bias;
@@ -152,10 +170,36 @@ static larder_status submit(server *s, gen *g, larder_error *err)
     o.n_top = c->n_top;
     o.on_event = on_event;
     o.user = g;
-    LR_TRY(larder_submit(s->engine, &o, &g->r, err));
-    g->next = s->work->gens;
-    s->work->gens = g;
-    return LARDER_OK;
+    return larder_submit(s->engine, &o, &g->r, err);
+}
+
+/* The thought has had its budget: it is ended, and the answer goes on from there. */
+static void resume(struct work *w, gen *g)
+{
+    larder_event over = {.kind = LARDER_EVENT_DONE, .finish = LARDER_FINISH_LENGTH};
+    larder_error err = {0};
+    larder_status st = LARDER_OK;
+    int32_t *ids = NULL;
+    size_t n_ids = 0;
+    larder_request *old = g->r;
+    larder_request_get_timing(old, &g->first);
+    if (g->c->max_tokens && g->n_made >= g->c->max_tokens) {
+        done(w, g, &over);
+        return;
+    }
+    g->resumed = true;
+    st = think_prompt(g, &ids, &n_ids, &err);
+    if (!st) st = submit(g->c->s, g, ids, n_ids, &err);
+    larder_free(ids);
+    if (st) {
+        g->resumed = false;
+        if (st != LARDER_LIMIT) over.finish = LARDER_FINISH_ERROR, over.error = err.message; /* LIMIT: no room left */
+        g->r = old;
+        done(w, g, &over);
+        return;
+    }
+    larder_request_free(old);
+    put_text(w, g, think_end, strlen(think_end));
 }
 
 /* All of a call's answers, or none. */
@@ -171,7 +215,13 @@ static void start(server *s, call *c)
     larder_error err = {0};
     *c->own_note = (note){.kind = NOTE_STARTED, .c = c};
     if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
-    for (uint32_t i = 0; !st && i < c->n_gens; i++) st = submit(s, &c->gens[i], &err);
+    for (uint32_t i = 0; !st && i < c->n_gens; i++) {
+        gen *g = &c->gens[i];
+        st = submit(s, g, g->ids, g->n_ids, &err);
+        if (st) break;
+        g->next = w->gens;
+        w->gens = g;
+    }
     larder_grammar_free(c->grammar); /* its requests hold it; it is this thread's from now on */
     c->grammar = NULL;
     if (st) {

@@ -10,12 +10,16 @@ enum {
     CALL,    /* after <tool_call>: a JSON object, then the closing tag */
     CLOSING, /* after that object */
     LIST,    /* after [TOOL_CALLS]: a list, or a name */
-    LIST_JSON,
-    NAMED, /* after name[ARGS]: a JSON object */
-    BARE,  /* an object at the start of the answer */
+    ITEMS,   /* in that list: calls */
+    BARE,    /* an object at the start of the answer */
+    WHOLE,   /* in an object that may be a call, and is known to be one or not when it ends */
+    ARGS,    /* in the arguments of a call, given as they come */
+    REST,    /* after them, in the object of the call */
 };
 /* A call longer than this is taken for text. */
 #define MOST_HELD ((size_t)4 << 20)
+/* What may stand before a call's arguments, and still be given before the call is whole. */
+enum { MOST_HEAD = 320 };
 
 static const lr_str think = {"<think>", 7}, think_end = {"</think>", 8}, call = {"<tool_call>", 11},
                     call_end = {"</tool_call>", 12}, list = {"[TOOL_CALLS]", 12}, args = {"[ARGS]", 6},
@@ -59,41 +63,57 @@ static bool may_start(const lr_answer *a, size_t at, lr_str mark)
     return n < mark.n && !memcmp(a->held.p + at, mark.p, n);
 }
 
-static void read_json(lr_answer *a, int mode, size_t start)
+static void read_json(lr_answer *a, size_t start)
 {
-    a->mode = mode;
     a->start = a->seen = start;
     a->depth = 0;
     a->in_string = a->escaped = false;
 }
 
-/* Goes on through the object or list that begins at a->start. true: it ends before a->seen. */
+/* One byte of the object or list that begins at a->start. true: it ends there. */
+static bool json_byte(lr_answer *a)
+{
+    char c = a->held.p[a->seen++];
+    if (a->in_string) {
+        if (a->escaped) a->escaped = false;
+        else if (c == '\\') a->escaped = true;
+        else if (c == '"') a->in_string = false;
+        return false;
+    }
+    if (c == '"') a->in_string = true;
+    else if (c == '{' || c == '[') a->depth++;
+    else if (c == '}' || c == ']') a->depth--;
+    return !a->depth;
+}
+
+/* Goes on through it. true: it ends before a->seen. */
 static bool json_end(lr_answer *a)
 {
-    while (a->seen < a->held.n) {
-        char c = a->held.p[a->seen++];
-        if (a->in_string) {
-            if (a->escaped) a->escaped = false;
-            else if (c == '\\') a->escaped = true;
-            else if (c == '"') a->in_string = false;
-            continue;
-        }
-        if (c == '"') a->in_string = true;
-        else if (c == '{' || c == '[') a->depth++;
-        else if (c == '}' || c == ']') a->depth--;
-        if (!a->depth) return true;
-    }
+    while (a->seen < a->held.n)
+        if (json_byte(a)) return true;
     return false;
 }
 
 /* ---------------------------------------------------------------- calls */
-static bool give_args(lr_answer *a, const char *name, size_t n_name, const json_t *arguments)
+static void begin_call(lr_answer *a, const char *name, size_t n_name)
+{
+    a->trim = false;
+    a->give(a->user, &(lr_piece){.kind = LR_PIECE_CALL, .name = {name, n_name}});
+}
+
+static void end_call(lr_answer *a)
+{
+    a->give(a->user, &(lr_piece){.kind = LR_PIECE_CALLED});
+    a->trim = true;
+}
+
+static bool give_whole(lr_answer *a, const char *name, size_t n_name, const json_t *arguments)
 {
     char *text = arguments ? json_dumps(arguments, JSON_COMPACT) : NULL;
     if (arguments && !text) return false;
-    lr_str s = text ? lr_str_of(text) : LR_STR("{}");
-    a->trim = true;
-    a->give(a->user, &(lr_piece){.kind = LR_PIECE_CALL, .text = s, .name = {name, n_name}});
+    begin_call(a, name, n_name);
+    a->give(a->user, &(lr_piece){.kind = LR_PIECE_ARGS, .text = text ? lr_str_of(text) : LR_STR("{}")});
+    end_call(a);
     free(text);
     return true;
 }
@@ -136,10 +156,66 @@ static bool give_calls(lr_answer *a, size_t start, size_t end, bool needs_argume
     for (i = 0; good && i < n; i++) {
         o = json_is_array(v) ? json_array_get(v, i) : v;
         const json_t *name = json_object_get(o, "name");
-        good = give_args(a, json_string_value(name), json_string_length(name), arguments_of(o));
+        good = give_whole(a, json_string_value(name), json_string_length(name), arguments_of(o));
     }
     json_decref(v);
     return good;
+}
+
+typedef enum head { HEAD_NO, HEAD_YES, HEAD_MORE } head;
+
+/* Past white space, if there is more after it. */
+static bool past(const lr_answer *a, size_t *i, size_t end)
+{
+    while (*i < end && is_space(a->held.p[*i])) ++*i;
+    return *i < end;
+}
+
+/* The text at *i is `word`: HEAD_MORE if it may yet be. Moves over it. */
+static head takes(const lr_answer *a, size_t *i, size_t end, const char *word)
+{
+    for (; *word; word++, ++*i) {
+        if (*i == end) return HEAD_MORE;
+        if (a->held.p[*i] != *word) return HEAD_NO;
+    }
+    return HEAD_YES;
+}
+
+/* The string at *i, without escapes, up to its closing quote. */
+static head takes_string(lr_answer *a, size_t *i, size_t end)
+{
+    if (a->held.p[*i] != '"') return HEAD_NO;
+    for (a->name = ++*i; *i < end; ++*i) {
+        if (a->held.p[*i] == '\\') return HEAD_NO;
+        if (a->held.p[*i] != '"') continue;
+        a->n_name = (*i)++ - a->name;
+        return a->n_name ? HEAD_YES : HEAD_NO;
+    }
+    return HEAD_MORE;
+}
+
+/* Does the object at a->start begin {"name": "...", "arguments": { ? Then *from is where they do. */
+static head look_at_head(lr_answer *a, size_t *from)
+{
+    size_t i = a->start, end = LR_MIN(a->held.n, a->start + MOST_HEAD);
+    head more = end == a->held.n ? HEAD_MORE : HEAD_NO, h;
+    static const char *const before[] = {"{", "\"name\"", ":"};
+    for (size_t k = 0; k < LR_LEN(before); k++) {
+        if (!past(a, &i, end)) return more;
+        if ((h = takes(a, &i, end, before[k])) != HEAD_YES) return h == HEAD_MORE ? more : h;
+    }
+    if (!past(a, &i, end)) return more;
+    if ((h = takes_string(a, &i, end)) != HEAD_YES) return h == HEAD_MORE ? more : h;
+    static const char *const after[] = {",", NULL, ":"};
+    for (size_t k = 0; k < LR_LEN(after); k++) {
+        if (!past(a, &i, end)) return more;
+        if (!after[k] && i + 1 == end) return more;
+        const char *word = after[k] ? after[k] : a->held.p[i + 1] == 'p' ? "\"parameters\"" : "\"arguments\"";
+        if ((h = takes(a, &i, end, word)) != HEAD_YES) return h == HEAD_MORE ? more : h;
+    }
+    if (!past(a, &i, end)) return more;
+    *from = i;
+    return a->held.p[i] == '{' ? HEAD_YES : HEAD_NO;
 }
 
 /* What was held for a call is text after all. */
@@ -169,9 +245,11 @@ static bool in_begin(lr_answer *a)
         return true;
     }
     if (may_start(a, at, think)) return false;
-    if (a->tools && a->held.p[at] == '{') {
+    if (a->tools && (a->held.p[at] == '{' || (a->forced && a->held.p[at] == '['))) {
         a->at = at;
-        read_json(a, BARE, at);
+        a->after = BEGIN;
+        a->mode = a->held.p[at] == '{' ? BARE : ITEMS;
+        read_json(a, at);
         return true;
     }
     if (a->tools && starts(a, at, python)) {
@@ -179,7 +257,9 @@ static bool in_begin(lr_answer *a)
         if (open == a->held.n) return false;
         if (a->held.p[open] == '{') {
             a->at = at;
-            read_json(a, BARE, open);
+            a->after = BEGIN;
+            a->mode = BARE;
+            read_json(a, open);
             return true;
         }
     } else if (a->tools && may_start(a, at, python)) {
@@ -196,8 +276,9 @@ static bool in_text(lr_answer *a)
         if (!a->tools || (c != '<' && c != '[')) continue;
         if (starts(a, i, call) || starts(a, i, list)) {
             give_to(a, LR_PIECE_TEXT, i);
-            if (c == '<') read_json(a, CALL, i + call.n);
-            else a->mode = LIST, a->start = a->seen = i + list.n;
+            a->mode = c == '<' ? CALL : LIST;
+            a->after = c == '<' ? CLOSING : TEXT;
+            read_json(a, i + (c == '<' ? call.n : list.n));
             return true;
         }
         if (may_start(a, i, call) || may_start(a, i, list)) {
@@ -237,20 +318,86 @@ static bool skip_space(lr_answer *a)
     return a->start < a->held.n;
 }
 
+/* The object at a->start: given as it comes if it begins as calls do, else looked at once it is whole. */
+static bool open_call(lr_answer *a, bool needs_arguments)
+{
+    size_t args_at = 0;
+    head h = look_at_head(a, &args_at);
+    if (h == HEAD_MORE) return false;
+    if (h == HEAD_NO) {
+        a->mode = WHOLE;
+        a->needs_arguments = needs_arguments;
+        read_json(a, a->start);
+        return true;
+    }
+    begin_call(a, a->held.p + a->name, a->n_name);
+    a->at = args_at;
+    a->mode = ARGS;
+    a->rest = true;
+    read_json(a, args_at);
+    return true;
+}
+
 static bool in_call(lr_answer *a)
 {
-    if (!a->depth && !skip_space(a)) return false; /* depth: inside the object already */
-    if (a->held.p[a->start] != '{') {
-        take_back(a, a->start);
-        return true;
-    }
+    if (!skip_space(a)) return false;
+    if (a->held.p[a->start] == '{') return open_call(a, false);
+    take_back(a, a->start);
+    return true;
+}
+
+/* After a call: what follows it in its syntax. */
+static void go_on(lr_answer *a, size_t at)
+{
+    a->at = a->seen = at;
+    a->mode = a->after;
+    a->start = at;
+}
+
+static bool in_whole(lr_answer *a)
+{
     if (!json_end(a)) return false;
-    if (!give_calls(a, a->start, a->seen, false)) {
-        take_back(a, a->seen);
+    if (give_calls(a, a->start, a->seen, a->needs_arguments)) go_on(a, a->seen);
+    else take_back(a, a->seen);
+    return true;
+}
+
+/* Gives the arguments without the white space between their parts. */
+static bool in_args(lr_answer *a)
+{
+    size_t from = a->at;
+    bool over = false;
+    while (!over && a->seen < a->held.n) {
+        if (!a->in_string && is_space(a->held.p[a->seen])) {
+            if (a->seen > from)
+                a->give(a->user, &(lr_piece){.kind = LR_PIECE_ARGS, .text = {a->held.p + from, a->seen - from}});
+            from = ++a->seen;
+            continue;
+        }
+        over = json_byte(a);
+    }
+    if (a->seen > from)
+        a->give(a->user, &(lr_piece){.kind = LR_PIECE_ARGS, .text = {a->held.p + from, a->seen - from}});
+    a->at = a->seen;
+    if (!over) return false;
+    end_call(a);
+    if (!a->rest) go_on(a, a->seen);
+    else a->mode = REST, a->start = a->seen;
+    return true;
+}
+
+/* The object ends; or has more members, which say nothing. */
+static bool in_rest(lr_answer *a)
+{
+    if (!skip_space(a)) return false;
+    char c = a->held.p[a->start];
+    if (c != '}' && c != ',') {
+        a->mode = TEXT;
         return true;
     }
-    a->at = a->seen;
-    a->mode = CLOSING;
+    if (!a->depth) a->depth = 1;
+    if (!json_end(a)) return false;
+    go_on(a, a->seen);
     return true;
 }
 
@@ -266,10 +413,11 @@ static bool in_closing(lr_answer *a)
 static bool in_list(lr_answer *a)
 {
     if (!skip_space(a)) return false;
-    if (a->held.p[a->start] == '[' || a->held.p[a->start] == '{') {
-        read_json(a, LIST_JSON, a->start);
+    if (a->held.p[a->start] == '[') {
+        a->mode = ITEMS;
         return true;
     }
+    if (a->held.p[a->start] == '{') return open_call(a, false);
     for (; a->seen < a->held.n; a->seen++) { /* name[ARGS]{...} or name{...} */
         size_t i = a->seen;
         char c = a->held.p[i];
@@ -279,9 +427,11 @@ static bool in_list(lr_answer *a)
             size_t open = i + (marked ? args.n : 0);
             if (open == a->held.n) return false;
             if (a->held.p[open] != '{' || i == a->start) break;
-            a->name = a->start;
-            a->n_name = i - a->start;
-            read_json(a, NAMED, open);
+            begin_call(a, a->held.p + a->start, i - a->start);
+            a->at = open;
+            a->mode = ARGS;
+            a->rest = false;
+            read_json(a, open);
             return true;
         }
         if (is_space(c) || c == '"' || i - a->start > 256) break;
@@ -291,32 +441,29 @@ static bool in_list(lr_answer *a)
     return true;
 }
 
-static bool in_named(lr_answer *a)
+/* At a list's bracket, or after one of its calls. */
+static bool in_items(lr_answer *a)
 {
-    if (!json_end(a)) return false;
-    json_t *v = json_loadb(a->held.p + a->start, a->seen - a->start, JSON_REJECT_DUPLICATES, NULL);
-    bool good = json_is_object(v) && give_args(a, a->held.p + a->name, a->n_name, v);
-    json_decref(v);
-    if (!good) {
-        take_back(a, a->seen);
+    if (!skip_space(a)) return false;
+    char c = a->held.p[a->start];
+    if (c == ']') {
+        a->after = a->forced ? BEGIN : TEXT;
+        go_on(a, a->start + 1);
         return true;
     }
-    a->at = a->seen;
-    a->mode = TEXT;
-    return true;
-}
-
-static bool in_json(lr_answer *a)
-{
-    if (!json_end(a)) return false;
-    bool bare = a->mode == BARE;
-    if (!give_calls(a, a->start, a->seen, bare)) {
-        take_back(a, a->seen);
+    size_t at = a->start + (c == '[' || c == ',');
+    while (at < a->held.n && is_space(a->held.p[at])) at++;
+    if (at == a->held.n) return false;
+    if (at == a->start || a->held.p[at] != '{') {
+        take_back(a, at);
         return true;
     }
-    a->at = a->seen;
-    a->mode = bare ? BEGIN : TEXT;
-    return true;
+    size_t was = a->start;
+    a->start = at;
+    a->after = ITEMS;
+    if (open_call(a, false)) return true;
+    a->start = was;
+    return false;
 }
 
 static bool look(lr_answer *a)
@@ -328,8 +475,11 @@ static bool look(lr_answer *a)
     case CALL: return in_call(a);
     case CLOSING: return in_closing(a);
     case LIST: return in_list(a);
-    case NAMED: return in_named(a);
-    default: return in_json(a);
+    case ITEMS: return in_items(a);
+    case BARE: return open_call(a, true);
+    case WHOLE: return in_whole(a);
+    case ARGS: return in_args(a);
+    default: return in_rest(a);
     }
 }
 
@@ -355,6 +505,8 @@ bool lr_answer_feed(lr_answer *a, const char *text, size_t n)
     compact(a);
     return true;
 }
+
+bool lr_answer_thinks(const lr_answer *a) { return a->mode == THINK; }
 
 bool lr_answer_end(lr_answer *a)
 {

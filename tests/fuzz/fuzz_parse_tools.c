@@ -7,6 +7,7 @@ static void add(void *user, const lr_piece *p)
 {
     lr_buf *b = user;
     if (p->kind == LR_PIECE_CALL) lr_buf_printf(b, "\x01%.*s\x02", (int)p->name.n, p->name.p);
+    if (p->kind == LR_PIECE_CALLED) lr_buf_puts(b, "\x03");
     lr_buf_add(b, p->text.p, p->text.n);
 }
 
@@ -14,6 +15,7 @@ static void parse(const uint8_t *p, size_t n, unsigned how, size_t step, lr_buf 
 {
     lr_answer a;
     lr_answer_init(&a, how & 1, how & 2, add, out);
+    a.forced = how & 64;
     for (size_t i = 0; i < n; i += step)
         if (!lr_answer_feed(&a, (const char *)p + i, LR_MIN(step, n - i))) abort();
     if (!lr_answer_end(&a)) abort();

@@ -7,10 +7,12 @@ static void add(void *user, const lr_piece *p)
     static const char kinds[] = "tTC";
     lr_buf *b = user;
     static lr_piece_kind last;
-    if (!b->n || p->kind != last || p->kind == LR_PIECE_CALL) lr_buf_printf(b, "|%c:", kinds[p->kind]);
+    bool part = p->kind == LR_PIECE_ARGS || p->kind == LR_PIECE_CALLED;
+    if (!part && (!b->n || p->kind != last || p->kind == LR_PIECE_CALL)) lr_buf_printf(b, "|%c:", kinds[p->kind]);
     last = p->kind;
-    if (p->kind == LR_PIECE_CALL) lr_buf_printf(b, "%.*s", (int)p->name.n, p->name.p);
+    lr_buf_add(b, p->name.p, p->name.n);
     lr_buf_add(b, p->text.p, p->text.n);
+    if (p->kind == LR_PIECE_CALLED) lr_buf_putc(b, ';');
 }
 
 /* cut: a first part of this many bytes; 0: byte by byte. */
@@ -57,16 +59,16 @@ TEST(thoughts)
     same("<think>never done", "|T:never done", false, false);
     same("So <think>", "|t:So <think>", false, false);
     same("<thinking>", "|t:<thinking>", false, false);
-    same("<think>a</think>\n<tool_call>\n{\"name\": \"f\"}\n</tool_call>", "|T:a|C:f{}", true, false);
+    same("<think>a</think>\n<tool_call>\n{\"name\": \"f\"}\n</tool_call>", "|T:a|C:f{};", true, false);
 }
 
 TEST(hermes)
 {
     same("Let me see.<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": \"}</tool_call>\\\"\"}}\n</tool_call>\n"
          "<tool_call>{\"name\":\"g\",\"arguments\":{}}</tool_call>",
-         "|t:Let me see.|C:f{\"a\":\"}</tool_call>\\\"\"}|C:g{}", true, false);
-    same("<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call> done", "|C:f{\"a\":1}|t:done", true,
-         false);
+         "|t:Let me see.|C:f{\"a\":\"}</tool_call>\\\"\"};|C:g{};", true, false);
+    same("<tool_call>{\"name\":\"f\",\"arguments\":\"{\\\"a\\\":1}\"}</tool_call> done", "|C:f{\"a\":1};|t:done",
+         true, false);
     same("<tool_call>f(1)</tool_call>", "|t:<tool_call>f(1)</tool_call>", true, false);
     same("<tool_call>{\"nome\": 1}</tool_call>", "|t:<tool_call>{\"nome\": 1}</tool_call>", true, false);
     same("<tool_call>{\"name\": \"f\", \"arg", "|t:<tool_call>{\"name\": \"f\", \"arg", true, false);
@@ -77,9 +79,9 @@ TEST(hermes)
 TEST(mistral)
 {
     same("[TOOL_CALLS] [{\"name\":\"f\",\"arguments\":{\"a\":[1]}},{\"name\":\"g\",\"arguments\":{}}]",
-         "|C:f{\"a\":[1]}|C:g{}", true, false);
-    same("[TOOL_CALLS]f[ARGS]{\"a\":1}[TOOL_CALLS]g[ARGS]{}", "|C:f{\"a\":1}|C:g{}", true, false);
-    same("[TOOL_CALLS]f{\"a\":1}", "|C:f{\"a\":1}", true, false);
+         "|C:f{\"a\":[1]};|C:g{};", true, false);
+    same("[TOOL_CALLS]f[ARGS]{\"a\":1}[TOOL_CALLS]g[ARGS]{}", "|C:f{\"a\":1};|C:g{};", true, false);
+    same("[TOOL_CALLS]f{\"a\":1}", "|C:f{\"a\":1};", true, false);
     same("[TOOL_CALLS]no call", "|t:[TOOL_CALLS]no call", true, false);
     same("[TOOL_CALLS][1,2] x", "|t:[TOOL_CALLS][1,2] x", true, false);
     same("[TOOL_CALLS]f[ARG]", "|t:[TOOL_CALLS]f[ARG]", true, false);
@@ -87,10 +89,25 @@ TEST(mistral)
 
 TEST(llama)
 {
-    same("{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "|C:f{\"a\":1}", true, false);
-    same("<|python_tag|>{\"name\": \"f\", \"parameters\": {}}", "|C:f{}", true, false);
+    same("{\"name\": \"f\", \"parameters\": {\"a\": 1}}", "|C:f{\"a\":1};", true, false);
+    same("<|python_tag|>{\"name\": \"f\", \"parameters\": {}}", "|C:f{};", true, false);
     same("{\"name\": \"Tom\", \"age\": 3} is", "|t:{\"name\": \"Tom\", \"age\": 3} is", true, false);
     same("{\"a\": {\"b", "|t:{\"a\": {\"b", true, false);
+}
+
+/* Given as they come: what a call begins with is enough. */
+TEST(parts)
+{
+    same("<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": [1, \"b c", "|C:f{\"a\":[1,\"b c", true, false);
+    same("<tool_call>{\"name\":\"f\",\"arguments\":{\"a\":}}</tool_call>x", "|C:f{\"a\":};|t:x", true, false);
+    same("<tool_call> { \"name\" : \"f\" ,\n\"parameters\" :\n{ } , \"id\": {\"}\": 1} }</tool_call>x", "|C:f{};|t:x",
+         true, false);
+    same("<tool_call>{\"name\":\"f\",\"arguments\":{} oh", "|C:f{};|t:oh", true, false);
+    same("<tool_call>{\"name\":\"f\",\"arguments\":{}, \"oh", "|C:f{};|t:, \"oh", true, false);
+    same("<tool_call>{\"arguments\":{\"a\":1},\"name\":\"f\"}</tool_call>", "|C:f{\"a\":1};", true, false);
+    same("<tool_call>{\"name\":\"\\u0066\",\"arguments\":{\"a\": 1}}</tool_call>", "|C:f{\"a\":1};", true, false);
+    same("[TOOL_CALLS][{\"name\":\"f\",\"arguments\":{}}, 5]", "|C:f{};|t:, 5]", true, false);
+    same("[{\"name\":\"f\",\"arguments\":{}}]", "|t:[{\"name\":\"f\",\"arguments\":{}}]", true, false);
 }
 
 /* Any text: how it is cut does not matter, and without calls every byte comes out. */
