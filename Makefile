@@ -86,9 +86,10 @@ endif
 endif
 $(foreach l,$(LAYERS),$(eval CFLAGS_$l := $(if $(PKGS_$l),$(shell $(PKGCONFIG) --cflags $(PKGS_$l)))))
 # A header may itself include what its own layer uses, so a search path takes in those too; script/layers is stricter.
-$(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -Isrc/,$(sort $(call closure,$l)))))
-$(eval ALL_INCLUDES := -Iinclude $(addprefix -Isrc/,$(LAYERS)))
-INCLUDES_backend += -Isrc/backend/cpu -Isrc/backend/cuda
+# For quotes only: a <sched.h> is the system's.
+$(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -iquote src/,$(sort $(call closure,$l)))))
+$(eval ALL_INCLUDES := -Iinclude $(addprefix -iquote src/,$(LAYERS)))
+INCLUDES_backend += -iquote src/backend/cpu -iquote src/backend/cuda
 
 # ---------------------------------------------------------------- sources
 # Kernels named for an instruction set (mm_avx2.c, mm_avx2_vnni.c) get its flags, and exist on its machines only.
@@ -185,7 +186,7 @@ LIBRARY_OBJECTS += $(BUILD)/obj/gen/data.c.o
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
-	@$(NVCC) -O3 -g -std=c++17 --compiler-options -fPIC $(NVCCFLAGS) $(INCLUDES_backend) -DLR_CUDA -MMD -c $< -o $@
+	@$(NVCC) -O3 -g -std=c++17 --compiler-options -fPIC $(NVCCFLAGS) $(subst -iquote ,-I,$(INCLUDES_backend)) -DLR_CUDA -MMD -c $< -o $@
 
 define archive
 @mkdir -p $(@D)

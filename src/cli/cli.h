@@ -81,6 +81,7 @@ void cli_model_init(cli_model *m);
 void cli_engine_args(arg_table *t, cli_model *m);   /* --ctx --threads --batch --kv --act --exact --memory */
 void cli_sampling_args(arg_table *t, cli_model *m); /* --temp --top-k ... --stop --seed --max-tokens */
 /* Opens the model and then the engine; says the plan's context on standard error when `say`. 0 or an exit status. */
+void cli_model_settle(cli_model *m); /* after the options: what --exact means, a seed */
 int cli_model_open(const char *verb, cli_model *m, const char *path);
 int cli_engine_open(const char *verb, cli_model *m, bool say);
 void cli_model_close(cli_model *m);

@@ -124,15 +124,20 @@ void cli_sampling_args(arg_table *t, cli_model *m)
     arg_add(t, list, sizeof list / sizeof *list);
 }
 
-int cli_model_open(const char *verb, cli_model *m, const char *path)
+void cli_model_settle(cli_model *m)
 {
-    larder_error err = {0};
     if (m->exact) {
         m->engine.kv = LARDER_KV_F32;
         m->engine.act = LARDER_ACT_F32;
     }
     if (!m->seed_given) m->sampling.seed = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
     m->request.sampling = m->sampling;
+}
+
+int cli_model_open(const char *verb, cli_model *m, const char *path)
+{
+    larder_error err = {0};
+    cli_model_settle(m);
     if (larder_model_open(path, &m->model, &err)) return cli_fail(verb, &err);
     return 0;
 }

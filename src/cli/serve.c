@@ -1,10 +1,13 @@
-/* serve.c - `larder serve`: one model for every program on this machine. */
+/* serve.c - `larder serve`: models for every program on this machine. */
 #include "cli.h"
 #include "larder_serve.h"
 
+#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define MOST 32
@@ -14,8 +17,11 @@ typedef struct serve_job {
     const char *keys[MOST], *hosts[MOST], *origins[MOST];
     char *key_text;
     const char *key_file, *cert_file, *key_pem_file, *name;
-    char derived[200];
-    bool key_shown;
+    larder_serve_model models[MOST];
+    char names[MOST][200], paths[MOST][PATH_MAX], folder_text[MOST + 1][PATH_MAX];
+    const char *folders[MOST + 1], *pins[MOST];
+    uint32_t n_pins;
+    bool key_shown, no_store, pin_all;
 } serve_job;
 
 static bool add_key(void *to, const char *v)
@@ -42,6 +48,24 @@ static bool add_origin(void *to, const char *v)
     return true;
 }
 
+static bool add_pin(void *to, const char *v)
+{
+    serve_job *j = to;
+    if (j->n_pins == MOST || !*v) return false;
+    j->pins[j->n_pins++] = v;
+    return true;
+}
+
+static bool set_idle(void *to, const char *v)
+{
+    larder_serve_options *o = to;
+    char *end;
+    unsigned long n = strtoul(v, &end, 10);
+    if (*v < '0' || *v > '9' || *end || n > 31536000) return false;
+    o->idle_s = (uint32_t)n;
+    return o->idle_named = true;
+}
+
 static void on_log(void *user, larder_log_level level, const char *line)
 {
     (void)user;
@@ -60,18 +84,18 @@ static bool good_name(const char *s)
 }
 
 /* The file's or folder's name without its folders and .gguf; owner/repo:quant stays as it is. */
-static void derive_name(serve_job *j, const char *path)
+static void derive_name(char out[200], const char *path)
 {
     const char *slash = strrchr(path, '/');
     bool store = slash && !strstr(path, ".gguf") && access(path, F_OK);
-    snprintf(j->derived, sizeof j->derived, "%.120s", slash && !store ? slash + 1 : path);
-    size_t n = strlen(j->derived);
-    if (n > 5 && !strcmp(j->derived + n - 5, ".gguf")) j->derived[n - 5] = 0;
-    for (char *p = j->derived; *p; p++) {
+    snprintf(out, 200, "%.120s", slash && !store ? slash + 1 : path);
+    size_t n = strlen(out);
+    if (n > 5 && !strcmp(out + n - 5, ".gguf")) out[n - 5] = 0;
+    for (char *p = out; *p; p++) {
         char one[2] = {*p, 0};
         if (!good_name(one)) *p = '_';
     }
-    if (!j->derived[0]) strcpy(j->derived, "model");
+    if (!out[0]) strcpy(out, "model");
 }
 
 /* A key on each line. */
@@ -93,80 +117,203 @@ static int read_keys(serve_job *j)
     return EXIT_USAGE;
 }
 
-static int prepare(serve_job *j, const char *model)
+static int wrong(const char *text, const char *what)
 {
-    size_t n;
+    fprintf(stderr, "larder serve: %s%s\n", text, what);
+    return EXIT_USAGE;
+}
+
+/* A word is [NAME=]MODEL. */
+static int add_model(serve_job *j, const char *word, bool only)
+{
+    larder_error err = {0};
+    const char *eq = strchr(word, '='), *path = eq && access(word, F_OK) ? eq + 1 : word;
+    uint32_t i = j->o.n_models;
+    if (i == MOST) return wrong("more models than it takes: ", word);
+    if (path != word)
+        snprintf(j->names[i], sizeof j->names[i], "%.*s", (int)(eq - word < 199 ? eq - word : 199), word);
+    else if (j->name && only) snprintf(j->names[i], sizeof j->names[i], "%s", j->name);
+    else derive_name(j->names[i], path);
+    if (!good_name(j->names[i])) return wrong("a name takes letters, digits and . _ : / @ + -, not ", j->names[i]);
+    for (uint32_t k = 0; k < i; k++)
+        if (!strcmp(j->names[k], j->names[i]))
+            return wrong("two models would have one name; give NAME=MODEL: ", word);
+    if (larder_store_path(path, j->paths[i], sizeof j->paths[i], &err)) return cli_fail("serve", &err);
+    j->models[i] = (larder_serve_model){.name = j->names[i], .path = j->paths[i], .pinned = j->pin_all};
+    j->o.n_models++;
+    return EXIT_OK;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && S_ISDIR(st.st_mode);
+}
+
+/* The folder that a model's files are in, as it is really called: the server may read there later. */
+static void add_folder(serve_job *j, const char *path, bool itself)
+{
+    uint32_t i = j->o.n_folders;
+    char *real = realpath(path, NULL), *slash = real ? strrchr(real, '/') : NULL;
+    if (slash && !itself && !is_folder(real)) *(slash == real ? slash + 1 : slash) = 0;
+    if (real && i < MOST + 1 && strlen(real) < PATH_MAX) {
+        strcpy(j->folder_text[i], real);
+        j->folders[i] = j->folder_text[i];
+        j->o.n_folders++;
+    }
+    free(real);
+}
+
+/* ---------------------------------------------------------------- the store, as the server asks for it */
+/* Only what the store lists has a path; a name is never a file's. Without its quant a name is known if there is one. */
+static bool find_stored(void *user, const char *name, char *full, size_t n_full, char *path, size_t n_path)
+{
+    larder_stored *list = NULL, *found = NULL;
+    size_t n = 0, n_found = 0, k = strlen(name);
+    (void)user;
+    if (k > 7 && !strcmp(name + k - 7, ":latest")) k -= 7;
+    if (larder_store_list(&list, &n, NULL)) return false;
+    for (size_t i = 0; i < n; i++) {
+        const char *rest = list[i].name + k;
+        if (strlen(list[i].name) < k || strncasecmp(list[i].name, name, k) != 0 || (*rest && *rest != ':')) continue;
+        found = &list[i];
+        n_found++;
+        if (!*rest) {
+            n_found = 1;
+            break;
+        }
+    }
+    bool good = n_found == 1 && strlen(found->name) < n_full && !larder_store_path(found->name, path, n_path, NULL);
+    if (good) strcpy(full, found->name);
+    larder_free(list);
+    return good;
+}
+
+static void list_stored(void *user, larder_serve_see_fn *see, void *to)
+{
+    larder_stored *list = NULL;
+    size_t n = 0;
+    (void)user;
+    if (larder_store_list(&list, &n, NULL)) return;
+    for (size_t i = 0; i < n; i++) see(to, list[i].name, list[i].n_bytes, list[i].changed);
+    larder_free(list);
+}
+
+static int use_store(serve_job *j)
+{
+    larder_error err = {0};
+    char root[PATH_MAX];
+    if (larder_store_folder(root, sizeof root, &err)) return cli_fail("serve", &err);
+    j->o.find = find_stored;
+    j->o.list = list_stored;
+    add_folder(j, root, true);
+    return EXIT_OK;
+}
+
+static int pin_models(serve_job *j)
+{
+    for (uint32_t p = 0; p < j->n_pins; p++) {
+        bool found = false;
+        for (uint32_t i = 0; i < j->o.n_models; i++)
+            if (!strcmp(j->names[i], j->pins[p])) found = j->models[i].pinned = true;
+        if (!found) return wrong("--pin: no model of this command is called ", j->pins[p]);
+    }
+    return EXIT_OK;
+}
+
+static int prepare(serve_job *j, int n, char **words)
+{
+    size_t len;
+    int status = EXIT_OK;
     if (j->key_shown)
         cli_note("larder serve: a key on the command line can be seen by other users of this machine; --api-key-file "
                  "hides it");
     if (j->key_file && read_keys(j)) return EXIT_FAILED;
-    if (j->cert_file && !(j->o.tls_cert = cli_read_all("serve", j->cert_file, 1 << 20, &n))) return EXIT_FAILED;
-    if (j->key_pem_file && !(j->o.tls_key = cli_read_all("serve", j->key_pem_file, 1 << 20, &n))) return EXIT_FAILED;
-    derive_name(j, model);
-    if (j->name && !good_name(j->name)) {
-        fprintf(stderr, "larder serve: --name takes letters, digits and . _ : / @ + -\n");
-        return EXIT_USAGE;
-    }
-    j->o.model_name = j->name ? j->name : j->derived;
+    if (j->cert_file && !(j->o.tls_cert = cli_read_all("serve", j->cert_file, 1 << 20, &len))) return EXIT_FAILED;
+    if (j->key_pem_file && !(j->o.tls_key = cli_read_all("serve", j->key_pem_file, 1 << 20, &len)))
+        return EXIT_FAILED;
+    if (j->name && n != 1) return wrong("--name is for one model; of several, write NAME=MODEL", "");
+    for (int i = 0; !status && i < n; i++) status = add_model(j, words[i], n == 1);
+    if (!status) status = pin_models(j);
+    if (!status && !j->no_store) status = use_store(j);
+    if (!status && !n && j->no_store) return wrong("no MODEL, and none of the store: nothing to serve", "");
+    bool later = n > 1 || j->o.idle_named;
+    for (uint32_t i = 0; !status && later && i < j->o.n_models; i++) add_folder(j, j->paths[i], false);
+    j->o.models = j->models;
     j->o.keys = j->keys;
     j->o.hosts = j->hosts;
     j->o.origins = j->origins;
-    return 0;
+    j->o.folders = j->folders;
+    return status;
 }
 
 int verb_serve(int argc, char **argv)
 {
     cli_model m;
-    serve_job j = {.o = larder_serve_defaults()};
+    larder_error err = {0};
+    serve_job *j = calloc(1, sizeof *j);
+    if (!j) return EXIT_FAILED;
+    j->o = larder_serve_defaults();
     cli_model_init(&m);
     m.engine.n_seq = 8;
     m.engine.n_embed = 128;
     arg_table t = {
         .verb = "serve",
-        .usage = "MODEL [options]",
-        .min_words = 1,
-        .max_words = 1,
-        .about =
-            "Serves a model to every program on this machine, many at once: the APIs of OpenAI (/v1), Anthropic\n"
-            "(/v1/messages) and Ollama (/api). It listens on this machine only, unless it has a key.\n"
-            "SIGTERM lets running answers finish. The log, one JSON object a line, is on standard error.",
+        .usage = "[[NAME=]MODEL ...] [options]",
+        .min_words = 0,
+        .max_words = -1,
+        .about = "Serves models to every program on this machine, many at once: the APIs of OpenAI (/v1), Anthropic\n"
+                 "(/v1/messages) and Ollama (/api). It listens on this machine only, unless it has a key.\n"
+                 "The first MODEL is loaded at the start; others, and those of the store, when they are asked for. "
+                 "What does\n"
+                 "not fit beside the loaded ones takes the place of the one used longest ago, or is refused.\n"
+                 "SIGTERM lets running answers finish. The log, one JSON object a line, is on standard error.",
         .examples = "  larder serve model.gguf\n"
                     "  larder serve model.gguf --parallel 20 --ctx 8192\n"
+                    "  larder serve small.gguf big=/models/llama-70b.gguf --pin small --memory 48G\n"
                     "  larder serve model.gguf --host 0.0.0.0 --api-key-file keys.txt"};
     const arg own[] = {
-        {"host", 0, ARG_STR, &j.o.host, "ADDRESS", "listen here (default 127.0.0.1); elsewhere a key is needed", 0},
-        {"port", 'p', ARG_U32, &j.o.port, "N", "and on this port (default 8080; 0: any that is free)", 0},
+        {"host", 0, ARG_STR, &j->o.host, "ADDRESS", "listen here (default 127.0.0.1); elsewhere a key is needed", 0},
+        {"port", 'p', ARG_U32, &j->o.port, "N", "and on this port (default 8080; 0: any that is free)", 0},
         {"parallel", 0, ARG_U32, &m.engine.n_seq, "N", "answers made at once, each with room for --ctx (default 8)",
          0},
-        {"queue", 0, ARG_U32, &j.o.n_queue, "N", "calls that may run or wait; more get 429 (default 256)", 0},
-        {"name", 0, ARG_STR, &j.name, "NAME", "what clients call the model (default: from its file)", 0},
-        {"api-key", 0, ARG_CALL, &j, "KEY", "a key that clients must send; may be repeated", add_key},
-        {"api-key-file", 0, ARG_STR, &j.key_file, "FILE", "keys, one a line", 0},
-        {"allow-host", 0, ARG_CALL, &j, "NAME", "a name this machine is called by; may be repeated", add_host},
-        {"allow-origin", 0, ARG_CALL, &j, "URL", "a site whose pages may call; may be repeated", add_origin},
-        {"tls-cert", 0, ARG_STR, &j.cert_file, "FILE", "serve HTTPS with this certificate (PEM)", 0},
-        {"tls-key", 0, ARG_STR, &j.key_pem_file, "FILE", "and its key", 0},
-        {"max-body", 0, ARG_BYTES, &j.o.max_body, "SIZE", "longest request (default 32M)", 0},
-        {"connections", 0, ARG_U32, &j.o.max_connections, "N", "most connections at once (default 1024)", 0},
-        {"drain", 0, ARG_U32, &j.o.drain_s, "SECONDS", "how long running answers have after SIGTERM (default 60)", 0},
-        {"no-confine", 0, ARG_FLAG, &j.o.no_confine, NULL, "keep the right to open files, sockets and programs", 0},
+        {"queue", 0, ARG_U32, &j->o.n_queue, "N", "calls that may run or wait; more get 429 (default 256)", 0},
+        {"name", 0, ARG_STR, &j->name, "NAME", "what clients call the model (default: from its file)", 0},
+        {"pin", 0, ARG_CALL, j, "NAME", "this model is loaded at the start and never unloaded; may be repeated",
+         add_pin},
+        {"idle-unload", 0, ARG_CALL, &j->o, "SECONDS",
+         "unload a model nobody asked for so long; 0 never (default: 300 for those of the store)", set_idle},
+        {"no-store", 0, ARG_FLAG, &j->no_store, NULL, "serve no model of the store, only those given", 0},
+        {"api-key", 0, ARG_CALL, j, "KEY", "a key that clients must send; may be repeated", add_key},
+        {"api-key-file", 0, ARG_STR, &j->key_file, "FILE", "keys, one a line", 0},
+        {"allow-host", 0, ARG_CALL, j, "NAME", "a name this machine is called by; may be repeated", add_host},
+        {"allow-origin", 0, ARG_CALL, j, "URL", "a site whose pages may call; may be repeated", add_origin},
+        {"tls-cert", 0, ARG_STR, &j->cert_file, "FILE", "serve HTTPS with this certificate (PEM)", 0},
+        {"tls-key", 0, ARG_STR, &j->key_pem_file, "FILE", "and its key", 0},
+        {"max-body", 0, ARG_BYTES, &j->o.max_body, "SIZE", "longest request (default 32M)", 0},
+        {"connections", 0, ARG_U32, &j->o.max_connections, "N", "most connections at once (default 1024)", 0},
+        {"drain", 0, ARG_U32, &j->o.drain_s, "SECONDS", "how long running answers have after SIGTERM (default 60)",
+         0},
+        {"no-confine", 0, ARG_FLAG, &j->o.no_confine, NULL, "keep the right to open files, sockets and programs", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
     int first, status = arg_parse(&t, argc, argv, &first);
-    if (status >= 0) return status;
+    if (status >= 0) {
+        free(j);
+        return status;
+    }
 
-    larder_error err = {0};
-    status = prepare(&j, argv[first]);
-    if (!status) status = cli_model_open("serve", &m, argv[first]);
+    status = prepare(j, argc - first, argv + first);
     if (!status) {
+        cli_model_settle(&m);
         larder_set_log(on_log, NULL);
-        if (larder_serve(m.model, &m.engine, &j.o, &err)) status = cli_fail("serve", &err);
+        if (larder_serve(&m.engine, &j->o, &err)) status = cli_fail("serve", &err);
         larder_set_log(NULL, NULL);
     }
-    cli_model_close(&m);
-    free(j.key_text);
-    free((void *)(uintptr_t)j.o.tls_cert);
-    free((void *)(uintptr_t)j.o.tls_key);
+    free(j->key_text);
+    free((void *)(uintptr_t)j->o.tls_cert);
+    free((void *)(uintptr_t)j->o.tls_key);
+    free(j);
     return status;
 }

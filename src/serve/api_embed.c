@@ -13,7 +13,7 @@ enum { MOST_TEXTS = 2048 };
 static larder_status add_ids(params *p, const char *key, int32_t *ids, size_t n, bool cut)
 {
     call *c = p->c;
-    uint32_t most = c->s->plan.n_ctx;
+    uint32_t most = c->m->plan.n_ctx;
     if (!c->texts) c->texts = lr_calloc(MOST_TEXTS, sizeof *c->texts);
     if (n > most && cut) {
         if (!c->n_cut++) call_note_add(c, "input: cut to the context, as truncate has it");
@@ -33,7 +33,7 @@ static larder_status add_text(params *p, const char *key, const json_t *text, bo
 {
     int32_t *ids = NULL;
     size_t n = 0;
-    LR_TRY(larder_tokenize(p->c->s->model, json_string_value(text), json_string_length(text), LARDER_TEXT_SPECIAL,
+    LR_TRY(larder_tokenize(p->c->m->model, json_string_value(text), json_string_length(text), LARDER_TEXT_SPECIAL,
                            &ids, &n, p->err));
     return add_ids(p, key, ids, json_string_length(text) ? n : 0, cut);
 }
@@ -72,7 +72,7 @@ static void take_input(params *p, const char *key, bool ids, bool cut)
 static void take_shape(params *p)
 {
     call *c = p->c;
-    int64_t n = c->s->info.n_embd;
+    int64_t n = c->m->info.n_embd;
     take_int(p, "dimensions", 1, n, &n);
     c->n_dim = (uint32_t)n;
     const char *pooling = take_string(p, "pooling");
@@ -84,7 +84,7 @@ static larder_status done(params *p)
 {
     call *c = p->c;
     LR_TRY(params_done(p));
-    c->vectors = lr_calloc((size_t)c->n_texts * c->s->info.n_embd + 1, sizeof *c->vectors);
+    c->vectors = lr_calloc((size_t)c->n_texts * c->m->info.n_embd + 1, sizeof *c->vectors);
     return c->vectors ? LARDER_OK : LR_NOMEM(p->err, "embeddings");
 }
 
@@ -173,7 +173,7 @@ static json_t *as_list(const float *v, uint32_t n, double scale)
     return list;
 }
 
-static const float *vector(const call *c, uint32_t i) { return c->vectors + (size_t)i * c->s->info.n_embd; }
+static const float *vector(const call *c, uint32_t i) { return c->vectors + (size_t)i * c->m->info.n_embd; }
 
 static json_t *normal(const call *c, uint32_t i)
 {

@@ -1,7 +1,9 @@
 /* api_ollama.c - /api/chat and /api/generate. */
 #include "serve.h"
 
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
 json_t *error_ollama(int status, const char *message, const char *param)
@@ -26,8 +28,8 @@ static void take_options(params *p, larder_sampling *s)
     params q = {.c = c, .o = o, .in = "options", .err = p->err, .st = p->st};
     if (take_int(&q, "repeat_last_n", -1, INT32_MAX, &n)) s->penalty_last_n = (int32_t)n;
     if (take_int(&q, "num_predict", -2, UINT32_MAX, &n)) c->max_tokens = n > 0 ? (uint32_t)n : 0;
-    if (take_int(&q, "num_ctx", 1, UINT32_MAX, &n) && n > c->s->plan.n_ctx)
-        params_fail(&q, "num_ctx", "the server runs with a context of %u; start it with --ctx %lld", c->s->plan.n_ctx,
+    if (take_int(&q, "num_ctx", 1, UINT32_MAX, &n) && n > c->m->plan.n_ctx)
+        params_fail(&q, "num_ctx", "the server runs with a context of %u; start it with --ctx %lld", c->m->plan.n_ctx,
                     (long long)n);
     take_stop(&q, "stop");
     take_sampling(&q, s);
@@ -39,6 +41,41 @@ static void take_options(params *p, larder_sampling *s)
                                        "use_mmap",  "use_mlock", "low_vram", "f16_kv",     "vocab_only"};
     for (size_t i = 0; i < LR_LEN(load); i++) take_refused(&q, load[i], "is chosen when the server starts", "");
     p->st = params_done(&q);
+}
+
+/* How long the model stays after this call: seconds, or "5m", "1h30m", "300ms"; below 0 for good; 0 not at all. */
+static void take_keep_alive(params *p)
+{
+    static const struct {
+        const char *name;
+        double s;
+    } units[] = {{"ms", 1e-3}, {"h", 3600}, {"m", 60}, {"s", 1}};
+    call *c = p->c;
+    json_t *v = take(p, "keep_alive");
+    const char *text = json_string_value(v);
+    double s = json_number_value(v);
+    if (!v) return;
+    bool good = json_is_number(v) || (text && *text);
+    for (char *end; good && text && *text; text = end) {
+        double n = strtod(text, &end);
+        good = end != text && strspn(text, "0123456789.-") == (size_t)(end - text);
+        size_t u = 0;
+        while (u < LR_LEN(units) && strncmp(end, units[u].name, strlen(units[u].name)) != 0) u++;
+        if (u < LR_LEN(units)) {
+            s += n * units[u].s;
+            end += strlen(units[u].name);
+        } else {
+            good = good && !*end; /* seconds, as a text */
+            s += n;
+        }
+    }
+    if (!good || !(fabs(s) <= 1e15)) {
+        params_fail(p, "keep_alive", "must be a number of seconds or a duration, as 5m");
+        return;
+    }
+    c->has_keep = true;
+    c->keep_s = s < 0 ? -1 : LR_MIN(s, 1e8);
+    if (!c->m->stored || c->m->pinned) call_note_add(c, "keep_alive: has no effect, the model stays loaded");
 }
 
 static void take_common(params *p, larder_sampling *s)
@@ -58,7 +95,7 @@ static void take_common(params *p, larder_sampling *s)
         form_schema(p, "format", format);
     }
     take_refused(p, "logprobs", "is not supported here; /v1/chat/completions has it", "false");
-    if (take(p, "keep_alive")) call_note_add(c, "keep_alive: has no effect, the model stays loaded");
+    take_keep_alive(p);
 }
 
 static json_t *take_think(params *p)
@@ -134,7 +171,7 @@ static larder_status read_raw(params *p, const char *prompt, const larder_sampli
     int32_t *ids = NULL;
     size_t n = 0;
     p->c->raw = true;
-    LR_TRY(larder_tokenize(p->c->s->model, prompt, strlen(prompt), LARDER_TEXT_SPECIAL, &ids, &n, p->err));
+    LR_TRY(larder_tokenize(p->c->m->model, prompt, strlen(prompt), LARDER_TEXT_SPECIAL, &ids, &n, p->err));
     return call_add_prompt(p->c, ids, n, 1, s, p->err);
 }
 
@@ -152,7 +189,7 @@ static larder_status read_generate(call *c, larder_error *err)
     take_refused(&p, "context", "is not supported; /api/chat carries a conversation", "[]");
     json_t *extra = take_think(&p);
     params_done(&p);
-    if (p.st || !prompt || !*prompt || raw || !c->s->info.has_template) {
+    if (p.st || !prompt || !*prompt || raw || !c->m->info.has_template) {
         json_decref(extra);
         if (p.st) return p.st;
         if (!prompt || !*prompt) return loaded(c, false);

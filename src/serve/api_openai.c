@@ -122,7 +122,7 @@ static larder_status add_text_prompt(params *p, json_t *prompt, uint32_t n, cons
     int32_t *ids = NULL;
     size_t n_ids = 0;
     if (json_is_string(prompt)) {
-        LR_TRY(larder_tokenize(c->s->model, json_string_value(prompt), json_string_length(prompt),
+        LR_TRY(larder_tokenize(c->m->model, json_string_value(prompt), json_string_length(prompt),
                                LARDER_TEXT_SPECIAL, &ids, &n_ids, p->err));
     } else {
         n_ids = json_array_size(prompt);
@@ -198,7 +198,7 @@ static json_t *logprob_entry(call *c, int32_t id, float logprob)
     size_t n = 0;
     larder_error err;
     json_t *bytes = json_array();
-    if (!larder_detokenize(c->s->model, &id, 1, &text, &n, &err))
+    if (!larder_detokenize(c->m->model, &id, 1, &text, &n, &err))
         for (size_t i = 0; i < n; i++) json_array_append_new(bytes, json_integer((unsigned char)text[i]));
     json_t *o = json_pack("{s:o?,s:f,s:o}", "token", json_stringn(text ? text : "", n), "logprob",
                           logprob > -9999.0f ? (double)logprob : -9999.0, "bytes", bytes);

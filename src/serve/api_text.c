@@ -22,12 +22,12 @@ static larder_status read_tokenize(call *c, larder_error *err)
     int32_t *ids;
     size_t n;
     int how = (special ? LARDER_TEXT_SPECIAL : 0) | (control ? LARDER_TEXT_CONTROL : 0);
-    LR_TRY(larder_tokenize(c->s->model, json_string_value(text), json_string_length(text), how, &ids, &n, err));
+    LR_TRY(larder_tokenize(c->m->model, json_string_value(text), json_string_length(text), how, &ids, &n, err));
     json_t *list = ids_json(ids, n);
     for (size_t i = 0; pieces && i < n; i++) {
         char *piece = NULL;
         size_t len = 0;
-        if (larder_detokenize(c->s->model, &ids[i], 1, &piece, &len, err)) break;
+        if (larder_detokenize(c->m->model, &ids[i], 1, &piece, &len, err)) break;
         json_array_set_new(list, i, json_pack("{s:i,s:o?}", "id", ids[i], "piece", json_stringn(piece, len)));
         larder_free(piece);
     }
@@ -48,7 +48,7 @@ static larder_status read_detokenize(call *c, larder_error *err)
     int32_t *ids = NULL;
     LR_TRY(take_ids(&p, "tokens", list, &ids));
     char *text;
-    larder_status st = larder_detokenize(c->s->model, ids, json_array_size(list), &text, &n, err);
+    larder_status st = larder_detokenize(c->m->model, ids, json_array_size(list), &text, &n, err);
     lr_free(ids);
     if (st) return st;
     c->answer = json_pack("{s:o}", "content", json_stringn(text, n));
@@ -77,9 +77,9 @@ static larder_status read_template(call *c, larder_error *err)
     char *request = json_dumps(extra, JSON_COMPACT), *text = NULL;
     json_decref(extra);
     larder_status st = p.st;
-    if (!st && !c->s->info.has_template) st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template");
+    if (!st && !c->m->info.has_template) st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template");
     if (!st)
-        st = request ? larder_chat_render(c->s->model, request, NULL, NULL, &text, err) : LR_NOMEM(err, "a prompt");
+        st = request ? larder_chat_render(c->m->model, request, NULL, NULL, &text, err) : LR_NOMEM(err, "a prompt");
     free(request);
     if (st) return st;
     c->answer = json_pack("{s:s}", "prompt", text);

@@ -69,6 +69,7 @@ void call_free(call *c)
     json_decref(c->echo);
     json_decref(c->answer);
     lr_free(c->own_note);
+    models_release(c);
     c->s->n_calls--;
     lr_free(c);
 }
@@ -305,7 +306,7 @@ static void took_token(call *c, const note *n)
     }
     uint32_t before = g->thought.n ? 1 : 0;
     feed(g, n->text, n->n_text);
-    const char *mark = n->token.id >= 0 ? mark_of(c->s, n->token.id) : NULL;
+    const char *mark = n->token.id >= 0 ? mark_of(c->m, n->token.id) : NULL;
     if (mark && !n->n_text && !c->raw) feed(g, mark, strlen(mark));
     if (n->token.id >= 0 && (before || g->thinking) && !g->text.n && !g->n_tools) g->n_thought++;
 }
@@ -463,4 +464,4 @@ json_t *call_timings(const call *c)
                      t->decode_s > 0 ? n_gaps / t->decode_s : 0.0);
 }
 
-const char *call_model(const call *c) { return c->s->o.model_name; }
+const char *call_model(const call *c) { return c->m->name; }

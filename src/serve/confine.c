@@ -1,7 +1,7 @@
 /* confine.c - what the process gives up once it serves: files (Landlock), programs and sockets (seccomp).
  *
  * Files go before the engine's threads are made, since Landlock holds for a thread and those it makes. What is mapped
- * or open stays; /proc and /sys may be read. Calls go last, for all threads at once.
+ * or open stays; /proc, /sys and the folders of models that may be loaded later may be read. Calls go last, for all threads at once.
  */
 #include "serve.h"
 
@@ -36,6 +36,7 @@ void confine_files(const server *s)
     bool done = false;
     if (rules >= 0) {
         for (size_t i = 0; i < LR_LEN(readable); i++) allow(rules, readable[i]);
+        for (uint32_t i = 0; i < s->o.n_folders; i++) allow(rules, s->o.folders[i]);
         done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_landlock_restrict_self, rules, 0);
         why = errno;
         close(rules);

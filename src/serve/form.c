@@ -14,7 +14,7 @@ static void compile(params *p, const char *key, larder_grammar_kind kind, const 
         params_fail(p, key, "the answer's form is given twice");
         return;
     }
-    larder_status st = larder_grammar_compile(c->s->model, kind, text, n, &c->grammar, &err);
+    larder_status st = larder_grammar_compile(c->m->model, kind, text, n, &c->grammar, &err);
     if (!st) return;
     params_fail(p, key, "%s", err.message);
     p->st = p->err->code = st;

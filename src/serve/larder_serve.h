@@ -1,4 +1,4 @@
-/* larder_serve.h - one model for every program on the box: OpenAI, Anthropic and Ollama APIs over HTTP.
+/* larder_serve.h - models for every program on the box: OpenAI, Anthropic and Ollama APIs over HTTP.
  *
  * The one header of src/serve that src/cli may take.
  */
@@ -7,10 +7,25 @@
 
 #include "larder.h"
 
+typedef struct larder_serve_model {
+    const char *name, *path;
+    bool pinned; /* loaded at the start, and never unloaded for another */
+} larder_serve_model;
+typedef void larder_serve_see_fn(void *to, const char *name, uint64_t n_bytes, int64_t changed);
+
 typedef struct larder_serve_options {
-    const char *host; /* address to listen on; anything but loopback needs a key */
-    uint32_t port;    /* 0: one that is free, which the log names */
-    const char *model_name;
+    const char *host;                 /* address to listen on; anything but loopback needs a key */
+    uint32_t port;                    /* 0: one that is free, which the log names */
+    const larder_serve_model *models; /* the first is loaded at the start, others when they are asked for */
+    uint32_t n_models;
+    /* More that may be asked for, both NULL or neither. find: its whole name and its path, by any thread. */
+    bool (*find)(void *user, const char *name, char *full, size_t n_full, char *path, size_t n_path);
+    void (*list)(void *user, larder_serve_see_fn *see, void *to);
+    void *find_user;
+    const char *const *folders; /* where the files of models lie: they stay readable */
+    uint32_t n_folders;
+    uint32_t idle_s;         /* models that `find` knows are unloaded after so long without a call; 0: never */
+    bool idle_named;         /* those of `models`, too */
     const char *const *keys; /* any of them opens every route; none: no key is asked for */
     uint32_t n_keys;
     const char *const *hosts; /* names that Host may say, beside addresses, localhost and this machine's own */
@@ -27,8 +42,8 @@ typedef struct larder_serve_options {
 } larder_serve_options;
 larder_serve_options larder_serve_defaults(void);
 
-/* Opens an engine and serves until SIGTERM or SIGINT; returns once running calls are done. */
-larder_status larder_serve(larder_model *model, const larder_engine_options *engine,
-                           const larder_serve_options *options, larder_error *err);
+/* Serves until SIGTERM or SIGINT; returns once running calls are done. `engine` holds for every model. */
+larder_status larder_serve(const larder_engine_options *engine, const larder_serve_options *options,
+                           larder_error *err);
 
 #endif

@@ -31,14 +31,39 @@ static void put(lr_buf *b, const char *type, const char *name, const char *help,
                   value);
 }
 
+/* Names come from whoever runs the server and from the store; still, a label's text has its escapes. */
+static void put_label(lr_buf *b, const char *name)
+{
+    for (; *name; name++) {
+        if (*name == '"' || *name == '\\') lr_buf_putc(b, '\\');
+        lr_buf_putc(b, *name < ' ' ? '?' : *name);
+    }
+}
+
+static void put_models(lr_buf *b, server *s)
+{
+    served_list l;
+    models_view(s, &l, false);
+    put(b, "gauge", "models_memory_bytes", "What the loaded models were planned to take.", (double)l.taken);
+    put(b, "gauge", "models_memory_limit_bytes", "What they may take together.", (double)l.budget);
+    lr_buf_puts(b, "# HELP larder_model_loaded Whether a model is loaded.\n# TYPE larder_model_loaded gauge\n");
+    for (size_t i = 0; i < l.n; i++) {
+        lr_buf_puts(b, "larder_model_loaded{model=\"");
+        put_label(b, l.v[i].name);
+        lr_buf_printf(b, "\"} %d\n", l.v[i].loaded);
+    }
+    put(b, "counter", "models_loaded_total", "Times a model was loaded.", (double)l.n_loads);
+    put(b, "counter", "models_unloaded_total", "Times one was unloaded.", (double)l.n_unloads);
+    models_view_free(&l);
+}
+
 void metrics_get(exchange *x)
 {
     static const char *const finishes[] = {"", "eos", "stop", "length", "cancelled", "error"};
     server *s = x->s;
     const metrics *m = &s->m;
-    larder_engine_stats e;
+    const larder_engine_stats e = models_stats(s);
     lr_buf b = {0};
-    work_stats(s, &e);
     put_histogram(&b, "time_to_first_token", "From the request's arrival to its first token.", &m->ttft);
     put_histogram(&b, "inter_token", "Between two tokens of an answer.", &m->gap);
     put_histogram(&b, "queue", "From arrival until the engine began.", &m->queue);
@@ -69,6 +94,7 @@ void metrics_get(exchange *x)
     for (size_t i = 2; i < LR_LEN(m->requests); i++)
         lr_buf_printf(&b, "larder_http_responses_total{status=\"%zuxx\"} %llu\n", i,
                       (unsigned long long)m->requests[i]);
+    put_models(&b, s);
     put(&b, "gauge", "process_resident_bytes", "Resident memory.", (double)lr_rss_now());
     char *text = lr_buf_steal(&b);
     reply_text(x, text ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text ? text : "");

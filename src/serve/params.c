@@ -129,13 +129,13 @@ larder_status take_ids(params *p, const char *key, const json_t *list, int32_t *
     json_array_foreach(list, i, one)
     {
         json_int_t id = json_integer_value(one);
-        if (json_is_integer(one) && id >= 0 && id < p->c->s->info.n_vocab) {
+        if (json_is_integer(one) && id >= 0 && id < p->c->m->info.n_vocab) {
             (*ids)[i] = (int32_t)id;
             continue;
         }
         lr_free(*ids);
         *ids = NULL;
-        return params_fail(p, key, "an id is not one of the model's %u", p->c->s->info.n_vocab);
+        return params_fail(p, key, "an id is not one of the model's %u", p->c->m->info.n_vocab);
     }
     return LARDER_OK;
 }
@@ -161,8 +161,8 @@ void take_bias(params *p, const char *key)
         char *end;
         long long n = strtoll(id, &end, 10);
         double b = json_number_value(one);
-        if (*id < '0' || *id > '9' || *end || n >= p->c->s->info.n_vocab) {
-            params_fail(p, key, "a key is not one of the model's %u token ids", p->c->s->info.n_vocab);
+        if (*id < '0' || *id > '9' || *end || n >= p->c->m->info.n_vocab) {
+            params_fail(p, key, "a key is not one of the model's %u token ids", p->c->m->info.n_vocab);
             return;
         }
         if (!json_is_number(one) || !(fabs(b) <= 100)) {
@@ -198,19 +198,11 @@ void take_sampling(params *p, larder_sampling *s)
     if (take_int(p, "seed", INT64_MIN, INT64_MAX, &n)) s->seed = (uint64_t)n;
 }
 
-/* One model is loaded; another name is not found, rather than answered by this one. */
+/* The call has its model already (models_take); that it was named is what is left to see. */
 void take_model(params *p)
 {
-    const char *name = take_string(p, "model");
-    if (p->st) return;
-    if (!name) {
-        params_fail(p, "model", "is missing; this server has '%s'", p->c->s->o.model_name);
-        return;
-    }
-    size_t n = strlen(p->c->s->o.model_name);
-    if (!strncmp(name, p->c->s->o.model_name, n) && (!name[n] || !strcmp(name + n, ":latest"))) return;
-    params_fail(p, "model", "there is no such model here; this server has '%s'", p->c->s->o.model_name);
-    p->st = p->err->code = LARDER_NOT_FOUND;
+    if (!take_string(p, "model") && !p->st)
+        params_fail(p, "model", "is missing; this server has '%s'", p->c->m->name);
 }
 
 larder_status params_done(params *p)

@@ -157,9 +157,9 @@ larder_status prompt_render(call *c, json_t *messages, json_t *tools, json_t *ex
     json_decref(request);
     if (!text) return LR_NOMEM(err, "a prompt");
     larder_status st = LARDER_OK;
-    if (!c->s->info.has_template)
+    if (!c->m->info.has_template)
         st = lr_fail(err, LARDER_UNSUPPORTED, "this model has no chat template; /v1/completions continues a text");
-    else st = larder_chat_render(c->s->model, text, ids, n_ids, NULL, err);
+    else st = larder_chat_render(c->m->model, text, ids, n_ids, NULL, err);
     free(text);
     return st;
 }
@@ -168,7 +168,7 @@ bool prompt_thinks(const call *c, const int32_t *ids, size_t n_ids)
 {
     size_t tail = LR_MIN(n_ids, (size_t)8), n = 0;
     char *text = NULL;
-    if (larder_detokenize(c->s->model, ids + n_ids - tail, tail, &text, &n, NULL)) return false;
+    if (larder_detokenize(c->m->model, ids + n_ids - tail, tail, &text, &n, NULL)) return false;
     while (n && strchr(" \n\t", text[n - 1])) n--;
     bool thinks = n >= 7 && !memcmp(text + n - 7, "<think>", 7);
     larder_free(text);

@@ -11,39 +11,58 @@ static void get_ready(exchange *x)
     reply_json(x, x->s->draining ? 503 : 200, json_pack("{s:s}", "status", x->s->draining ? "draining" : "ready"));
 }
 
-static json_t *model_json(const server *s)
+static json_t *model_json(const served_view *v)
 {
-    return json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:{s:I,s:I,s:I,s:I,s:I}}", "id", s->o.model_name, "object", "model",
-                     "created", (json_int_t)s->started, "owned_by", "larder", "type", "model", "display_name",
-                     s->o.model_name, "meta", "n_params", (json_int_t)s->info.n_params, "n_ctx",
-                     (json_int_t)s->plan.n_ctx, "n_ctx_train", (json_int_t)s->info.n_ctx_train, "n_vocab",
-                     (json_int_t)s->info.n_vocab, "n_bytes", (json_int_t)s->info.n_bytes);
+    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:s,s:s,s:s}", "id", v->name, "object", "model", "created",
+                          (json_int_t)v->changed, "owned_by", "larder", "type", "model", "display_name", v->name,
+                          "state",
+                          v->loaded    ? "loaded"
+                          : v->loading ? "loading"
+                                       : "unloaded");
+    json_t *meta = json_pack("{s:I}", "n_bytes", (json_int_t)v->n_bytes);
+    if (v->known) {
+        json_object_set_new(meta, "n_params", json_integer((json_int_t)v->info.n_params));
+        json_object_set_new(meta, "n_ctx_train", json_integer(v->info.n_ctx_train));
+        json_object_set_new(meta, "n_vocab", json_integer(v->info.n_vocab));
+    }
+    if (v->loaded) json_object_set_new(meta, "n_ctx", json_integer(v->n_ctx));
+    json_object_set_new(o, "meta", meta);
+    return o;
 }
 
 static void get_models(exchange *x)
 {
-    const char *name = x->s->o.model_name;
+    served_list l;
+    json_t *data = json_array();
+    models_view(x->s, &l, true);
+    for (size_t i = 0; i < l.n; i++) json_array_append_new(data, model_json(&l.v[i]));
     reply_json(x, 200,
-               json_pack("{s:s,s:[o],s:b,s:s,s:s}", "object", "list", "data", model_json(x->s), "has_more", 0,
-                         "first_id", name, "last_id", name));
+               json_pack("{s:s,s:o,s:b,s:s?,s:s?}", "object", "list", "data", data, "has_more", 0, "first_id",
+                         l.n ? l.v[0].name : NULL, "last_id", l.n ? l.v[l.n - 1].name : NULL));
+    models_view_free(&l);
 }
 
 static void get_model(exchange *x)
 {
     const char *name = x->path + strlen("/v1/models/");
-    if (!strcmp(name, x->s->o.model_name)) reply_json(x, 200, model_json(x->s));
+    json_t *found = NULL;
+    served_list l;
+    models_view(x->s, &l, true);
+    for (size_t i = 0; i < l.n && !found; i++)
+        if (!strcmp(name, l.v[i].name)) found = model_json(&l.v[i]);
+    models_view_free(&l);
+    if (found) reply_json(x, 200, found);
     else reply_error(x, 404, "there is no such model here", "model");
 }
 
 static void get_version(exchange *x) { reply_json(x, 200, json_pack("{s:s}", "version", larder_version())); }
 
-static json_t *ollama_details(const server *s)
+static json_t *ollama_details(const larder_model_info *info, const char *architecture, const char *format)
 {
     char size[24];
-    snprintf(size, sizeof size, "%.1fM", (double)s->info.n_params * 1e-6);
-    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family",
-                     s->info.architecture, "families", s->info.architecture, "parameter_size", size,
-                     "quantization_level", s->info.format);
+    snprintf(size, sizeof size, "%.1fM", (double)info->n_params * 1e-6);
+    return json_pack("{s:s,s:s,s:s,s:[s],s:s,s:s}", "parent_model", "", "format", "gguf", "family", architecture,
+                     "families", architecture, "parameter_size", size, "quantization_level", format);
 }
 
 static void stamp(int64_t t, char out[32])
@@ -54,31 +73,43 @@ static void stamp(int64_t t, char out[32])
     strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm);
 }
 
-static json_t *ollama_model(const server *s, bool running)
+static json_t *ollama_model(const served_view *v, bool running)
 {
     char when[32];
-    stamp(s->started, when);
-    json_t *o = json_pack("{s:s,s:s,s:I,s:s,s:o}", "name", s->o.model_name, "model", s->o.model_name, "size",
-                          (json_int_t)s->info.n_bytes, "digest", "", "details", ollama_details(s));
+    stamp(v->changed, when);
+    json_t *o = json_pack("{s:s,s:s,s:I,s:s}", "name", v->name, "model", v->name, "size", (json_int_t)v->n_bytes,
+                          "digest", "");
+    if (v->known) json_object_set_new(o, "details", ollama_details(&v->info, v->architecture, v->format));
     if (running) {
-        json_object_set_new(o, "expires_at",
-                            json_string("9999-12-31T23:59:59Z")); /* it stays as long as the server */
+        if (v->idle_left_s >= 0) stamp((int64_t)time(NULL) + (int64_t)v->idle_left_s, when);
+        json_object_set_new(o, "expires_at", json_string(v->idle_left_s < 0 ? "9999-12-31T23:59:59Z" : when));
         json_object_set_new(o, "size_vram", json_integer(0));
-        json_object_set_new(o, "context_length", json_integer(s->plan.n_ctx));
+        json_object_set_new(o, "size_planned", json_integer((json_int_t)v->memory));
+        json_object_set_new(o, "context_length", json_integer(v->n_ctx));
     } else {
         json_object_set_new(o, "modified_at", json_string(when));
     }
     return o;
 }
 
-static void get_tags(exchange *x) { reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, false))); }
+static void ollama_models(exchange *x, bool running)
+{
+    served_list l;
+    json_t *list = json_array();
+    models_view(x->s, &l, !running);
+    for (size_t i = 0; i < l.n; i++)
+        if (!running || l.v[i].loaded) json_array_append_new(list, ollama_model(&l.v[i], running));
+    models_view_free(&l);
+    reply_json(x, 200, json_pack("{s:o}", "models", list));
+}
 
-static void get_ps(exchange *x) { reply_json(x, 200, json_pack("{s:[o]}", "models", ollama_model(x->s, true))); }
+static void get_tags(exchange *x) { ollama_models(x, false); }
+
+static void get_ps(exchange *x) { ollama_models(x, true); }
 
 static larder_status read_show(call *c, larder_error *err)
 {
     params p = {.c = c, .o = c->body, .err = err};
-    server *s = c->s;
     if (!json_object_get(p.o, "model") && json_object_get(p.o, "name")) {
         json_object_set(p.o, "model", json_object_get(p.o, "name"));
         json_object_del(p.o, "name");
@@ -86,29 +117,32 @@ static larder_status read_show(call *c, larder_error *err)
     take_model(&p);
     take_refused(&p, "verbose", "is not supported", "false");
     LR_TRY(params_done(&p));
+    served_view v;
+    LR_TRY(models_look(c->s, c->m, &v, err));
+    const larder_model_info *about = &v.info;
     char key[96], when[32];
-    stamp(s->started, when);
-    json_t *info = json_pack("{s:s,s:I}", "general.architecture", s->info.architecture, "general.parameter_count",
-                             (json_int_t)s->info.n_params);
+    stamp(v.changed, when);
+    json_t *info = json_pack("{s:s,s:I}", "general.architecture", v.architecture, "general.parameter_count",
+                             (json_int_t)about->n_params);
     const struct {
         const char *name;
         uint32_t n;
-    } numbers[] = {{"context_length", s->info.n_ctx_train},
-                   {"embedding_length", s->info.n_embd},
-                   {"block_count", s->info.n_layer},
-                   {"attention.head_count", s->info.n_head},
-                   {"attention.head_count_kv", s->info.n_head_kv}};
+    } numbers[] = {{"context_length", about->n_ctx_train},
+                   {"embedding_length", about->n_embd},
+                   {"block_count", about->n_layer},
+                   {"attention.head_count", about->n_head},
+                   {"attention.head_count_kv", about->n_head_kv}};
     for (size_t i = 0; i < LR_LEN(numbers); i++) {
-        snprintf(key, sizeof key, "%.40s.%s", s->info.architecture, numbers[i].name);
+        snprintf(key, sizeof key, "%.40s.%s", v.architecture, numbers[i].name);
         json_object_set_new(info, key, json_integer(numbers[i].n));
     }
     c->answer = json_pack("{s:s,s:s,s:s,s:o,s:o,s:[s],s:s}", "modelfile", "", "parameters", "", "template", "",
-                          "details", ollama_details(s), "model_info", info, "capabilities", "completion",
-                          "modified_at", when);
+                          "details", ollama_details(about, v.architecture, v.format), "model_info", info,
+                          "capabilities", "completion", "modified_at", when);
     c->answer_only = true;
     return LARDER_OK;
 }
-static const api api_show = {.name = "show", .read = read_show, .error = error_ollama};
+const api api_show = {.name = "show", .read = read_show, .error = error_ollama};
 
 static const route routes[] = {
     {"GET", "/health", ROUTE_OPEN, NULL, get_health, error_openai},

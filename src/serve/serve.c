@@ -12,11 +12,11 @@ larder_serve_options larder_serve_defaults(void)
 {
     return (larder_serve_options){.host = "127.0.0.1",
                                   .port = 8080,
-                                  .model_name = "model",
                                   .sampling = larder_sampling_defaults(),
                                   .n_queue = 256,
                                   .max_body = 32 * LR_MIB,
                                   .max_connections = 1024,
+                                  .idle_s = 300,
                                   .drain_s = 60};
 }
 
@@ -38,19 +38,6 @@ void new_id(server *s, const char *prefix, char out[40])
     snprintf(out, 40, "%s%016llx%08llx", prefix, (unsigned long long)bits[0], (unsigned long long)(bits[1] >> 32));
 }
 
-static void find_marks(server *s)
-{
-    for (size_t i = 0; i < LR_LEN(s->mark_ids); i++) {
-        int32_t *ids = NULL;
-        size_t n = 0;
-        s->mark_ids[i] = -1;
-        if (!marks[i]) continue;
-        if (!larder_tokenize(s->model, marks[i], strlen(marks[i]), LARDER_TEXT_CONTROL, &ids, &n, NULL) && n == 1)
-            s->mark_ids[i] = ids[0];
-        larder_free(ids);
-    }
-}
-
 static larder_status check(const larder_serve_options *o, larder_error *err)
 {
     for (uint32_t i = 0; i < o->n_keys; i++)
@@ -66,30 +53,41 @@ static larder_status check(const larder_serve_options *o, larder_error *err)
     return LARDER_OK;
 }
 
-larder_status larder_serve(larder_model *model, const larder_engine_options *engine,
-                           const larder_serve_options *options, larder_error *err)
+static void say_listening(const server *s)
 {
-    larder_status st = LARDER_OK;
-    server s = {.o = *options, .model = model, .started = (int64_t)time(NULL)};
-    larder_model_get_info(model, &s.info);
-    if (getrandom(&s.secret, sizeof s.secret, 0) != sizeof s.secret) s.secret = lr_now_ns();
-    LR_GO(check(options, err));
-    find_marks(&s);
-    LR_GO(http_start(&s, err)); /* before the engine: a port that is taken is said at once */
-    confine_files(&s);
-    LR_GO(larder_engine_open(model, engine, &s.engine, err));
-    larder_engine_get_plan(s.engine, &s.plan);
-    LR_GO(work_start(&s, err));
-    confine_calls(&s);
+    served_list l;
+    models_view((server *)(uintptr_t)s, &l, false);
+    const served_view *first = l.n ? &l.v[0] : NULL;
+    bool six = strchr(s->o.host, ':') != NULL;
     log_line(LARDER_LOG_INFO,
              "{\"event\":\"listening\",\"url\":\"http%s://%s%s%s:%u\",\"model\":\"%s\",\"ctx\":%u,\"parallel\":%u}",
-             s.o.tls_cert ? "s" : "", strchr(s.o.host, ':') ? "[" : "", s.o.host, strchr(s.o.host, ':') ? "]" : "",
-             s.o.port, s.o.model_name, s.plan.n_ctx, engine->n_seq);
+             s->o.tls_cert ? "s" : "", six ? "[" : "", s->o.host, six ? "]" : "", s->o.port, first ? first->name : "",
+             first ? first->n_ctx : 0, s->engine_options.n_seq);
+    models_view_free(&l);
+}
+
+larder_status larder_serve(const larder_engine_options *engine, const larder_serve_options *options,
+                           larder_error *err)
+{
+    larder_status st = LARDER_OK;
+    server s = {.o = *options, .engine_options = *engine, .started = (int64_t)time(NULL)};
+    if (getrandom(&s.secret, sizeof s.secret, 0) != sizeof s.secret) s.secret = lr_now_ns();
+    LR_GO(check(options, err));
+    LR_GO(models_start(&s, err));
+    LR_GO(http_start(&s, err)); /* before the engine: a port that is taken is said at once */
+    LR_GO(models_open_first(&s, err));
+    confine_files(&s);
+    LR_GO(models_load_first(&s, err));
+    LR_GO(work_start(&s, err));
+    LR_GO(models_run(&s, err));
+    confine_calls(&s);
+    say_listening(&s);
     LR_GO(http_loop(&s, err));
     log_line(LARDER_LOG_INFO, "{\"event\":\"stopped\"}");
 fail:
+    models_halt(&s);
     work_stop(&s);
     http_stop(&s);
-    larder_engine_free(s.engine);
+    models_stop(&s);
     return st;
 }

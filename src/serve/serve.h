@@ -19,6 +19,7 @@
 #include <stdatomic.h>
 
 typedef struct server server;
+typedef struct served served;
 typedef struct exchange exchange;
 typedef struct call call;
 typedef struct gen gen;
@@ -32,7 +33,8 @@ enum {
     MOST_STOP = 256,
     MOST_BIAS = 1024,
     MOST_TOOLS = 128,
-    MOST_CALLS = 16
+    MOST_CALLS = 16,
+    MOST_ACTIVE = 64
 };
 
 /* ---------------------------------------------------------------- one way of speaking (api_*.c) */
@@ -64,7 +66,7 @@ typedef struct api {
 } api;
 extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat,
     api_ollama_generate, api_tokenize, api_detokenize, api_template, api_embeddings, api_ollama_embed,
-    api_ollama_embeddings;
+    api_ollama_embeddings, api_show;
 json_t *error_openai(int status, const char *message, const char *param);
 json_t *error_anthropic(int status, const char *message, const char *param);
 json_t *error_ollama(int status, const char *message, const char *param);
@@ -129,7 +131,10 @@ typedef struct embed_text {
 
 struct call {
     server *s;
-    exchange *x; /* NULL once the client is gone */
+    served *m; /* held from when the body was read */
+    bool has_keep;
+    double keep_s; /* how long the model stays after this call; < 0: for good */
+    exchange *x;   /* NULL once the client is gone */
     const api *api;
     char id[40];
     int64_t created;
@@ -248,7 +253,7 @@ bool think_token(gen *g, const larder_event *ev);
 larder_status think_prompt(const gen *g, int32_t **ids, size_t *n_ids, larder_error *err);
 extern const char think_end[];
 /* A control token's name, if it is one that parse_tools wants by it; else NULL. */
-const char *mark_of(const server *s, int32_t id);
+const char *mark_of(const served *m, int32_t id);
 
 /* ---------------------------------------------------------------- forms of answers (form.c): reader thread */
 void form_schema(params *p, const char *key, const json_t *schema);
@@ -263,10 +268,10 @@ void form_done(params *p, const json_t *tools); /* refuses what does not go toge
 
 /* ---------------------------------------------------------------- the two other threads (work.c) */
 larder_status work_start(server *s, larder_error *err);
+larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_error *err);
 void work_stop(server *s);
 void work_read(server *s, call *c);
 void work_run(server *s, call *c);
-void work_stats(server *s, larder_engine_stats *out);
 /* Loop thread: takes in what the others left. */
 void work_notes(server *s);
 
@@ -367,6 +372,62 @@ typedef struct metrics {
 void metric_add(histogram *h, double seconds);
 void metrics_get(exchange *x);
 
+/* ---------------------------------------------------------------- models (models.c) */
+typedef enum served_state { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_READY, SERVED_LEAVING } served_state;
+struct served {
+    served *next;
+    char *name, *path;
+    bool stored, pinned; /* of the store; never unloaded */
+    /* the models' lock's */
+    served_state state;
+    bool leaving, unload_now; /* it gets no new calls; it goes once it is idle */
+    uint32_t n_calls;
+    uint64_t used, until; /* ns: last used; when it goes if idle */
+    call *waiting, **waiting_end;
+    larder_engine_stats stats;
+    bool known; /* info is; it stays when the model goes */
+    char architecture[64], format[24];
+    /* any thread's that holds it by a call */
+    larder_model_info info;
+    larder_model *model;
+    larder_engine *engine;
+    larder_plan plan;
+    int32_t mark_ids[8]; /* control tokens that parse_tools wants by name; -1: none */
+};
+typedef struct served_view {
+    char name[300], architecture[64], format[24];
+    bool known, loaded, loading, pinned;
+    uint32_t n_calls, n_ctx;
+    uint64_t n_bytes, memory; /* of the file; of the plan */
+    int64_t changed;
+    double idle_left_s;     /* < 0: it stays */
+    larder_model_info info; /* numbers only */
+    larder_engine_stats stats;
+} served_view;
+typedef struct served_list {
+    served_view *v;
+    size_t n;
+    uint64_t budget, taken, n_loads, n_unloads;
+} served_list;
+larder_status models_start(server *s, larder_error *err);
+larder_status models_open_first(server *s, larder_error *err); /* their files */
+larder_status models_load_first(server *s, larder_error *err);
+larder_status models_run(server *s, larder_error *err);
+void models_halt(server *s); /* no more loading */
+void models_stop(server *s);
+/* Reader: gives the call the model of this name (NULL: the one there is), or parks it until that is loaded. */
+larder_status models_take(call *c, const char *name, bool *parked, larder_error *err);
+/* What its file says, without loading it. */
+larder_status models_look(server *s, served *m, served_view *out, larder_error *err);
+void models_release(call *c);
+/* Engine thread: around a step; let_go keeps the engine's figures. */
+void models_hold(server *s, served *m);
+void models_let_go(server *s, served *m);
+larder_engine_stats models_stats(server *s); /* of all together */
+/* What there is now; `stored`: also what of the store was never asked for. */
+void models_view(server *s, served_list *out, bool stored);
+void models_view_free(served_list *l);
+
 /* confine.c: files first, before threads are made; then calls, once everything is open. Both say what they could do. */
 void confine_files(const server *s);
 void confine_calls(const server *s);
@@ -374,10 +435,8 @@ void confine_calls(const server *s);
 /* ---------------------------------------------------------------- the server (serve.c) */
 struct server {
     larder_serve_options o;
-    larder_model *model;
-    larder_model_info info;
-    larder_engine *engine;
-    larder_plan plan;
+    larder_engine_options engine_options; /* every model's */
+    struct models *models;
     int64_t started;
     uint64_t secret; /* mixed into ids */
     uint64_t n_ids;
@@ -385,7 +444,6 @@ struct server {
     uint64_t t_drain;
     uint32_t n_calls; /* alive */
     metrics m;
-    int32_t mark_ids[8]; /* control tokens that parse_tools wants by name; -1: none */
     struct http *http;
     struct work *work;
 };

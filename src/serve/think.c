@@ -41,14 +41,14 @@ void think_budget(params *p, const char *key, int64_t n_tok, json_t *extra)
 larder_status think_ready(call *c, larder_error *err)
 {
     if (c->budget == NO_BUDGET || c->end_ids) return LARDER_OK;
-    return larder_tokenize(c->s->model, think_end, strlen(think_end), LARDER_TEXT_CONTROL, &c->end_ids, &c->n_end_ids,
+    return larder_tokenize(c->m->model, think_end, strlen(think_end), LARDER_TEXT_CONTROL, &c->end_ids, &c->n_end_ids,
                            err);
 }
 
-const char *mark_of(const server *s, int32_t id)
+const char *mark_of(const served *m, int32_t id)
 {
-    for (size_t i = 0; i < LR_LEN(s->mark_ids); i++)
-        if (s->mark_ids[i] >= 0 && s->mark_ids[i] == id) return marks[i];
+    for (size_t i = 0; i < LR_LEN(m->mark_ids); i++)
+        if (m->mark_ids[i] >= 0 && m->mark_ids[i] == id) return marks[i];
     return NULL;
 }
 
@@ -73,7 +73,7 @@ bool think_token(gen *g, const larder_event *ev)
     if (c->budget == NO_BUDGET || g->resumed) return true;
     if (!g->n_made) lr_answer_init(&g->watch, false, g->thinking, ignore, NULL);
     bool before = lr_answer_thinks(&g->watch);
-    const char *mark = ev->n_text ? NULL : mark_of(c->s, ev->token);
+    const char *mark = ev->n_text ? NULL : mark_of(c->m, ev->token);
     if (!keep_id(g, ev->token)) return false;
     if (!lr_answer_feed(&g->watch, mark ? mark : ev->text, mark ? strlen(mark) : ev->n_text)) return false;
     if (!lr_answer_thinks(&g->watch)) return true;

@@ -13,7 +13,6 @@ struct work {
     bool has_reader, has_engine;
     gen *gens;                        /* engine thread: in the engine now */
     call *embedding, **embedding_end; /* engine thread: whose texts become vectors, one after the other */
-    larder_engine_stats stats;
 };
 
 static void put_note(struct work *w, note *n)
@@ -36,17 +35,29 @@ static note *new_note(note_kind kind, call *c, gen *g, size_t n_text)
 }
 
 /* ---------------------------------------------------------------- reader */
-static larder_status read_call(call *c, larder_error *err)
+static larder_status parse_body(call *c, larder_error *err)
 {
     json_error_t bad;
-    if (atomic_load(&c->cancelled)) return lr_fail(err, LARDER_CANCELLED, "the client left");
     c->body = json_loadb(c->text.n ? c->text.p : "", c->text.n, JSON_REJECT_DUPLICATES, &bad);
     lr_buf_free(&c->text);
     if (!c->body)
         return lr_fail(err, LARDER_FORMAT, "the body is not JSON: line %d, column %d: %s", bad.line, bad.column,
                        bad.text);
     if (!json_is_object(c->body)) return lr_fail(err, LARDER_FORMAT, "the body must be a JSON object");
-    return c->api->read(c, err);
+    return LARDER_OK;
+}
+
+/* Parked: its model is being loaded; it comes back here then, with its status set if that failed. */
+static larder_status read_call(call *c, bool *parked, larder_error *err)
+{
+    *parked = false;
+    if (c->status) return c->status;
+    if (atomic_load(&c->cancelled)) return lr_fail(err, LARDER_CANCELLED, "the client left");
+    if (!c->body) LR_TRY(parse_body(c, err));
+    const json_t *name = json_object_get(c->body, "model");
+    if (!name && c->api->error == error_ollama) name = json_object_get(c->body, "name"); /* of /api/show */
+    LR_TRY(models_take(c, json_string_value(name), parked, err));
+    return *parked ? LARDER_OK : c->api->read(c, err);
 }
 
 static void *reader_main(void *user)
@@ -62,10 +73,16 @@ static void *reader_main(void *user)
         if (!w->reading) w->reading_end = &w->reading;
         c->next = NULL;
         pthread_mutex_unlock(&w->lock);
-        c->status = read_call(c, &c->error);
-        *c->own_note = (note){.kind = NOTE_READ, .c = c};
-        put_note(w, c->own_note);
-        http_wake();
+        larder_error err = c->error;
+        bool parked;
+        larder_status st = read_call(c, &parked, &err);
+        if (!parked) { /* else it is no longer ours */
+            c->status = st;
+            c->error = err;
+            *c->own_note = (note){.kind = NOTE_READ, .c = c};
+            put_note(w, c->own_note);
+            http_wake();
+        }
         pthread_mutex_lock(&w->lock);
     }
     pthread_mutex_unlock(&w->lock);
@@ -151,7 +168,7 @@ static bool on_event(void *user, larder_request *r, const larder_event *ev)
 }
 
 /* Gives one of a call's answers to the engine; an error is the whole call's. */
-static larder_status submit(server *s, gen *g, const int32_t *ids, size_t n_ids, larder_error *err)
+static larder_status submit(gen *g, const int32_t *ids, size_t n_ids, larder_error *err)
 {
     call *c = g->c;
     larder_request_options o = larder_request_defaults();
@@ -170,7 +187,7 @@ static larder_status submit(server *s, gen *g, const int32_t *ids, size_t n_ids,
     o.n_top = c->n_top;
     o.on_event = on_event;
     o.user = g;
-    return larder_submit(s->engine, &o, &g->r, err);
+    return larder_submit(g->c->m->engine, &o, &g->r, err);
 }
 
 /* The thought has had its budget: it is ended, and the answer goes on from there. */
@@ -189,7 +206,7 @@ static void resume(struct work *w, gen *g)
     }
     g->resumed = true;
     st = think_prompt(g, &ids, &n_ids, &err);
-    if (!st) st = submit(g->c->s, g, ids, n_ids, &err);
+    if (!st) st = submit(g, ids, n_ids, &err);
     larder_free(ids);
     if (st) {
         g->resumed = false;
@@ -265,18 +282,26 @@ static bool start_calls(server *s, bool wait)
     return go_on;
 }
 
-/* One step of all answers. */
-static void step(server *s)
+/* Drops who left, and makes a step of every model that has something to do. Each is held meanwhile: the calls that hold it
+ * may end here, and the loop may free them before its figures are taken. */
+static void step_all(server *s)
 {
     struct work *w = s->work;
-    larder_error err = {0};
+    served *todo[MOST_ACTIVE];
+    uint32_t n = 0;
+    for (gen *g = w->gens; g; g = g->next) {
+        uint32_t i = 0;
+        while (i < n && todo[i] != g->c->m) i++;
+        if (i < n || n == MOST_ACTIVE) continue;
+        todo[n++] = g->c->m;
+        models_hold(s, g->c->m);
+    }
     drop_cancelled(w);
-    if (w->gens && larder_step(s->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
-    larder_engine_stats now;
-    larder_engine_get_stats(s->engine, &now);
-    pthread_mutex_lock(&w->lock);
-    w->stats = now;
-    pthread_mutex_unlock(&w->lock);
+    for (uint32_t i = 0; i < n; i++) {
+        larder_error err = {0};
+        if (larder_step(todo[i]->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
+        models_let_go(s, todo[i]);
+    }
     http_wake();
 }
 
@@ -285,7 +310,7 @@ static bool between(void *user)
 {
     call *c = user;
     start_calls(c->s, false);
-    step(c->s);
+    step_all(c->s);
     return !atomic_load(&c->cancelled);
 }
 
@@ -300,8 +325,8 @@ static void embed(server *s)
     uint32_t i = c->n_embedded;
     if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
     else if (i < c->n_texts)
-        st = larder_embed(s->engine, c->texts[i].ids, c->texts[i].n, c->pooling,
-                          c->vectors + (size_t)i * s->info.n_embd, between, c, &err);
+        st = larder_embed(c->m->engine, c->texts[i].ids, c->texts[i].n, c->pooling,
+                          c->vectors + (size_t)i * c->m->info.n_embd, between, c, &err);
     if (st == LARDER_LIMIT && w->gens) return;
     w->embedding = c->next;
     if (!w->embedding) w->embedding_end = &w->embedding;
@@ -321,20 +346,13 @@ static void *engine_main(void *user)
 {
     server *s = user;
     while (start_calls(s, true)) {
-        step(s);
+        step_all(s);
         embed(s);
     }
     return NULL;
 }
 
 /* ---------------------------------------------------------------- loop */
-void work_stats(server *s, larder_engine_stats *out)
-{
-    pthread_mutex_lock(&s->work->lock);
-    *out = s->work->stats;
-    pthread_mutex_unlock(&s->work->lock);
-}
-
 void work_read(server *s, call *c)
 {
     struct work *w = s->work;
@@ -370,7 +388,7 @@ void work_notes(server *s)
 }
 
 /* Signals are the loop's business. */
-static larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_error *err)
+larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_error *err)
 {
     sigset_t all, old;
     sigfillset(&all);
@@ -391,7 +409,6 @@ larder_status work_start(server *s, larder_error *err)
     w->running_end = &w->running;
     w->notes_end = &w->notes;
     w->embedding_end = &w->embedding;
-    larder_engine_get_stats(s->engine, &w->stats);
     LR_TRY(thread_new(&w->reader, reader_main, s, err));
     w->has_reader = true;
     LR_TRY(thread_new(&w->engine, engine_main, s, err));

@@ -32,6 +32,7 @@ larder_status larder_built_in(bool json, char **out, larder_error *err);
 /* ---------------------------------------------------------------- the model store (store.c, inspect.c)
  * A model's path from what a person wrote: an existing path stays, "owner/repo:quant" is looked up in the store. */
 larder_status larder_store_path(const char *name, char *out, size_t cap, larder_error *err);
+larder_status larder_store_folder(char *out, size_t cap, larder_error *err); /* made if absent */
 typedef struct larder_stored {
     char name[300]; /* owner/repo:quant */
     uint64_t n_bytes;

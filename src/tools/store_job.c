@@ -9,6 +9,8 @@ larder_status larder_store_path(const char *name, char *out, size_t cap, larder_
     return lr_store_resolve(name, out, cap, err);
 }
 
+larder_status larder_store_folder(char *out, size_t cap, larder_error *err) { return lr_store_root(out, cap, err); }
+
 larder_status larder_store_list(larder_stored **out, size_t *n, larder_error *err)
 {
     lr_store_entry *list;

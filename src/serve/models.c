@@ -1,0 +1,601 @@
+/* models.c - which models there are, which are loaded, and who has to go for another.
+ *
+ * Owns: the list of models, the thread that loads and unloads them, and the account of the memory they take together.
+ * Refuses to own: names in the store (the caller of larder_serve looks them up), what an engine takes (larder_plan_engine).
+ *
+ * A call holds its model from when its body was read until it ends; a model that is held is not unloaded. A call for
+ * one that is not loaded waits in the model's list. The loader makes room first: idle models go, least recently used
+ * first; then busy ones, which get no new calls until they are gone (those wait, and the model is loaded again for them:
+ * so two models that do not fit together take turns, and neither starves). Pinned ones stay. What cannot fit even so is
+ * refused with the figures, and nobody was sent away for it.
+ */
+#include "serve.h"
+
+#include <stdio.h>
+#include <time.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+#define RESERVE (64 * LR_MIB) /* of what the machine has, left to the rest */
+#define GOOD_CTX 8192u        /* with no --ctx: for less than this (or the model's own) others are sent away */
+
+struct models {
+    pthread_mutex_t lock; /* of everything here and of the fields of `served` that say so; never held while loading */
+    pthread_cond_t wake;
+    served *list, **end;
+    uint64_t budget, taken; /* bytes: what all may take, what the loaded ones do */
+    uint64_t n_loads, n_unloads;
+    pthread_t loader;
+    bool has_loader, stop;
+};
+
+/* ---------------------------------------------------------------- the list */
+static served *add(struct models *ms, const char *name, const char *path, bool stored, bool pinned)
+{
+    served *m = lr_calloc(1, sizeof *m);
+    if (!m) return NULL;
+    m->name = lr_strndup(name, strlen(name));
+    m->path = lr_strndup(path, strlen(path));
+    if (!m->name || !m->path) {
+        lr_free(m->name);
+        lr_free(m->path);
+        lr_free(m);
+        return NULL;
+    }
+    m->stored = stored;
+    m->pinned = pinned;
+    m->waiting_end = &m->waiting;
+    *ms->end = m;
+    ms->end = &m->next;
+    return m;
+}
+
+static bool is_named(const served *m, const char *name)
+{
+    size_t n = strlen(m->name);
+    return !strncmp(name, m->name, n) && (!name[n] || !strcmp(name + n, ":latest"));
+}
+
+/* NULL: there is none. The lock is held; the store is asked without it, so that a slow disk holds up nobody else. */
+static served *find(server *s, const char *name)
+{
+    struct models *ms = s->models;
+    char full[300], path[4096];
+    for (served *m = ms->list; m; m = m->next)
+        if (is_named(m, name)) return m;
+    if (!s->o.find) return NULL;
+    pthread_mutex_unlock(&ms->lock);
+    bool there = s->o.find(s->o.find_user, name, full, sizeof full, path, sizeof path);
+    pthread_mutex_lock(&ms->lock);
+    if (!there) return NULL;
+    for (served *m = ms->list; m; m = m->next)
+        if (!strcmp(m->name, full)) return m;
+    return add(ms, full, path, true, false);
+}
+
+/* What is shown of a model stays when it is unloaded. */
+static void learn(served *m, const larder_model_info *info)
+{
+    snprintf(m->architecture, sizeof m->architecture, "%s", info->architecture);
+    snprintf(m->format, sizeof m->format, "%s", info->format);
+    m->info = *info;
+    m->info.architecture = m->architecture;
+    m->info.format = m->format;
+    m->info.name = "";
+    m->known = true;
+}
+
+/* ---------------------------------------------------------------- room */
+static uint64_t gone_by_leaving(const struct models *ms, const served *but, bool busy_too)
+{
+    uint64_t n = 0;
+    for (const served *m = ms->list; m; m = m->next)
+        if (m != but && m->state == SERVED_READY && !m->pinned && (busy_too || !m->n_calls)) n += m->plan.n_bytes;
+    return n;
+}
+
+static uint64_t room(const struct models *ms) { return ms->budget > ms->taken ? ms->budget - ms->taken : 0; }
+
+static served *next_to_go(const struct models *ms, const served *but)
+{
+    served *best = NULL;
+    for (served *m = ms->list; m; m = m->next) {
+        if (m == but || m->state != SERVED_READY || m->pinned || m->leaving) continue;
+        bool better = !best || (!m->n_calls && best->n_calls) ||
+                      (!m->n_calls == !best->n_calls && m->used < best->used);
+        if (better) best = m;
+    }
+    return best;
+}
+
+/* ---------------------------------------------------------------- loading and unloading: the loader's thread */
+static void say(const char *event, const served *m, double seconds)
+{
+    log_line(LARDER_LOG_INFO, "{\"event\":\"%s\",\"model\":\"%s\",\"bytes\":%llu,\"ctx\":%u,\"ms\":%.0f}", event,
+             m->name, (unsigned long long)m->plan.n_bytes, m->plan.n_ctx, seconds * 1e3);
+}
+
+/* Nobody holds it. The lock is held, but not while it works. */
+static void unload(struct models *ms, served *m)
+{
+    uint64_t t = lr_now_ns();
+    larder_engine *engine = m->engine;
+    larder_model *model = m->model;
+    m->state = SERVED_LEAVING;
+    m->engine = NULL;
+    m->model = NULL;
+    pthread_mutex_unlock(&ms->lock);
+    larder_engine_free(engine);
+    larder_model_free(model);
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+    say("unloaded", m, (double)(lr_now_ns() - t) * 1e-9);
+    pthread_mutex_lock(&ms->lock);
+    ms->taken -= m->plan.n_bytes;
+    ms->n_unloads++;
+    m->stats = (larder_engine_stats){0};
+    m->state = m->waiting ? SERVED_WANTED : SERVED_AWAY;
+    m->leaving = m->unload_now = false;
+}
+
+static larder_status refuse(const server *s, const served *m, const larder_plan *p, larder_error *err)
+{
+    double gib = (double)LR_GIB;
+    uint64_t stay = s->models->taken - gone_by_leaving(s->models, m, true);
+    return lr_fail(
+        err, LARDER_UNSUPPORTED,
+        "'%s' does not fit: it needs %.2f GiB for a context of %u; models may take %.2f GiB, of which those "
+        "that stay loaded take %.2f",
+        m->name, (double)p->n_bytes / gib, p->n_ctx, (double)s->models->budget / gib, (double)stay / gib);
+}
+
+/* Room for `need` bytes; the lock is held, and given up while waiting. */
+static larder_status make_room(server *s, served *m, const larder_plan *p, larder_error *err)
+{
+    struct models *ms = s->models;
+    if (p->n_bytes > room(ms) + gone_by_leaving(ms, m, true)) return refuse(s, m, p, err);
+    while (p->n_bytes > room(ms)) {
+        served *go = next_to_go(ms, m);
+        if (!go) return refuse(s, m, p, err);
+        go->leaving = true;
+        while (go->n_calls && !ms->stop) pthread_cond_wait(&ms->wake, &ms->lock);
+        if (ms->stop) return lr_fail(err, LARDER_CANCELLED, "the server is shutting down");
+        unload(ms, go);
+    }
+    return LARDER_OK;
+}
+
+/* With no --ctx: the largest that fits beside the others, unless that is too little to be of use. */
+static larder_status choose(server *s, served *m, const larder_model *model, larder_engine_options *o, larder_plan *p,
+                            larder_error *err)
+{
+    *o = s->engine_options;
+    pthread_mutex_lock(&s->models->lock);
+    uint64_t now = room(s->models), all = now + gone_by_leaving(s->models, m, true);
+    pthread_mutex_unlock(&s->models->lock);
+    o->memory = LR_MAX(now, 1ull);
+    LR_TRY(larder_plan_engine(model, o, p, err));
+    uint32_t good = m->info.n_ctx_train ? LR_MIN(GOOD_CTX, m->info.n_ctx_train) : GOOD_CTX;
+    if (p->fits && (s->engine_options.n_ctx || p->n_ctx >= good)) {
+        o->n_ctx = p->n_ctx;
+        return LARDER_OK;
+    }
+    o->memory = LR_MAX(all, 1ull);
+    LR_TRY(larder_plan_engine(model, o, p, err));
+    if (!s->engine_options.n_ctx) {
+        o->n_ctx = LR_MIN(p->n_ctx_max, good);
+        LR_TRY(larder_plan_engine(model, o, p, err));
+    }
+    return LARDER_OK;
+}
+
+static void find_marks(served *m)
+{
+    for (size_t i = 0; i < LR_LEN(m->mark_ids); i++) {
+        int32_t *ids = NULL;
+        size_t n = 0;
+        m->mark_ids[i] = -1;
+        if (!marks[i]) continue;
+        if (!larder_tokenize(m->model, marks[i], strlen(marks[i]), LARDER_TEXT_CONTROL, &ids, &n, NULL) && n == 1)
+            m->mark_ids[i] = ids[0];
+        larder_free(ids);
+    }
+}
+
+static larder_status load(server *s, served *m, larder_error *err)
+{
+    struct models *ms = s->models;
+    larder_status st = LARDER_OK;
+    larder_model *model = NULL;
+    larder_engine *engine = NULL;
+    larder_model_info info;
+    larder_engine_options o;
+    larder_plan plan;
+    uint64_t t = lr_now_ns();
+    model = m->model; /* opened already, before files could be opened no more; nobody else looks at it yet */
+    m->model = NULL;
+    if (!model) LR_GO(larder_model_open(m->path, &model, err));
+    larder_model_get_info(model, &info);
+    pthread_mutex_lock(&ms->lock);
+    learn(m, &info);
+    pthread_mutex_unlock(&ms->lock);
+    LR_GO(choose(s, m, model, &o, &plan, err));
+    pthread_mutex_lock(&ms->lock);
+    st = make_room(s, m, &plan, err);
+    if (!st) ms->taken += plan.n_bytes;
+    o.memory = plan.n_bytes;
+    pthread_mutex_unlock(&ms->lock);
+    LR_GO(st);
+    st = larder_engine_open(model, &o, &engine, err);
+    pthread_mutex_lock(&ms->lock);
+    if (st) {
+        ms->taken -= plan.n_bytes;
+    } else {
+        m->model = model;
+        m->engine = engine;
+        larder_engine_get_plan(engine, &m->plan);
+        larder_engine_get_stats(engine, &m->stats);
+        ms->taken += m->plan.n_bytes - plan.n_bytes;
+        find_marks(m);
+        ms->n_loads++;
+        m->used = lr_now_ns();
+        m->until = m->stored && s->o.idle_s ? m->used + s->o.idle_s * 1000000000ull : UINT64_MAX;
+    }
+    pthread_mutex_unlock(&ms->lock);
+    LR_GO(st);
+    say("loaded", m, (double)(lr_now_ns() - t) * 1e-9);
+    return LARDER_OK;
+fail:
+    larder_engine_free(engine);
+    larder_model_free(model);
+    return st;
+}
+
+/* Its calls go to the reader again: to be read, or to be told why not. The lock is held. */
+static void wake_calls(server *s, served *m, larder_status st, const larder_error *why)
+{
+    call *c = m->waiting;
+    m->waiting = NULL;
+    m->waiting_end = &m->waiting;
+    for (call *next; c; c = next) {
+        next = c->next;
+        c->next = NULL;
+        if (st) {
+            c->status = st;
+            c->error = *why;
+            snprintf(c->param, sizeof c->param, "model");
+        }
+        work_read(s, c);
+    }
+}
+
+static void load_wanted(server *s, served *m)
+{
+    struct models *ms = s->models;
+    larder_error why = {0};
+    m->state = SERVED_LOADING;
+    pthread_mutex_unlock(&ms->lock);
+    larder_status st = load(s, m, &why);
+    if (st)
+        log_line(LARDER_LOG_WARN, "{\"event\":\"not loaded\",\"model\":\"%s\",\"status\":\"%s\"}", m->name,
+                 larder_status_text(st));
+    /* what the file says of itself, and where it lies, is for the log of whoever runs this, not for clients */
+    if (st && st != LARDER_UNSUPPORTED && st != LARDER_CANCELLED) {
+        lr_log(LARDER_LOG_DEBUG, "%s: %s", m->name, why.message);
+        st = lr_fail(&why, LARDER_NOMEM, "'%s' could not be loaded: %s", m->name, larder_status_text(st));
+    }
+    pthread_mutex_lock(&ms->lock);
+    m->state = st ? SERVED_AWAY : SERVED_READY;
+    wake_calls(s, m, st, &why);
+}
+
+/* When the loader has to look again: the earliest end of an idle model's time. Unloads those whose time is over. */
+static uint64_t unload_idle(struct models *ms)
+{
+    uint64_t now = lr_now_ns(), next = UINT64_MAX;
+    for (served *m = ms->list; m; m = m->next) {
+        if (m->state != SERVED_READY || m->n_calls || m->pinned) continue;
+        if (m->unload_now || m->until <= now) unload(ms, m); /* gives the lock up; the list only grows */
+        else next = LR_MIN(next, m->until);
+    }
+    return next;
+}
+
+static served *wanted(const struct models *ms)
+{
+    for (served *m = ms->list; m; m = m->next)
+        if (m->state == SERVED_WANTED) return m;
+    return NULL;
+}
+
+static void *loader_main(void *user)
+{
+    server *s = user;
+    struct models *ms = s->models;
+    pthread_mutex_lock(&ms->lock);
+    while (!ms->stop) {
+        served *m = wanted(ms);
+        if (m) {
+            load_wanted(s, m);
+            continue;
+        }
+        uint64_t next = unload_idle(ms);
+        if (wanted(ms) || ms->stop) continue;
+        if (next == UINT64_MAX) {
+            pthread_cond_wait(&ms->wake, &ms->lock);
+        } else {
+            struct timespec at = {(time_t)(next / 1000000000ull), (long)(next % 1000000000ull)};
+            pthread_cond_timedwait(&ms->wake, &ms->lock, &at);
+        }
+    }
+    larder_error why = {0};
+    lr_fail(&why, LARDER_CANCELLED, "the server is shutting down");
+    for (served *m = ms->list; m; m = m->next) wake_calls(s, m, LARDER_CANCELLED, &why);
+    pthread_mutex_unlock(&ms->lock);
+    return NULL;
+}
+
+/* ---------------------------------------------------------------- reader: calls come for their models */
+static larder_status unknown(const server *s, call *c, const char *name, larder_error *err)
+{
+    snprintf(c->param, sizeof c->param, "model");
+    if (!name) return lr_fail(err, LARDER_FORMAT, "'model' is missing; /v1/models lists them");
+    if (s->models->list && !s->models->list->next && !s->o.find)
+        return lr_fail(err, LARDER_NOT_FOUND, "'model': there is no such model here; this server has '%s'",
+                       s->models->list->name);
+    return lr_fail(err, LARDER_NOT_FOUND, "'model': there is no such model here; /v1/models lists them");
+}
+
+/* The model named; without a name, the first of those given at the start, or the one used last. The lock is held. */
+static served *pick(server *s, const char *name)
+{
+    served *best = NULL;
+    if (name) return find(s, name);
+    for (served *m = s->models->list; m; m = m->next) {
+        if (!m->stored) return m;
+        if (m->state == SERVED_READY && (!best || m->used > best->used)) best = m;
+    }
+    return best;
+}
+
+larder_status models_take(call *c, const char *name, bool *parked, larder_error *err)
+{
+    server *s = c->s;
+    struct models *ms = s->models;
+    larder_status st = LARDER_OK;
+    *parked = false;
+    pthread_mutex_lock(&ms->lock);
+    served *m = pick(s, name);
+    if (!m) {
+        st = unknown(s, c, name, err);
+    } else if (c->api == &api_show || (m->state == SERVED_READY && !m->leaving)) {
+        c->m = m;
+        m->n_calls++;
+        m->used = lr_now_ns();
+    } else {
+        *parked = true;
+        *m->waiting_end = c;
+        m->waiting_end = &c->next;
+        if (m->state == SERVED_AWAY) m->state = SERVED_WANTED;
+        pthread_cond_signal(&ms->wake);
+    }
+    pthread_mutex_unlock(&ms->lock);
+    return st;
+}
+
+void models_release(call *c)
+{
+    served *m = c->m;
+    struct models *ms = c->s->models;
+    if (!m) return;
+    c->m = NULL;
+    pthread_mutex_lock(&ms->lock);
+    m->used = lr_now_ns();
+    if (c->has_keep && m->stored && !m->pinned) {
+        m->unload_now = c->keep_s == 0;
+        m->until = c->keep_s < 0 ? UINT64_MAX : m->used + (uint64_t)(c->keep_s * 1e9);
+    } else {
+        uint64_t idle = m->stored || c->s->o.idle_named ? c->s->o.idle_s : 0;
+        m->until = idle ? m->used + idle * 1000000000ull : UINT64_MAX;
+    }
+    if (!--m->n_calls && (m->leaving || m->until != UINT64_MAX)) pthread_cond_signal(&ms->wake);
+    pthread_mutex_unlock(&ms->lock);
+}
+
+/* ---------------------------------------------------------------- loop: showing them */
+static void see_stored(void *user, const char *name, uint64_t n_bytes, int64_t changed)
+{
+    served_list *l = user;
+    for (size_t i = 0; i < l->n; i++)
+        if (!strcmp(l->v[i].name, name)) {
+            l->v[i].changed = changed;
+            return;
+        }
+    served_view *more = lr_realloc(l->v, (l->n + 1) * sizeof *more);
+    if (!more) return;
+    l->v = more;
+    l->v[l->n] = (served_view){.n_bytes = n_bytes, .changed = changed};
+    snprintf(l->v[l->n++].name, sizeof l->v->name, "%s", name);
+}
+
+static void view(const server *s, const served *m, served_view *v)
+{
+    *v = (served_view){.known = m->known,
+                       .loaded = m->state == SERVED_READY,
+                       .loading = m->state == SERVED_WANTED || m->state == SERVED_LOADING,
+                       .pinned = m->pinned,
+                       .n_calls = m->n_calls,
+                       .n_bytes = m->info.n_bytes,
+                       .changed = s->started,
+                       .info = m->info,
+                       .n_ctx = m->plan.n_ctx,
+                       .memory = m->plan.n_bytes,
+                       .idle_left_s = -1,
+                       .stats = m->stats};
+    snprintf(v->name, sizeof v->name, "%s", m->name);
+    memcpy(v->architecture, m->architecture, sizeof v->architecture);
+    memcpy(v->format, m->format, sizeof v->format);
+    v->info.architecture = v->info.format = v->info.name = ""; /* see v->architecture, v->format */
+    uint64_t now = lr_now_ns();
+    if (m->until != UINT64_MAX && !m->pinned) v->idle_left_s = m->until > now ? (double)(m->until - now) * 1e-9 : 0;
+}
+
+larder_status models_look(server *s, served *m, served_view *out, larder_error *err)
+{
+    struct models *ms = s->models;
+    larder_model *model = NULL;
+    larder_model_info info;
+    pthread_mutex_lock(&ms->lock);
+    bool known = m->known;
+    if (known) view(s, m, out);
+    pthread_mutex_unlock(&ms->lock);
+    if (known) return LARDER_OK;
+    larder_error why = {0};
+    larder_status st = larder_model_open(m->path, &model, &why);
+    if (st) return lr_fail(err, LARDER_UNSUPPORTED, "'%s' cannot be read: %s", m->name, larder_status_text(st));
+    larder_model_get_info(model, &info);
+    pthread_mutex_lock(&ms->lock);
+    if (!m->known) learn(m, &info);
+    view(s, m, out);
+    pthread_mutex_unlock(&ms->lock);
+    larder_model_free(model);
+    return LARDER_OK;
+}
+
+void models_view(server *s, served_list *out, bool stored)
+{
+    struct models *ms = s->models;
+    *out = (served_list){0};
+    pthread_mutex_lock(&ms->lock);
+    size_t n = 0;
+    for (const served *m = ms->list; m; m = m->next) n++;
+    out->v = lr_calloc(n + 1, sizeof *out->v);
+    for (const served *m = ms->list; m && out->v; m = m->next) view(s, m, &out->v[out->n++]);
+    out->budget = ms->budget;
+    out->taken = ms->taken;
+    out->n_loads = ms->n_loads;
+    out->n_unloads = ms->n_unloads;
+    pthread_mutex_unlock(&ms->lock);
+    if (stored && s->o.list && out->v) s->o.list(s->o.find_user, see_stored, out);
+}
+
+void models_view_free(served_list *l) { lr_free(l->v); }
+
+/* ---------------------------------------------------------------- engine: models at work */
+void models_hold(server *s, served *m)
+{
+    pthread_mutex_lock(&s->models->lock);
+    m->n_calls++;
+    pthread_mutex_unlock(&s->models->lock);
+}
+
+void models_let_go(server *s, served *m)
+{
+    larder_engine_stats now;
+    larder_engine_get_stats(m->engine, &now);
+    pthread_mutex_lock(&s->models->lock);
+    m->stats = now;
+    if (!--m->n_calls) pthread_cond_signal(&s->models->wake);
+    pthread_mutex_unlock(&s->models->lock);
+}
+
+larder_engine_stats models_stats(server *s)
+{
+    larder_engine_stats sum = {0};
+    pthread_mutex_lock(&s->models->lock);
+    for (const served *m = s->models->list; m; m = m->next) {
+        sum.n_running += m->stats.n_running;
+        sum.n_waiting += m->stats.n_waiting;
+        sum.n_block += m->stats.n_block;
+        sum.n_block_used += m->stats.n_block_used;
+        sum.n_block_cached += m->stats.n_block_cached;
+        sum.block_tokens = m->stats.block_tokens ? m->stats.block_tokens : sum.block_tokens;
+    }
+    pthread_mutex_unlock(&s->models->lock);
+    return sum;
+}
+
+/* ---------------------------------------------------------------- start and stop */
+static uint64_t all_memory(const larder_engine_options *o)
+{
+    uint64_t n = lr_mem_available();
+    if (o->memory) return o->memory;
+    return n > RESERVE ? n - RESERVE : 0;
+}
+
+larder_status models_start(server *s, larder_error *err)
+{
+    struct models *ms = s->models = lr_calloc(1, sizeof *ms);
+    pthread_condattr_t monotonic;
+    if (!ms) return LR_NOMEM(err, "the models");
+    pthread_mutex_init(&ms->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&ms->wake, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    ms->end = &ms->list;
+    ms->budget = all_memory(&s->engine_options);
+    for (uint32_t i = 0; i < s->o.n_models; i++)
+        if (!add(ms, s->o.models[i].name, s->o.models[i].path, false, s->o.models[i].pinned))
+            return LR_NOMEM(err, "the models");
+    return LARDER_OK;
+}
+
+/* The first, and those that are pinned: what is wrong with them is said before anybody is served. */
+static bool is_first(const server *s, const served *m) { return m == s->models->list || m->pinned; }
+
+larder_status models_open_first(server *s, larder_error *err)
+{
+    for (served *m = s->models->list; m; m = m->next)
+        if (is_first(s, m)) LR_TRY(larder_model_open(m->path, &m->model, err));
+    return LARDER_OK;
+}
+
+larder_status models_load_first(server *s, larder_error *err)
+{
+    for (served *m = s->models->list; m; m = m->next) {
+        if (!is_first(s, m)) continue;
+        LR_TRY(load(s, m, err));
+        m->state = SERVED_READY;
+    }
+    return LARDER_OK;
+}
+
+larder_status models_run(server *s, larder_error *err)
+{
+    LR_TRY(thread_new(&s->models->loader, loader_main, s, err));
+    s->models->has_loader = true;
+    return LARDER_OK;
+}
+
+void models_halt(server *s)
+{
+    struct models *ms = s->models;
+    if (!ms || !ms->has_loader) return;
+    pthread_mutex_lock(&ms->lock);
+    ms->stop = true;
+    pthread_cond_signal(&ms->wake);
+    pthread_mutex_unlock(&ms->lock);
+    pthread_join(ms->loader, NULL);
+    ms->has_loader = false;
+}
+
+void models_stop(server *s)
+{
+    struct models *ms = s->models;
+    if (!ms) return;
+    for (served *m = ms->list, *next; m; m = next) {
+        next = m->next;
+        larder_engine_free(m->engine);
+        larder_model_free(m->model);
+        lr_free(m->name);
+        lr_free(m->path);
+        lr_free(m);
+    }
+    pthread_cond_destroy(&ms->wake);
+    pthread_mutex_destroy(&ms->lock);
+    lr_free(ms);
+    s->models = NULL;
+}
