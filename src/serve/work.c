@@ -234,7 +234,7 @@ static void start(server *s, call *c)
     if (atomic_load(&c->cancelled)) st = lr_fail(&err, LARDER_CANCELLED, "the client left");
     for (uint32_t i = 0; !st && i < c->n_gens; i++) {
         gen *g = &c->gens[i];
-        st = submit(s, g, g->ids, g->n_ids, &err);
+        st = submit(g, g->ids, g->n_ids, &err);
         if (st) break;
         g->next = w->gens;
         w->gens = g;
