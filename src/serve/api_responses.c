@@ -23,12 +23,17 @@ static json_t *one_item(params *p, json_t *item)
         json_t *content = prompt_content(p, json_object_get(item, "output"), "input");
         return content ? json_pack("{s:s,s:s,s:o}", "role", "tool", "tool_call_id", id, "content", content) : NULL;
     }
+    const char *summary = json_string_value(json_object_get(item, "encrypted_content"));
+    if (!strcmp(type, "compaction") && summary && !strncmp(summary, compact_mark, strlen(compact_mark))) {
+        json_t *text = json_sprintf("What was said before, summed up: %s", summary + strlen(compact_mark));
+        return json_pack("{s:s,s:o}", "role", "system", "content", text);
+    }
     params_fail(p, "input", "an item is of type '%.40s', or lacks what that type needs", type);
     return NULL;
 }
 
 /* instructions and input as messages, which prompt_messages then checks */
-static json_t *take_input(params *p)
+json_t *responses_input(params *p)
 {
     json_t *input = take(p, "input"), *list = json_array(), *item;
     const char *instructions = take_string(p, "instructions");
@@ -146,7 +151,7 @@ static larder_status read_responses(call *c, larder_error *err)
     json_t *given = json_copy(c->body);
     take_model(&p);
     take_sampling(&p, &s);
-    json_t *messages = take_input(&p), *tools = take_tools(&p, form_parallel(&p, "parallel_tool_calls")),
+    json_t *messages = responses_input(&p), *tools = take_tools(&p, form_parallel(&p, "parallel_tool_calls")),
            *extra = take_reasoning(&p);
     take_text(&p);
     form_done(&p, tools);
@@ -220,7 +225,7 @@ static json_t *done_tool(const call *c, const tool_call *t)
     return tool_item(c, t, args_json(t), t->whole ? "completed" : "incomplete");
 }
 
-static json_t *usage(const call *c)
+json_t *responses_usage(const call *c)
 {
     uint32_t n_in = call_n_prompt(c), n_out = call_n_generated(c);
     return json_pack("{s:I,s:{s:I},s:I,s:{s:I},s:I}", "input_tokens", (json_int_t)n_in, "input_tokens_details",
@@ -242,7 +247,7 @@ static json_t *response(const call *c, bool done)
         "error", "incomplete_details", cut ? json_pack("{s:s}", "reason", "max_output_tokens") : json_null(), "model",
         call_model(c), "output", c->answer, "parallel_tool_calls", !c->one_call, "previous_response_id", "reasoning",
         "effort", "summary", "store", 0, "text", "format", "type", "text", "truncation", "disabled", "usage",
-        done ? usage(c) : json_null(), "background", 0, "service_tier", "default", "top_logprobs", 0,
+        done ? responses_usage(c) : json_null(), "background", 0, "service_tier", "default", "top_logprobs", 0,
         "max_tool_calls");
     json_object_set_new(o, "completed_at", done ? json_integer((json_int_t)time(NULL)) : json_null());
     json_object_update(o, c->echo);

@@ -24,6 +24,7 @@ typedef struct exchange exchange;
 typedef struct call call;
 typedef struct gen gen;
 typedef struct note note;
+typedef struct params params;
 
 #define NO_BUDGET UINT32_MAX
 enum {
@@ -66,7 +67,11 @@ typedef struct api {
 } api;
 extern const api api_chat, api_completions, api_responses, api_anthropic, api_count, api_ollama_chat,
     api_ollama_generate, api_tokenize, api_detokenize, api_template, api_embeddings, api_ollama_embed,
-    api_ollama_embeddings, api_show;
+    api_ollama_embeddings, api_show, api_compact;
+/* Shared by /v1/responses and what goes with it: `instructions` and `input` as messages, usage. */
+json_t *responses_input(params *p);
+json_t *responses_usage(const call *c);
+extern const char compact_mark[]; /* before a summary made here */
 json_t *error_openai(int status, const char *message, const char *param);
 json_t *error_anthropic(int status, const char *message, const char *param);
 json_t *error_ollama(int status, const char *message, const char *param);
@@ -203,13 +208,13 @@ const char *call_model(const call *c);
 /* ---------------------------------------------------------------- parameters (params.c): reader thread
  * Each taker removes the member from the object. null counts as absent. What is left at the end is unknown, an error.
  * The first error sticks; the takers after it do nothing. */
-typedef struct params {
+struct params {
     call *c;
     json_t *o;
     const char *in; /* "options", for messages; NULL at the top */
     larder_error *err;
     larder_status st;
-} params;
+};
 json_t *take(params *p, const char *key); /* borrowed; NULL if absent */
 larder_status params_fail(params *p, const char *key, const char *fmt, ...) LR_PRINTF(3, 4);
 bool take_float(params *p, const char *key, double min, double max, float *out);
