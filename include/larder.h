@@ -125,8 +125,19 @@ typedef struct larder_engine_options {
     larder_kv kv;    /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool no_prefix_cache;
+    /* Positions of the KV cache, shared by all requests; 0: n_seq whole contexts. With fewer, requests that find no room
+     * give way to others for a time (preemption): they lose nothing and get the same tokens, later. */
+    uint64_t n_cache;
+    uint64_t
+        swap_bytes; /* most bytes of the file for blocks the cache has no room for; 0: none, they are computed again */
+    int swap_fd;    /* that file, open for reading and writing, the caller's; -1: the engine makes one, */
+    const char *swap_folder; /* in this folder; NULL: TMPDIR, or /var/tmp */
+    uint32_t n_mixed;        /* most tokens of prompts in a step where others get answers; 0: n_batch */
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
+/* An open file without a name in `folder` (NULL: TMPDIR, or /var/tmp), for swap_fd: for a process that may make no files
+ * later. It goes when it is closed. */
+larder_status larder_swap_file(const char *folder, int *fd, larder_error *err);
 
 typedef struct larder_buffer {
     const char *name;
@@ -202,6 +213,7 @@ typedef enum larder_finish {
     LARDER_FINISH_LENGTH, /* max_tokens or the context was reached */
     LARDER_FINISH_CANCELLED,
     LARDER_FINISH_ERROR,
+    LARDER_FINISH_DEADLINE, /* its time was up */
 } larder_finish;
 
 /* How likely the model thought a token, before bias, penalties and samplers: natural logarithm. */
@@ -222,7 +234,7 @@ typedef struct larder_event {
     float logprob;
     larder_finish finish; /* DONE */
     const char *stop;     /* DONE with LARDER_FINISH_STOP: the stop string that was met */
-    const char *error;    /* DONE with LARDER_FINISH_ERROR */
+    const char *error;    /* DONE with LARDER_FINISH_ERROR or LARDER_FINISH_DEADLINE: why, in words */
 } larder_event;
 
 typedef struct larder_request larder_request;
@@ -241,6 +253,10 @@ typedef struct larder_request_options {
     larder_grammar *grammar; /* NULL: free text. The answer ends (EOS) when it is complete and nothing may follow */
     bool logprobs;           /* TOKEN events carry log probabilities, */
     uint32_t n_top;          /* and those of this many of the likeliest tokens, at most 20 */
+    uint64_t client;         /* whose it is, any number: clients get the like share of the machine */
+    int32_t priority;        /* -100 to 100; a higher one goes first, and may make lower ones wait */
+    double deadline_s;       /* seconds from now at which it ends wherever it is; 0: none */
+    const char *cache_salt;  /* its prompt's prefix is shared with requests of the same salt only; NULL is one too */
     larder_event_fn *on_event;
     void *user;
 } larder_request_options;
@@ -260,6 +276,8 @@ typedef struct larder_timing {
     uint32_t n_prompt, n_cached, n_generated; /* n_cached: prompt tokens taken from the prefix cache */
     double prefill_s, decode_s;               /* wall time; decode_s covers n_generated - 1 tokens */
     double decode_bytes;                      /* weight and KV bytes that decoding had to read, in all */
+    double queue_s;                           /* from submission until it was first admitted */
+    uint32_t n_preempted;                     /* how often it gave way to others */
 } larder_timing;
 void larder_request_get_timing(const larder_request *request, larder_timing *out);
 
@@ -268,6 +286,14 @@ typedef struct larder_engine_stats {
     uint32_t n_block, n_block_used; /* of the KV cache: all, and those that running requests hold */
     uint32_t n_block_cached;        /* held for prefixes that may come again; given up when room is needed */
     uint32_t block_tokens;          /* positions in one */
+    /* since the engine was opened */
+    uint64_t n_steps, n_preempted;
+    uint64_t n_swap_out, n_swap_in, n_swap_lost; /* blocks written to the swap, read back, and no more to be had */
+    uint32_t n_swap, n_swap_used;                /* blocks it can hold; does */
+    uint64_t n_prompt, n_prompt_cached;          /* tokens of prompts admitted; of them, found in the prefix cache */
+    uint64_t n_recomputed;                       /* tokens computed again after a preemption */
+    double queue_s;                              /* all requests' waiting until first admitted, in sum */
+    uint64_t n_expired;                          /* requests that met their deadline */
 } larder_engine_stats;
 void larder_engine_get_stats(const larder_engine *engine, larder_engine_stats *out);
 

@@ -63,7 +63,9 @@ typedef struct lr_backend {
     /* *logits: [n_out, n_vocab] float32, or hidden states [n_out, n_embd rounded up to 16];
      * valid until the next step. */
     larder_status (*step)(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err);
-    void (*kv_copy)(lr_exec *x, uint32_t from, uint32_t to); /* one block, all layers */
+    /* The bytes of a block, kv_block_bytes of them, to and from memory. Between steps. */
+    void (*kv_read)(lr_exec *x, uint32_t block, uint8_t *out);
+    void (*kv_write)(lr_exec *x, uint32_t block, const uint8_t *from);
     uint64_t (*kv_block_bytes)(const lr_program *p, larder_kv kv);
     /* Bytes of weights and cache a decode step of these depths must read (routed experts: those expected). */
     uint64_t (*step_bytes)(const lr_exec *x, const lr_batch *b);

@@ -10,7 +10,9 @@
 #include "load.h"
 #include "model.h"
 #include "sampler.h"
+#include "schedule.h"
 #include "stream.h"
+#include "swap.h"
 #include "text.h"
 
 struct larder_model {
@@ -27,22 +29,19 @@ struct larder_model {
 /* LARDER_UNSUPPORTED with the reason if the model came without a usable tokenizer. */
 larder_status lr_model_need_text(const larder_model *m, larder_error *err);
 
-typedef enum lr_state { LR_STATE_WAITING, LR_STATE_RUNNING, LR_STATE_DONE } lr_state;
-
 #define LR_MAX_TOP 20
 #define LR_MOST_HIDDEN 512
 
 struct larder_request {
     larder_engine *engine;
-    larder_request *next; /* in the engine's waiting list */
-    lr_state state;
-    int32_t *ids; /* prompt, then answer; room for n_max */
-    uint32_t n_ids, n_prompt, n_max;
-    uint32_t n_done;   /* positions whose keys and values are in the cache */
-    uint32_t n_cached; /* of them, taken from the prefix cache */
-    uint32_t *blocks;
-    uint32_t n_blocks, n_published;
-    uint32_t n_chunk; /* tokens in the step being run */
+    lr_job job;   /* what the scheduler knows of it; out of it once it is done */
+    int32_t *ids; /* [job.n_ids] prompt, then answer; room for n_max */
+    uint32_t n_max;
+    uint32_t n_cached;  /* of the prompt's tokens, taken from the prefix cache */
+    uint32_t n_reached; /* most positions it ever had in the cache */
+    uint32_t *blocks;   /* [job.n_blocks] */
+    uint32_t n_published;
+    uint64_t salt;
     bool wants_logits;
     bool ignore_eos, cancelled;
     lr_sampler sampler;
@@ -56,8 +55,20 @@ struct larder_request {
     float *raw;     /* [n_vocab]: the logits as the model gave them; NULL if nobody asked */
     uint32_t n_top;
     larder_logprob top[LR_MAX_TOP];
-    uint64_t t_start, t_first, t_last; /* ns: admitted, first token, newest token */
+    uint64_t t_submit, t_start, t_first, t_last; /* ns: queued, admitted, first token, newest token */
 };
+
+/* Salts by number, so that comparing two is exact. The one unused longest makes room; its number is never given again, so
+ * what it keyed is not found any more. */
+enum { LR_MOST_SALTS = 1024, LR_MOST_SALT = 256 };
+typedef struct lr_salts {
+    struct lr_salt {
+        char *text;
+        uint64_t number, used;
+    } * list;
+    uint32_t n;
+    uint64_t next, clock;
+} lr_salts;
 
 struct larder_engine {
     larder_model *model;
@@ -69,14 +80,16 @@ struct larder_engine {
     lr_pool *pool;
     lr_exec *exec;
     lr_kv_cache kv;
+    lr_swap swap;
+    uint32_t n_swap; /* its blocks */
     lr_sampler_work work;
-    larder_request **running; /* [n_seq], in order of admission */
-    uint32_t n_running;
-    larder_request *waiting, **waiting_end;
-    /* the step's batch */
+    lr_sched sched;
+    lr_sched_memory memory;
+    lr_salts salts;
+    larder_engine_stats stats; /* what is counted over time */
+    /* the step's batch: the scheduler's jobs, in their order */
     int32_t *ids;
     lr_batch_seq *seqs;
-    larder_request **members; /* [n_seq]: whose seqs[i] is */
     uint32_t *out;
 };
 
@@ -94,8 +107,17 @@ larder_status lr_constrain_init(larder_request *r, larder_grammar *g, larder_err
 larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error *err);
 /* Takes the token sampled. *over: the answer is complete and nothing may follow. */
 larder_status lr_constrain_take(larder_request *r, int32_t token, bool *over, larder_error *err);
-/* step.c: takes a running request out of the batch and gives its blocks back. */
+/* request.c: takes a request out of the scheduler and gives its blocks back. */
 void lr_request_retire(larder_request *r);
+larder_status lr_engine_check_ids(const larder_engine *e, const int32_t *ids, size_t n_ids, larder_error *err);
+/* memory.c: the cache as the scheduler asks for it. */
+void lr_memory_fill(larder_engine *e);
+void lr_memory_give_back(larder_request *r);
+/* Lets others find the blocks it has filled. */
+void lr_memory_publish(larder_request *r);
+/* The number of a salt (NULL: 0). */
+larder_status lr_salt_number(lr_salts *s, const char *text, uint64_t *out, larder_error *err);
+void lr_salts_close(lr_salts *s);
 
 /* logprob.c: keeps the logits [n_vocab] that were just computed, and the likeliest of them; then any token's logarithm
  * of its probability. */
@@ -105,6 +127,8 @@ float lr_logprob_of(const larder_request *r, int32_t token);
 /* plan.c: fills *plan and *limits for these options, choosing what was left 0. */
 larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
                            larder_plan *plan, larder_error *err);
+/* Blocks the swap of these options can hold. */
+uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o);
 /* One line with the figures: what is needed, what there is, what would fit. */
 larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err);
 

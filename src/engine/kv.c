@@ -5,109 +5,248 @@
 
 #define NONE LR_KV_NO_BLOCK
 
-static uint32_t bucket_count(uint32_t n_block)
+static uint32_t bucket_count(uint64_t n_node)
 {
     uint32_t n = 16;
-    while (n < n_block && n < (1u << 30)) n *= 2;
+    while (n < n_node && n < (1u << 30)) n *= 2;
     return n;
 }
 
-uint64_t lr_kv_cache_bytes(uint32_t n_block)
+uint64_t lr_kv_cache_bytes(uint32_t n_block, uint32_t n_slot)
 {
-    return (uint64_t)n_block * sizeof(lr_kv_slot) + (uint64_t)bucket_count(n_block) * sizeof(uint32_t);
+    uint64_t n_node = (uint64_t)n_block + n_slot;
+    return (uint64_t)n_block * sizeof(lr_kv_block) + n_node * sizeof(lr_kv_node) +
+           ((uint64_t)n_slot + bucket_count(n_node)) * sizeof(uint32_t);
 }
 
-larder_status lr_kv_cache_init(lr_kv_cache *c, uint32_t n_block, larder_error *err)
+larder_status lr_kv_cache_init(lr_kv_cache *c, uint32_t n_block, const lr_kv_swap *swap, larder_error *err)
 {
-    *c = (lr_kv_cache){
-        .n = n_block, .n_free = n_block, .n_bucket = bucket_count(n_block), .lru_head = NONE, .lru_tail = NONE};
-    c->slots = lr_pages_alloc((size_t)n_block * sizeof *c->slots);
+    *c = (lr_kv_cache){.n = n_block, .n_free = n_block, .unused = {NONE, NONE, 0}, .swapped = {NONE, NONE, 0}};
+    if (swap) c->swap = *swap;
+    uint32_t n_slot = c->swap.n_slot, n_node = n_block + n_slot;
+    if (n_node < n_slot || n_node == NONE) return lr_fail(err, LARDER_LIMIT, "the swap has too many blocks");
+    c->n_bucket = bucket_count(n_node);
+    c->blocks = lr_pages_alloc((size_t)n_block * sizeof *c->blocks);
+    c->nodes = lr_pages_alloc((size_t)n_node * sizeof *c->nodes);
+    c->slots = lr_alloc(((size_t)n_slot + 1) * sizeof *c->slots);
     c->buckets = lr_alloc((size_t)c->n_bucket * sizeof *c->buckets);
-    if (!c->slots || !c->buckets) {
+    if (!c->blocks || !c->nodes || !c->slots || !c->buckets) {
         lr_kv_cache_close(c);
         return LR_NOMEM(err, "the block table");
     }
     memset(c->buckets, 0xff, (size_t)c->n_bucket * sizeof *c->buckets);
-    for (uint32_t i = 0; i < n_block; i++) c->slots[i].next = i + 1 < n_block ? i + 1 : NONE;
+    for (uint32_t i = 0; i < n_block; i++)
+        c->blocks[i] = (lr_kv_block){.node = NONE, .next = i + 1 < n_block ? i + 1 : NONE};
+    for (uint32_t i = 0; i < n_node; i++) c->nodes[i].next = i + 1 < n_node ? i + 1 : NONE;
+    for (uint32_t i = 0; i < n_slot; i++) c->slots[i] = n_slot - 1 - i;
+    c->n_slot_free = n_slot;
     c->free = n_block ? 0 : NONE;
     return LARDER_OK;
 }
 
 void lr_kv_cache_close(lr_kv_cache *c)
 {
-    if (c->slots) lr_pages_free(c->slots, (size_t)c->n * sizeof *c->slots);
+    if (c->blocks) lr_pages_free(c->blocks, (size_t)c->n * sizeof *c->blocks);
+    if (c->nodes) lr_pages_free(c->nodes, ((size_t)c->n + c->swap.n_slot) * sizeof *c->nodes);
+    lr_free(c->slots);
     lr_free(c->buckets);
     *c = (lr_kv_cache){0};
 }
 
-static void lru_remove(lr_kv_cache *c, uint32_t b)
+/* ---------------------------------------------------------------- lists by age */
+static void list_remove(lr_kv_cache *c, lr_kv_list *l, uint32_t at)
 {
-    lr_kv_slot *s = &c->slots[b];
-    if (s->lru_prev != NONE) c->slots[s->lru_prev].lru_next = s->lru_next;
-    else c->lru_head = s->lru_next;
-    if (s->lru_next != NONE) c->slots[s->lru_next].lru_prev = s->lru_prev;
-    else c->lru_tail = s->lru_prev;
-    c->n_cached--;
+    lr_kv_node *x = &c->nodes[at];
+    *(x->prev_used != NONE ? &c->nodes[x->prev_used].next_used : &l->head) = x->next_used;
+    *(x->next_used != NONE ? &c->nodes[x->next_used].prev_used : &l->tail) = x->prev_used;
+    l->n--;
 }
 
-static void lru_append(lr_kv_cache *c, uint32_t b)
+static void list_append(lr_kv_cache *c, lr_kv_list *l, uint32_t at)
 {
-    lr_kv_slot *s = &c->slots[b];
-    s->lru_prev = c->lru_tail;
-    s->lru_next = NONE;
-    if (c->lru_tail != NONE) c->slots[c->lru_tail].lru_next = b;
-    else c->lru_head = b;
-    c->lru_tail = b;
-    c->n_cached++;
+    lr_kv_node *x = &c->nodes[at];
+    x->prev_used = l->tail;
+    x->next_used = NONE;
+    *(l->tail != NONE ? &c->nodes[l->tail].next_used : &l->head) = at;
+    l->tail = at;
+    l->n++;
 }
 
+/* ---------------------------------------------------------------- the tree */
 static uint64_t prefix_hash(const lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids)
 {
-    uint64_t seed = parent == NONE ? salt : c->slots[parent].hash;
+    uint64_t seed = parent == NONE ? salt : c->nodes[parent].hash;
     return lr_hash(ids, LR_KV_BLOCK * sizeof *ids) ^ (seed * 0x9e3779b97f4a7c15u + 0x632be59bd9b4e019u);
 }
 
 static uint32_t find(const lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids, uint64_t hash)
 {
-    for (uint32_t b = c->buckets[hash & (c->n_bucket - 1)]; b != NONE; b = c->slots[b].next) {
-        const lr_kv_slot *s = &c->slots[b];
-        if (s->hash == hash && s->salt == salt && s->parent == parent && !memcmp(s->ids, ids, sizeof s->ids))
-            return b;
+    for (uint32_t at = c->buckets[hash & (c->n_bucket - 1)]; at != NONE; at = c->nodes[at].next) {
+        const lr_kv_node *x = &c->nodes[at];
+        if (x->hash == hash && x->salt == salt && x->parent == parent && !memcmp(x->ids, ids, sizeof x->ids))
+            return at;
     }
     return NONE;
+}
+
+static uint32_t find_next(const lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids)
+{
+    return find(c, salt, parent, ids, prefix_hash(c, salt, parent, ids));
+}
+
+/* Takes a node that is in no list and has no children out of the tree. */
+static void cut(lr_kv_cache *c, uint32_t at)
+{
+    lr_kv_node *x = &c->nodes[at];
+    assert(!x->n_child);
+    uint32_t *link = &c->buckets[x->hash & (c->n_bucket - 1)];
+    while (*link != at) link = &c->nodes[*link].next;
+    *link = x->next;
+    if (x->parent != NONE) {
+        c->nodes[x->parent].n_child--;
+        if (x->block != NONE) c->nodes[x->parent].n_here--;
+    }
+    if (x->block != NONE) c->blocks[x->block].node = NONE;
+    if (x->slot != NONE) c->slots[c->n_slot_free++] = x->slot;
+    x->block = x->slot = NONE;
+    x->next = c->node_free;
+    c->node_free = at;
+}
+
+static bool is_below(const lr_kv_cache *c, uint32_t at, uint32_t top)
+{
+    while (at != NONE && at != top) at = c->nodes[at].parent;
+    return at == top;
+}
+
+/* Forgets what is in the swap below a node, and the node too if it is there. Seldom needed, so it may take its time: every
+ * round cuts the leaves. */
+static void cut_swapped(lr_kv_cache *c, uint32_t top)
+{
+    for (bool more = true; more;) {
+        more = false;
+        for (uint32_t at = c->swapped.head, next; at != NONE; at = next) {
+            next = c->nodes[at].next_used;
+            if (c->nodes[at].n_child || !is_below(c, at, top)) continue;
+            bool last = at == top;
+            list_remove(c, &c->swapped, at);
+            cut(c, at);
+            c->n_lost++;
+            if (last) return;
+            more = true;
+        }
+    }
+}
+
+/* ---------------------------------------------------------------- the swap */
+/* A slot for one more node, if need be that of the oldest which nothing continues. */
+static uint32_t take_slot(lr_kv_cache *c)
+{
+    for (uint32_t at = c->swapped.head; !c->n_slot_free && at != NONE; at = c->nodes[at].next_used) {
+        if (c->nodes[at].n_child) continue;
+        list_remove(c, &c->swapped, at);
+        cut(c, at);
+        c->n_lost++;
+        break;
+    }
+    return c->n_slot_free ? c->slots[--c->n_slot_free] : NONE;
+}
+
+static bool push_out(lr_kv_cache *c, uint32_t at)
+{
+    lr_kv_node *x = &c->nodes[at];
+    if (!c->swap.n_slot || c->swap_full) return false;
+    uint32_t slot = take_slot(c);
+    if (slot == NONE) return false;
+    if (!c->swap.write(c->swap.user, x->block, slot)) {
+        c->slots[c->n_slot_free++] = slot;
+        c->swap_full = true;
+        return false;
+    }
+    c->blocks[x->block].node = NONE;
+    x->block = NONE;
+    x->slot = slot;
+    if (x->parent != NONE) c->nodes[x->parent].n_here--;
+    list_append(c, &c->swapped, at);
+    c->n_out++;
+    return true;
+}
+
+/* A node of the swap gets a block, whose bytes are those of the node already. */
+static void settle_in(lr_kv_cache *c, uint32_t at, uint32_t block)
+{
+    lr_kv_node *x = &c->nodes[at];
+    list_remove(c, &c->swapped, at);
+    c->slots[c->n_slot_free++] = x->slot;
+    x->slot = NONE;
+    x->block = block;
+    c->blocks[block].node = at;
+    if (x->parent != NONE) c->nodes[x->parent].n_here++;
+}
+
+static uint32_t bring_back(lr_kv_cache *c, uint32_t at)
+{
+    lr_kv_node *x = &c->nodes[at];
+    list_remove(c, &c->swapped, at); /* the youngest now: making room must not cut it */
+    list_append(c, &c->swapped, at);
+    uint32_t block = c->n_free + c->unused.n ? lr_kv_take(c) : NONE;
+    if (block == NONE) return NONE;
+    bool there = x->slot != NONE; /* unless it was the only one that could be cut for what was pushed out */
+    if (!there || !c->swap.read(c->swap.user, x->slot, block)) {
+        if (there) cut_swapped(c, at);
+        lr_kv_drop(c, block);
+        return NONE;
+    }
+    settle_in(c, at, block);
+    c->n_in++;
+    return block;
+}
+
+/* ---------------------------------------------------------------- blocks */
+static uint32_t use(lr_kv_cache *c, uint32_t at)
+{
+    uint32_t b = c->nodes[at].block;
+    if (c->blocks[b].refs++ == 0) list_remove(c, &c->unused, at);
+    return b;
 }
 
 uint32_t lr_kv_match(lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t *blocks)
 {
     uint32_t found = 0, parent = NONE;
     while ((found + 1) * LR_KV_BLOCK <= n) {
-        const int32_t *at = ids + (size_t)found * LR_KV_BLOCK;
-        uint32_t b = find(c, salt, parent, at, prefix_hash(c, salt, parent, at));
+        uint32_t at = find_next(c, salt, parent, ids + (size_t)found * LR_KV_BLOCK);
+        if (at == NONE) break;
+        uint32_t b = c->nodes[at].block != NONE ? use(c, at) : bring_back(c, at);
         if (b == NONE) break;
-        if (c->slots[b].refs++ == 0) lru_remove(c, b);
-        blocks[found++] = parent = b;
+        blocks[found++] = b;
+        parent = at;
     }
     return found;
 }
 
-static void unpublish(lr_kv_cache *c, uint32_t b)
+uint32_t lr_kv_shared(const lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n)
 {
-    lr_kv_slot *s = &c->slots[b];
-    uint32_t *link = &c->buckets[s->hash & (c->n_bucket - 1)];
-    while (*link != b) link = &c->slots[*link].next;
-    *link = s->next;
-    if (s->parent != NONE) c->slots[s->parent].n_child--;
-    s->published = false;
+    uint32_t found = 0, parent = NONE;
+    while ((found + 1) * LR_KV_BLOCK <= n) {
+        uint32_t at = find_next(c, salt, parent, ids + (size_t)found * LR_KV_BLOCK);
+        if (at == NONE || c->nodes[at].block == NONE || !c->blocks[c->nodes[at].block].refs) break;
+        found++;
+        parent = at;
+    }
+    return found;
 }
 
-/* The oldest unused prefix that no other continues. A sequence refers to all blocks of its prefix and drops them from
- * the end, so an unused node's children are unused and older in the list than itself. */
+/* The block of the oldest unused prefix that none in the cache continues. */
 static uint32_t evict(lr_kv_cache *c)
 {
-    for (uint32_t b = c->lru_head; b != NONE; b = c->slots[b].lru_next) {
-        if (c->slots[b].n_child) continue;
-        lru_remove(c, b);
-        unpublish(c, b);
+    for (uint32_t at = c->unused.head; at != NONE; at = c->nodes[at].next_used) {
+        uint32_t b = c->nodes[at].block;
+        if (c->nodes[at].n_here) continue;
+        list_remove(c, &c->unused, at);
+        if (!push_out(c, at)) {
+            if (c->nodes[at].n_child) cut_swapped(c, at);
+            cut(c, at);
+        }
         return b;
     }
     return NONE;
@@ -117,65 +256,99 @@ uint32_t lr_kv_take(lr_kv_cache *c)
 {
     uint32_t b = c->free;
     if (b != NONE) {
-        c->free = c->slots[b].next;
+        c->free = c->blocks[b].next;
         c->n_free--;
     } else {
         b = evict(c);
     }
-    if (b != NONE) c->slots[b].refs = 1;
+    if (b != NONE) c->blocks[b].refs = 1;
     return b;
 }
 
-uint32_t lr_kv_room(const lr_kv_cache *c) { return c->n_free + c->n_cached; }
+uint32_t lr_kv_room(const lr_kv_cache *c) { return c->n_free + c->unused.n; }
 
-void lr_kv_publish(lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids, uint32_t block)
+static void add_node(lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids, uint64_t hash,
+                     uint32_t block)
 {
-    lr_kv_slot *s = &c->slots[block];
-    if (s->published || (parent != NONE && !c->slots[parent].published)) return;
-    uint64_t hash = prefix_hash(c, salt, parent, ids);
-    if (find(c, salt, parent, ids, hash) != NONE) return;
-    s->parent = parent;
-    s->salt = salt;
-    s->hash = hash;
-    s->n_child = 0;
-    s->published = true;
-    memcpy(s->ids, ids, sizeof s->ids);
+    uint32_t at = c->node_free;
+    assert(at != NONE); /* as many as blocks and slots */
+    lr_kv_node *x = &c->nodes[at];
+    c->node_free = x->next;
+    *x = (lr_kv_node){.parent = parent, .salt = salt, .hash = hash, .block = block, .slot = NONE};
+    memcpy(x->ids, ids, sizeof x->ids);
     uint32_t *bucket = &c->buckets[hash & (c->n_bucket - 1)];
-    s->next = *bucket;
-    *bucket = block;
-    if (parent != NONE) c->slots[parent].n_child++;
+    x->next = *bucket;
+    *bucket = at;
+    c->blocks[block].node = at;
+    if (parent != NONE) {
+        c->nodes[parent].n_child++;
+        c->nodes[parent].n_here++;
+    }
+}
+
+void lr_kv_publish(lr_kv_cache *c, uint64_t salt, uint32_t parent, const int32_t *ids, uint32_t *block)
+{
+    uint32_t above = parent == NONE ? NONE : c->blocks[parent].node;
+    if (c->blocks[*block].node != NONE || (parent != NONE && above == NONE)) return;
+    uint64_t hash = prefix_hash(c, salt, above, ids);
+    uint32_t at = find(c, salt, above, ids, hash);
+    if (at == NONE) {
+        add_node(c, salt, above, ids, hash, *block);
+    } else if (c->nodes[at].block == NONE) {
+        settle_in(c, at, *block);
+    } else {
+        uint32_t shared = use(c, at);
+        lr_kv_drop(c, *block);
+        *block = shared;
+    }
 }
 
 void lr_kv_drop(lr_kv_cache *c, uint32_t block)
 {
-    lr_kv_slot *s = &c->slots[block];
-    assert(s->refs > 0);
-    if (--s->refs) return;
-    if (s->published) {
-        lru_append(c, block);
+    lr_kv_block *b = &c->blocks[block];
+    assert(b->refs > 0);
+    if (--b->refs) return;
+    if (b->node != NONE) {
+        list_append(c, &c->unused, b->node);
     } else {
-        s->next = c->free;
+        b->next = c->free;
         c->free = block;
         c->n_free++;
     }
 }
 
+/* ---------------------------------------------------------------- for tests */
+static void check_node(const lr_kv_cache *c, uint32_t at, bool here)
+{
+    const lr_kv_node *x = &c->nodes[at];
+    assert((x->block == NONE) == !here && (x->slot == NONE) == here);
+    assert(!here || (c->blocks[x->block].node == at));
+    assert(x->n_here <= x->n_child);
+    assert(!here || x->parent == NONE || c->nodes[x->parent].block != NONE);
+    (void)x, (void)here;
+}
+
 void lr_kv_check(const lr_kv_cache *c)
 {
-    uint32_t n_free = 0, n_cached = 0, n_used = 0;
-    for (uint32_t b = c->free; b != NONE; b = c->slots[b].next) {
-        assert(!c->slots[b].refs && !c->slots[b].published);
+    uint32_t n_free = 0, n_unused = 0, n_swapped = 0, n_used = 0;
+    for (uint32_t b = c->free; b != NONE; b = c->blocks[b].next) {
+        assert(!c->blocks[b].refs && c->blocks[b].node == NONE);
         n_free++;
     }
-    for (uint32_t b = c->lru_head; b != NONE; b = c->slots[b].lru_next) {
-        assert(!c->slots[b].refs && c->slots[b].published);
-        n_cached++;
+    for (uint32_t at = c->unused.head; at != NONE; at = c->nodes[at].next_used) {
+        check_node(c, at, true);
+        assert(!c->blocks[c->nodes[at].block].refs);
+        n_unused++;
+    }
+    for (uint32_t at = c->swapped.head; at != NONE; at = c->nodes[at].next_used) {
+        check_node(c, at, false);
+        n_swapped++;
     }
     for (uint32_t b = 0; b < c->n; b++) {
-        const lr_kv_slot *s = &c->slots[b];
-        n_used += s->refs > 0;
-        assert(!s->published || s->parent == NONE || c->slots[s->parent].published);
+        n_used += c->blocks[b].refs > 0;
+        if (c->blocks[b].node != NONE) check_node(c, c->blocks[b].node, true);
     }
-    assert(n_free == c->n_free && n_cached == c->n_cached && n_free + n_cached + n_used == c->n);
-    (void)n_free, (void)n_cached, (void)n_used;
+    assert(n_free == c->n_free && n_unused == c->unused.n && n_free + n_unused + n_used == c->n);
+    assert(n_swapped == c->swapped.n && n_swapped + c->n_slot_free == c->swap.n_slot);
+    (void)n_free, (void)n_unused, (void)n_used, (void)n_swapped;
 }

@@ -8,40 +8,52 @@
 
 larder_engine_options larder_engine_defaults(void)
 {
-    return (larder_engine_options){.n_seq = 1, .kv = LARDER_KV_AUTO};
+    return (larder_engine_options){.n_seq = 1, .kv = LARDER_KV_AUTO, .swap_fd = -1};
 }
 
-static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq)
+/* Blocks for so many contexts, or for n_cache positions if that is given; one context always has room. */
+static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq, uint64_t n_cache)
 {
-    uint64_t n = (uint64_t)LR_ALIGN_UP(n_ctx, LR_KV_BLOCK) / LR_KV_BLOCK * n_seq;
-    return (uint32_t)LR_MIN(n, (uint64_t)LR_KV_NO_BLOCK - 1);
+    uint64_t one = LR_ALIGN_UP((uint64_t)n_ctx, LR_KV_BLOCK) / LR_KV_BLOCK, n = one * n_seq;
+    if (n_cache) n = LR_MIN(n, LR_MAX(one, n_cache / LR_KV_BLOCK));
+    return (uint32_t)LR_MIN(n, (uint64_t)LR_KV_NO_BLOCK / 2);
 }
 
-static larder_status account(const lr_program *p, const lr_limits *l, lr_account *a, larder_error *err)
+uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o)
 {
+    uint64_t n_block = lr_backend_cpu.kv_block_bytes(p, l->kv);
+    return n_block ? (uint32_t)LR_MIN(o->swap_bytes / n_block, (uint64_t)1 << 24) : 0;
+}
+
+static larder_status account(const lr_program *p, const lr_limits *l, const larder_engine_options *o, lr_account *a,
+                             larder_error *err)
+{
+    uint32_t n_swap = lr_plan_swap(p, l, o);
     *a = (lr_account){0};
     LR_TRY(lr_backend_cpu.plan(p, l, a, err));
-    lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block), false);
+    lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
+    if (n_swap)
+        lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
     return LARDER_OK;
 }
 
-static void set_ctx(lr_limits *l, uint32_t n_ctx)
+static void set_ctx(lr_limits *l, uint32_t n_ctx, uint64_t n_cache)
 {
     l->n_ctx = n_ctx;
-    l->n_kv_block = blocks_for(n_ctx, l->n_seq);
+    l->n_kv_block = blocks_for(n_ctx, l->n_seq, n_cache);
 }
 
 /* The largest context in whole blocks whose account stays within `room`; 0 if none does. */
-static larder_status largest_ctx(const lr_program *p, lr_limits l, uint32_t max, uint64_t room, uint32_t *out,
-                                 larder_error *err)
+static larder_status largest_ctx(const lr_program *p, lr_limits l, const larder_engine_options *o, uint32_t max,
+                                 uint64_t room, uint32_t *out, larder_error *err)
 {
     uint32_t lo = 0, hi = (max + LR_KV_BLOCK - 1) / LR_KV_BLOCK; /* in blocks: lo fits, hi + 1 does not */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo + 1) / 2;
         lr_account a;
-        set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max));
-        LR_TRY(account(p, &l, &a, err));
+        set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max), o->n_cache);
+        LR_TRY(account(p, &l, o, &a, err));
         if (lr_account_total(&a) <= room) lo = mid;
         else hi = mid - 1;
     }
@@ -57,6 +69,9 @@ static larder_status check_options(const larder_engine_options *o, uint32_t n_ct
     if (o->n_batch > 65536) return lr_fail(err, LARDER_USAGE, "a batch of %u tokens; the limit is 65536", o->n_batch);
     if (o->n_ctx > (1u << 24))
         return lr_fail(err, LARDER_USAGE, "a context of %u; the limit is %u", o->n_ctx, 1u << 24);
+    if (o->n_cache && o->n_ctx && o->n_cache < o->n_ctx)
+        return lr_fail(err, LARDER_USAGE, "a cache of %llu tokens cannot hold one context of %u",
+                       (unsigned long long)o->n_cache, o->n_ctx);
     if (o->n_ctx > n_ctx_train && n_ctx_train)
         lr_log(LARDER_LOG_WARN, "context %u is beyond the %u this model was made for", o->n_ctx, n_ctx_train);
     return LARDER_OK;
@@ -97,13 +112,13 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     *plan = (larder_plan){.n_threads = limits->n_thread};
     plan->available = o->memory ? o->memory : lr_mem_available();
     uint64_t room = plan->available > RESERVE || o->memory ? plan->available - (o->memory ? 0 : RESERVE) : 0;
-    LR_GO(largest_ctx(&p, *limits, train, room, &plan->n_ctx_max, err));
-    set_ctx(limits, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK);
+    LR_GO(largest_ctx(&p, *limits, o, train, room, &plan->n_ctx_max, err));
+    set_ctx(limits, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
     /* no step can be longer than the context of all its sequences together */
     limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
     limits->n_out = LR_MIN(limits->n_out, limits->n_tok);
     limits->n_hidden = LR_MIN(limits->n_hidden, limits->n_tok);
-    LR_GO(account(&p, limits, &a, err));
+    LR_GO(account(&p, limits, o, &a, err));
     memcpy(plan->buffers, a.items, sizeof plan->buffers);
     plan->n_buffers = a.n;
     plan->n_bytes = lr_account_total(&a);

@@ -670,7 +670,11 @@ TEST(shared_prefix)
     run_chunks(&r, b, N, N, want);
     poison(r.x, true);
     run_chunks(&r, a, N, 20, got);
-    lr_backend_cpu.kv_copy(r.x, r.blocks[0][2], r.blocks[1][2]);
+    uint64_t n_bytes = lr_backend_cpu.kv_block_bytes(&m.p, LARDER_KV_F16);
+    uint8_t *bytes = malloc(n_bytes);
+    lr_backend_cpu.kv_read(r.x, r.blocks[0][2], bytes);
+    lr_backend_cpu.kv_write(r.x, r.blocks[1][2], bytes);
+    free(bytes);
     r.blocks[0][2] = r.blocks[1][2];
     const int32_t *ids = b;
     float *out = got;

@@ -173,16 +173,33 @@ static larder_status cpu_step(lr_exec *x, const lr_batch *b, const float **logit
 }
 
 /* ---------------------------------------------------------------- the cache */
-static void cpu_kv_copy(lr_exec *x, uint32_t from, uint32_t to)
+/* Where a block's piece of one layer and one head lies, piece after piece; NULL after the last. */
+typedef struct piece_at {
+    uint32_t node, head;
+} piece_at;
+static uint8_t *next_piece(lr_exec *x, piece_at *p, uint32_t block, size_t *n)
 {
-    for (uint32_t i = 0; i < x->c.n_node; i++) {
-        const lr_node *n = &x->c.nodes[i];
-        if (n->kind != LR_OP_ATTEND) continue;
-        for (uint32_t h = 0; h < n->op.attn.n_head_kv; h++) {
-            uint8_t *at = x->cache + n->cache_at + (uint64_t)h * x->c.l.n_kv_block * n->cache_stride;
-            memcpy(at + (uint64_t)to * n->cache_stride, at + (uint64_t)from * n->cache_stride, n->cache_stride);
-        }
+    for (; p->node < x->c.n_node; p->node++, p->head = 0) {
+        const lr_node *o = &x->c.nodes[p->node];
+        if (o->kind != LR_OP_ATTEND || p->head == o->op.attn.n_head_kv) continue;
+        *n = o->cache_stride;
+        return x->cache + o->cache_at + ((uint64_t)p->head++ * x->c.l.n_kv_block + block) * o->cache_stride;
     }
+    return NULL;
+}
+
+static void cpu_kv_read(lr_exec *x, uint32_t block, uint8_t *out)
+{
+    piece_at at = {0};
+    size_t n;
+    for (const uint8_t *p; (p = next_piece(x, &at, block, &n)); out += n) memcpy(out, p, n);
+}
+
+static void cpu_kv_write(lr_exec *x, uint32_t block, const uint8_t *from)
+{
+    piece_at at = {0};
+    size_t n;
+    for (uint8_t *p; (p = next_piece(x, &at, block, &n)); from += n) memcpy(p, from, n);
 }
 
 static uint64_t cpu_kv_block_bytes(const lr_program *p, larder_kv kv)
@@ -290,7 +307,8 @@ const lr_backend lr_backend_cpu = {
     .open = cpu_open,
     .close = cpu_close,
     .step = cpu_step,
-    .kv_copy = cpu_kv_copy,
+    .kv_read = cpu_kv_read,
+    .kv_write = cpu_kv_write,
     .kv_block_bytes = cpu_kv_block_bytes,
     .step_bytes = cpu_step_bytes,
     .profile = cpu_profile,

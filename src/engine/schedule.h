@@ -1,4 +1,4 @@
-/* sched.h - who takes part in the next step, with how many tokens; who waits, and who must give way.
+/* schedule.h - who takes part in the next step, with how many tokens; who waits, and who must give way.
  *
  * Owns: the queue, the order of importance, fairness between clients, admission, preemption, the split of a step's
  * tokens. Refuses to own: clocks, devices, blocks, files, sampling: time is passed in, and the cache is reached through
@@ -35,8 +35,8 @@
  *     another of the same priority: that one's least important job gives way, once it has answered for `quantum` seconds.
  * - A job past its deadline is for the caller to end (lr_sched_expired), waiting or running.
  */
-#ifndef LR_SCHED_H
-#define LR_SCHED_H
+#ifndef LR_SCHEDULE_H
+#define LR_SCHEDULE_H
 
 #include "base.h"
 

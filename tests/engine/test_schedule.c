@@ -1,5 +1,5 @@
-/* test_sched.c - the scheduler over a cache that only counts and a clock that only adds: what its rules promise. */
-#include "sched.h"
+/* test_schedule.c - the scheduler over a cache that only counts and a clock that only adds: what its rules promise. */
+#include "schedule.h"
 #include "test.h"
 
 enum { BLOCK = 32, MOST_JOBS = 400 };

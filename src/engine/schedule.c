@@ -1,5 +1,5 @@
-/* sched.c - see sched.h. Nothing here allocates but lr_sched_add; a step costs O(running + waiting). */
-#include "sched.h"
+/* schedule.c - see schedule.h. Nothing here allocates but lr_sched_add; a step costs O(running + waiting). */
+#include "schedule.h"
 
 #include <assert.h>
 #include <math.h>
