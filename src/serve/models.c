@@ -86,6 +86,12 @@ static void learn(served *m, const larder_model_info *info)
     m->known = true;
 }
 
+static uint64_t idle_end(const server *s, const served *m)
+{
+    bool goes = s->o.idle_s && (m->stored || s->o.idle_named);
+    return goes ? m->used + s->o.idle_s * 1000000000ull : UINT64_MAX;
+}
+
 /* ---------------------------------------------------------------- room */
 static uint64_t gone_by_leaving(const struct models *ms, const served *but, bool busy_too)
 {
@@ -241,7 +247,7 @@ static larder_status load(server *s, served *m, larder_error *err)
         find_marks(m);
         ms->n_loads++;
         m->used = lr_now_ns();
-        m->until = m->stored && s->o.idle_s ? m->used + s->o.idle_s * 1000000000ull : UINT64_MAX;
+        m->until = idle_end(s, m);
     }
     pthread_mutex_unlock(&ms->lock);
     LR_GO(st);
@@ -397,8 +403,7 @@ void models_release(call *c)
         m->unload_now = c->keep_s == 0;
         m->until = c->keep_s < 0 ? UINT64_MAX : m->used + (uint64_t)(c->keep_s * 1e9);
     } else {
-        uint64_t idle = m->stored || c->s->o.idle_named ? c->s->o.idle_s : 0;
-        m->until = idle ? m->used + idle * 1000000000ull : UINT64_MAX;
+        m->until = idle_end(c->s, m);
     }
     if (!--m->n_calls && (m->leaving || m->until != UINT64_MAX)) pthread_cond_signal(&ms->wake);
     pthread_mutex_unlock(&ms->lock);

@@ -20,9 +20,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Server:
-    def __init__(self, *options, parallel=8, ctx=256, model=MODEL):
+    def __init__(self, *options, parallel=8, ctx=256, model=MODEL, models=None):
         self.file = tempfile.TemporaryFile("a+b")  # appending: reading moves no writer
-        self.process = subprocess.Popen([LARDER, "serve", model, "--port", "0", "--threads", "1", "--ctx", str(ctx), "--parallel",
+        self.process = subprocess.Popen([LARDER, "serve", *((model,) if models is None else models), "--port", "0", "--threads", "1", "--ctx", str(ctx), "--parallel",
                                          str(parallel), *options], stderr=self.file, stdin=subprocess.DEVNULL)
         end = time.time() + 60 * SLOW
         while not (found := re.search(r'"url":"https?://.*:(\d+)"', self.log())):
