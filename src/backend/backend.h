@@ -49,6 +49,7 @@ typedef struct lr_op_time {
     const char *name;
     uint64_t ns, bytes, ops; /* bytes read of weights and cache; multiply-adds count two */
     uint32_t calls;
+    larder_act act; /* what its multiply-adds are made of */
 } lr_op_time;
 
 typedef struct lr_exec lr_exec;

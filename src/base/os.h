@@ -11,6 +11,10 @@
 uint32_t lr_os_arm_features(void);
 /* Binds the calling thread to one cpu; a wish, so failure is silent. */
 void lr_os_pin_thread(int cpu);
+/* The cpu the calling thread runs on; -1: unknown. */
+int lr_os_current_cpu(void);
+/* Moves the calling thread to a cpu it may use, and leaves it as free as it was; a wish too. */
+void lr_os_go_to_cpu(int cpu);
 /* Hardware threads this process may use by affinity and by its group's cpu quota, whichever is less; at least 1. */
 int lr_os_cpu_count(void);
 

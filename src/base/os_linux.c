@@ -170,6 +170,16 @@ void lr_os_pin_thread(int cpu)
     sched_setaffinity(0, sizeof set, &set);
 }
 
+int lr_os_current_cpu(void) { return sched_getcpu(); }
+
+void lr_os_go_to_cpu(int cpu)
+{
+    cpu_set_t old;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof old, &old) || !CPU_ISSET(cpu, &old)) return;
+    lr_os_pin_thread(cpu);
+    sched_setaffinity(0, sizeof old, &old);
+}
+
 /* Bit numbers of the kernel's user interface (asm/hwcap.h), which other machines' headers lack. */
 uint32_t lr_os_arm_features(void)
 {

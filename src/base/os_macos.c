@@ -57,6 +57,8 @@ int lr_os_cpu_count(void)
 }
 
 void lr_os_pin_thread(int cpu) { (void)cpu; /* macOS has no such call */ }
+int lr_os_current_cpu(void) { return -1; }
+void lr_os_go_to_cpu(int cpu) { (void)cpu; }
 
 uint32_t lr_os_arm_features(void)
 {

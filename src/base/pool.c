@@ -18,7 +18,10 @@
 #include <signal.h>
 #include <stdatomic.h>
 
-#define SPIN_NS 50000
+/* How long to spin: between the phases of a task, and (a sampler's time) between the tasks of an answer. On a machine
+ * with other work, who spins longer spends the time slices that the thread he waits for needs. */
+#define SPIN_ROUND_NS 50000
+#define SPIN_JOB_NS 300000
 #define CACHE_LINE 128 /* two lines of 64, which adjacent-line prefetchers move together */
 #define N_SLOT 4
 
@@ -40,7 +43,7 @@ struct lr_pool {
     struct worker {
         lr_pool *pool;
         pthread_t id;
-        int thread;
+        int thread, cpu; /* that it is pinned to; of the caller, 0: where it should be; -1: anywhere */
     } workers[];
 };
 
@@ -70,7 +73,7 @@ static bool spin(const lr_pool *p, padded *w, uint64_t old)
             pause_cpu();
         }
         uint64_t now = lr_now_ns();
-        if (!end) end = now + SPIN_NS;
+        if (!end) end = now + (w == &p->job ? SPIN_JOB_NS : SPIN_ROUND_NS);
         if (now > end) return false;
     }
 }
@@ -110,11 +113,7 @@ static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     lr_pool *p = w->pool;
-    if (p->pin) {
-        lr_topology t;
-        lr_topology_get(&t);
-        lr_os_pin_thread(t.core_cpu[w->thread % LR_MAX(1, t.n_core)]);
-    }
+    lr_os_pin_thread(w->cpu);
     for (uint64_t seen = 0;; seen++) {
         wait_change(p, &p->job, seen);
         if (!p->task) return NULL;
@@ -125,6 +124,17 @@ static void *worker_main(void *arg)
     }
 }
 
+/* The caller is not ours to pin, but on a worker's cpu each would wait for the other: it is sent to its own. */
+static void leave_workers_cpus(const lr_pool *p)
+{
+    int now = p->workers[0].cpu < 0 ? -1 : lr_os_current_cpu();
+    for (int i = 1; i < p->n_thread && now >= 0; i++) {
+        if (p->workers[i].cpu != now) continue;
+        lr_os_go_to_cpu(p->workers[0].cpu);
+        return;
+    }
+}
+
 void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
 {
     for (int i = 0; i < N_SLOT; i++) lr_pool_reset(p, i);
@@ -132,6 +142,7 @@ void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
         task(ctx, 0, 1);
         return;
     }
+    leave_workers_cpus(p);
     p->task = task;
     p->ctx = ctx;
     p->no_alloc = lr_no_alloc_depth();
@@ -155,8 +166,12 @@ static int start_workers(lr_pool *p, int n_thread)
     sigset_t old;
     block_signals(&old);
     int rc = 0;
+    lr_topology t;
+    lr_topology_get(&t);
+    bool pin = p->pin && n_thread <= t.n_core;
+    p->workers[0].cpu = pin ? t.core_cpu[0] : -1;
     for (int i = 1; i < n_thread && !rc; i++) {
-        p->workers[i] = (struct worker){.pool = p, .thread = i};
+        p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1};
         rc = pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]);
         if (!rc) p->n_thread++;
     }

@@ -1,10 +1,14 @@
 /* bench.c - a model's speed here: prefill and decode at lengths and depths, medians, beside what the memory can do.
  *
- * Tokens are random and fixed: speed does not depend on them. The cache is filled to a depth once per test. */
+ * Tokens are random and fixed: speed does not depend on them. The cache is filled to a depth once per test. What plain
+ * reading reaches is measured before and after every round, since on a machine with other work it changes. */
+#include "bench_limit.h"
 #include "engine.h"
 #include "larder_tools.h"
 
 #include <stdlib.h>
+
+enum { MAX_OPS = 64 };
 
 typedef struct job {
     larder_model *model;
@@ -12,9 +16,9 @@ typedef struct job {
     larder_engine *e;
     int32_t *ids; /* [n_ctx] */
     uint32_t *blocks;
-    double bandwidth; /* bytes per second, measured; 0: unknown */
-    larder_bench_row *rows;
-    size_t n_rows, cap;
+    lr_bench_limit limit;
+    double peak[4]; /* operations a second by larder_act */
+    larder_bench_result *out;
     uint64_t done, total; /* tests */
     larder_progress_fn *progress;
     void *user;
@@ -25,6 +29,11 @@ static int by_value(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
+static double median(double *v, uint32_t n)
+{
+    qsort(v, n, sizeof *v, by_value);
+    return v[n / 2];
+}
 
 static uint64_t longest_context(const larder_bench_options *o)
 {
@@ -34,7 +43,14 @@ static uint64_t longest_context(const larder_bench_options *o)
     return depth + LR_MAX(prompt, (uint64_t)o->n_gen) + 1;
 }
 
-/* Runs positions [from, to) in steps of at most `chunk` tokens. The bytes of the last step are in *bytes. */
+static larder_status tell(job *j, const char *what, uint64_t n_done, uint64_t n_total, double rate, larder_error *err)
+{
+    larder_progress p = {what, n_done, n_total, rate, -1};
+    if (j->progress && !j->progress(j->user, &p)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
+    return LARDER_OK;
+}
+
+/* Runs positions [from, to) in steps of at most `chunk` tokens. The bytes read are added to *bytes. */
 static larder_status advance(job *j, uint32_t from, uint32_t to, uint32_t chunk, double *bytes, larder_error *err)
 {
     const float *logits;
@@ -49,45 +65,89 @@ static larder_status advance(job *j, uint32_t from, uint32_t to, uint32_t chunk,
     return LARDER_OK;
 }
 
-static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, larder_bench_row *row,
-                             larder_error *err)
+/* The cache up to `depth`, which at great depths takes long enough to show how far it is. */
+static larder_status fill(job *j, uint32_t depth, larder_error *err)
 {
-    double rate[64], gbs[64];
-    uint32_t repeat = LR_MIN(LR_MAX(j->o->repeat, 1u), (uint32_t)LR_LEN(rate));
-    LR_TRY(advance(j, 0, depth, j->e->limits.n_tok, NULL, err));
-    LR_TRY(advance(j, depth, depth + LR_MIN(n, 2 * chunk), chunk, NULL, err)); /* warm up */
-    for (uint32_t r = 0; r < repeat; r++) {
-        double bytes = 0;
-        uint64_t t0 = lr_now_ns();
-        LR_TRY(advance(j, depth, depth + n, chunk, &bytes, err));
-        double s = (double)(lr_now_ns() - t0) * 1e-9;
-        rate[r] = n / s;
-        gbs[r] = bytes / s * 1e-9;
-        larder_progress p = {row->test, j->done * repeat + r + 1, j->total * repeat, rate[r], -1};
-        if (j->progress && !j->progress(j->user, &p)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
-    }
-    qsort(rate, repeat, sizeof *rate, by_value);
-    qsort(gbs, repeat, sizeof *gbs, by_value);
-    row->n_tokens = n;
-    row->depth = depth;
-    row->n_threads = j->e->limits.n_thread;
-    row->tok_s = rate[repeat / 2];
-    row->tok_s_low = rate[0];
-    row->tok_s_high = rate[repeat - 1];
-    if (chunk == 1) {
-        row->gbs = gbs[repeat / 2];
-        row->share = j->bandwidth > 0 ? row->gbs * 1e9 / j->bandwidth : 0;
+    uint64_t t0 = lr_now_ns();
+    for (uint32_t at = 0; at < depth;) {
+        uint32_t to = LR_MIN(depth, at + j->e->limits.n_tok);
+        LR_TRY(advance(j, at, to, j->e->limits.n_tok, NULL, err));
+        at = to;
+        LR_TRY(tell(j, "filling the cache", at, depth, at / ((double)(lr_now_ns() - t0) * 1e-9), err));
     }
     return LARDER_OK;
 }
 
+/* The operators of one more run. */
+static larder_status take_ops(job *j, const char *name, uint32_t depth, uint32_t n, uint32_t chunk, larder_error *err)
+{
+    lr_op_time t[MAX_OPS];
+    double all = 0, steps = (n + chunk - 1) / chunk, read = lr_bench_limit_median(&j->limit);
+    j->e->backend->profile(j->e->exec, true);
+    larder_status st = advance(j, depth, depth + n, chunk, NULL, err);
+    uint32_t n_op = j->e->backend->profile_read(j->e->exec, t, MAX_OPS);
+    j->e->backend->profile(j->e->exec, false);
+    if (st) return st;
+    for (uint32_t i = 0; i < n_op; i++) all += (double)t[i].ns;
+    for (uint32_t i = 0; i < n_op; i++) {
+        if (!t[i].calls) continue;
+        larder_bench_op *o = &j->out->ops[j->out->n_ops++];
+        double by_memory = read > 0 ? (double)t[i].bytes / read : 0, s = (double)t[i].ns * 1e-9;
+        double by_ops = j->peak[t[i].act] > 0 ? (double)t[i].ops / j->peak[t[i].act] : 0;
+        *o = (larder_bench_op){.calls = t[i].calls / steps,
+                               .ms = s * 1e3 / steps,
+                               .time_share = all > 0 ? (double)t[i].ns / all : 0,
+                               .bytes = (double)t[i].bytes / steps,
+                               .ops = (double)t[i].ops / steps,
+                               .share = s > 0 ? LR_MAX(by_memory, by_ops) / s : 0,
+                               .memory = by_memory >= by_ops};
+        snprintf(o->test, sizeof o->test, "%s", name);
+        snprintf(o->name, sizeof o->name, "%s", t[i].name);
+    }
+    return LARDER_OK;
+}
+
+static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, larder_bench_row *row,
+                             larder_error *err)
+{
+    double rate[64], gbs[64], share[64], limit[64];
+    uint32_t repeat = LR_MIN(LR_MAX(j->o->repeat, 1u), (uint32_t)LR_LEN(rate));
+    LR_TRY(fill(j, depth, err));
+    LR_TRY(advance(j, depth, depth + LR_MIN(n, 2 * chunk), chunk, NULL, err)); /* warm up */
+    double before = lr_bench_limit_read(&j->limit);
+    for (uint32_t r = 0; r < repeat; r++) {
+        double bytes = 0;
+        uint64_t t0 = lr_now_ns();
+        LR_TRY(advance(j, depth, depth + n, chunk, &bytes, err));
+        double s = (double)(lr_now_ns() - t0) * 1e-9, after = lr_bench_limit_read(&j->limit);
+        rate[r] = n / s;
+        gbs[r] = bytes / s * 1e-9;
+        limit[r] = (before + after) / 2 * 1e-9;
+        share[r] = gbs[r] / limit[r];
+        before = after;
+        LR_TRY(tell(j, row->test, j->done * repeat + r + 1, j->total * repeat, rate[r], err));
+    }
+    row->tok_s = median(rate, repeat);
+    row->n_tokens = n;
+    row->depth = depth;
+    row->n_threads = j->e->limits.n_thread;
+    row->tok_s_low = rate[0];
+    row->tok_s_high = rate[repeat - 1];
+    row->limit_gbs = median(limit, repeat);
+    if (chunk == 1) {
+        row->gbs = median(gbs, repeat);
+        row->share = median(share, repeat);
+    }
+    return j->o->ops ? take_ops(j, row->test, depth, n, chunk, err) : LARDER_OK;
+}
+
 static larder_status test(job *j, const char *kind, uint32_t depth, uint32_t n, uint32_t chunk, larder_error *err)
 {
-    larder_bench_row *row = &j->rows[j->n_rows];
+    larder_bench_row *row = &j->out->rows[j->out->n_rows];
     int len = snprintf(row->test, sizeof row->test, "%s%u", kind, n);
     if (depth) snprintf(row->test + len, sizeof row->test - (size_t)len, " @ d%u", depth);
     LR_TRY(measure(j, depth, n, chunk, row, err));
-    j->n_rows++;
+    j->out->n_rows++;
     j->done++;
     return LARDER_OK;
 }
@@ -105,28 +165,40 @@ static larder_status run_all(job *j, larder_error *err)
     return LARDER_OK;
 }
 
+/* Bytes of a decode step: what the limit is measured with. */
+static uint64_t bytes_of_step(const job *j)
+{
+    uint32_t last = 0;
+    lr_batch_seq seq = {.blocks = j->blocks, .n_past = 0, .n_tok = 1};
+    lr_batch b = {.ids = j->ids, .n_tok = 1, .seqs = &seq, .n_seq = 1, .out = &last, .n_out = 1};
+    return j->e->backend->step_bytes(j->e->exec, &b);
+}
+
 static larder_status take(job *j, larder_error *err)
 {
     uint32_t n_ctx = j->e->limits.n_ctx, n_block = (n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
     j->total = (uint64_t)LR_MAX(j->o->n_depth, 1u) * (j->o->n_n_prompt + (j->o->n_gen > 0));
-    j->rows = lr_calloc(j->total + 1, sizeof *j->rows);
+    j->out->rows = lr_calloc(j->total + 1, sizeof *j->out->rows);
     j->ids = lr_calloc(n_ctx, sizeof *j->ids);
     j->blocks = lr_calloc(n_block, sizeof *j->blocks);
-    if (!j->rows || !j->ids || !j->blocks) return LR_NOMEM(err, "the benchmark");
+    if (j->o->ops) j->out->ops = lr_calloc((j->total + 1) * MAX_OPS, sizeof *j->out->ops);
+    if (!j->out->rows || !j->ids || !j->blocks || (j->o->ops && !j->out->ops)) return LR_NOMEM(err, "the benchmark");
     for (uint32_t i = 0; i < n_ctx; i++) j->ids[i] = (int32_t)(lr_sample_random(1, i, 0) * j->e->program.n_vocab);
     for (uint32_t i = 0; i < n_block; i++) j->blocks[i] = lr_kv_take(&j->e->kv);
+    LR_TRY(lr_bench_limit_open(&j->limit, j->e->pool, bytes_of_step(j), err));
+    if (!j->o->ops) return LARDER_OK;
+    static const larder_act kinds[] = {LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32};
+    for (size_t i = 0; i < LR_LEN(kinds); i++) j->peak[kinds[i]] = lr_bench_limit_ops(&j->limit, kinds[i]);
     return LARDER_OK;
 }
 
-larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows,
-                           size_t *n, larder_progress_fn *progress, void *user, larder_error *err)
+larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_result *out,
+                           larder_progress_fn *progress, void *user, larder_error *err)
 {
-    job j = {.model = model, .o = options, .progress = progress, .user = user};
+    *out = (larder_bench_result){0};
+    job j = {.model = model, .o = options, .out = out, .progress = progress, .user = user};
     larder_engine_options o = options->engine;
-    larder_probe probe;
     larder_status st = LARDER_OK;
-    *rows = NULL;
-    *n = 0;
     uint64_t needed = longest_context(options);
     if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MIN(needed, (uint64_t)1 << 24); /* the most that can be had */
     if (o.n_ctx < needed)
@@ -134,17 +206,24 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
                        (unsigned long long)needed, o.n_ctx);
     LR_GO(larder_engine_open(model, &o, &j.e, err));
     LR_GO(take(&j, err));
-    if (!larder_probe_machine(false, &probe, NULL, NULL, NULL))
-        j.bandwidth = larder_probe_bandwidth(&probe, j.e->limits.n_thread);
     LR_GO(run_all(&j, err));
     if (lr_file_damaged(&model->file)) LR_GO(lr_fail(err, LARDER_IO, "the model file changed while it was measured"));
-    *rows = j.rows;
-    *n = j.n_rows;
-    j.rows = NULL;
+    out->read_gbs = lr_bench_limit_median(&j.limit) * 1e-9;
+    out->int8_gops = j.peak[LARDER_ACT_I8] * 1e-9;
+    out->bf16_gops = j.peak[LARDER_ACT_BF16] * 1e-9;
+    out->f32_gops = j.peak[LARDER_ACT_F32] * 1e-9;
 fail:
+    lr_bench_limit_close(&j.limit);
     larder_engine_free(j.e);
-    lr_free(j.rows);
     lr_free(j.ids);
     lr_free(j.blocks);
+    if (st) larder_bench_free(out);
     return st;
+}
+
+void larder_bench_free(larder_bench_result *r)
+{
+    lr_free(r->rows);
+    lr_free(r->ops);
+    *r = (larder_bench_result){0};
 }

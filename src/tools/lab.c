@@ -99,18 +99,17 @@ larder_status larder_lab_run(larder_model *model, larder_lab *out, larder_progre
     LR_TRY(vector_add(LR_MAX(p.n_core, 1u), out, err));
     find_software(out);
     if (!model) return LARDER_OK;
-    larder_bench_row *rows = NULL;
-    size_t n = 0;
+    larder_bench_result r;
     uint32_t depth = 0;
     larder_bench_options o = {
         .engine = larder_engine_defaults(), .n_gen = 32, .depth = &depth, .n_depth = 1, .repeat = 3};
     o.engine.n_ctx = 1024;
-    LR_TRY(larder_bench(model, &o, &rows, &n, progress, user, err));
-    for (size_t i = 0; i < n; i++) {
-        if (strncmp(rows[i].test, "tg", 2) || !(rows[i].gbs > 0)) continue;
-        out->decode_tok_s = rows[i].tok_s;
-        out->decode_ceiling = rows[i].tok_s * out->read_gbs / rows[i].gbs;
+    LR_TRY(larder_bench(model, &o, &r, progress, user, err));
+    for (size_t i = 0; i < r.n_rows; i++) {
+        if (strncmp(r.rows[i].test, "tg", 2) || !(r.rows[i].gbs > 0)) continue;
+        out->decode_tok_s = r.rows[i].tok_s;
+        out->decode_ceiling = r.rows[i].tok_s * out->read_gbs / r.rows[i].gbs;
     }
-    larder_free(rows);
+    larder_bench_free(&r);
     return LARDER_OK;
 }

@@ -137,16 +137,35 @@ typedef struct larder_bench_options {
     const uint32_t *depth; /* tokens already in the cache, for decode and prefill */
     uint32_t n_depth;
     uint32_t repeat; /* medians of this many */
+    bool ops;        /* where the time of one more run of each test goes, operator by operator */
 } larder_bench_options;
 typedef struct larder_bench_row {
     char test[32]; /* "pp512", "tg64", "tg64 @ d4096" */
     uint32_t n_tokens, depth, n_threads;
     double tok_s, tok_s_low, tok_s_high; /* median, extremes */
-    double gbs, share; /* decode: bytes read a second (1e9) and its share of the measured bandwidth; else 0 */
+    double gbs, share; /* decode: bytes read a second (1e9), and its share of what plain reading by the same threads
+                          reached right before and after, over as many bytes; else 0 */
+    double limit_gbs;  /* that reading, the median */
 } larder_bench_row;
-/* *rows is allocated (larder_free). */
-larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_row **rows,
-                           size_t *n, larder_progress_fn *progress, void *user, larder_error *err);
+/* One operator (after fusion, all layers together) in one test; times are per step. */
+typedef struct larder_bench_op {
+    char test[32], name[48];
+    double calls, ms, time_share; /* of the step */
+    double bytes, ops;            /* read of weights and cache; multiply-adds count two */
+    double share;                 /* of the roofline: the least time for these bytes and operations over the time */
+    bool memory;                  /* it is the bytes that bound it, not the operations */
+} larder_bench_op;
+typedef struct larder_bench_result {
+    larder_bench_row *rows;
+    size_t n_rows;
+    larder_bench_op *ops;
+    size_t n_ops;
+    double read_gbs, int8_gops, bf16_gops, f32_gops; /* the roofline of `ops`: all threads together, this process */
+} larder_bench_result;
+/* *out is filled, larder_bench_free. */
+larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_result *out,
+                           larder_progress_fn *progress, void *user, larder_error *err);
+void larder_bench_free(larder_bench_result *r);
 
 /* What changed since `path` was written (as `larder bench --format csv` prints): lines of text, larder_free. */
 larder_status larder_bench_compare(const char *path, const char *name, const char *format,

@@ -5,10 +5,13 @@ static uint64_t pages(uint64_t n) { return LR_ALIGN_UP(n, 4096); }
 
 /* What a step keeps per token and sequence, and the dealing counters: small, part of "scratch per thread"'s account. */
 static uint64_t book_bytes(const lr_code *c) { return ((uint64_t)c->l.n_tok * 2 + (uint64_t)c->l.n_seq * 2 + 2) * 4; }
+static uint64_t counter_bytes(const lr_code *c)
+{
+    return ((uint64_t)c->n_phase + 2 * c->l.n_thread) * sizeof(lr_counter);
+}
 static uint64_t scratch_bytes(const lr_code *c)
 {
-    return pages(c->scratch * c->l.n_thread) + pages((uint64_t)c->n_phase * sizeof(lr_counter)) +
-           pages(book_bytes(c)) + pages(c->parts);
+    return pages(c->scratch * c->l.n_thread) + pages(counter_bytes(c)) + pages(book_bytes(c)) + pages(c->parts);
 }
 
 static void account(const lr_code *c, lr_account *a)
@@ -43,7 +46,7 @@ static void cpu_close(lr_exec *x)
     give(x->cache, c->cache);
     give(x->shared, c->shared);
     give(x->scratch, c->scratch * c->l.n_thread);
-    give(x->next, (uint64_t)c->n_phase * sizeof(lr_counter));
+    give(x->next, counter_bytes(c));
     give(x->pos, book_bytes(c));
     give(x->parts, c->parts);
     give(x->floats, c->floats * 4);
@@ -84,7 +87,7 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
     x->cache = take(c->cache, &bad);
     x->shared = take(c->shared, &bad);
     x->scratch = take(c->scratch * c->l.n_thread, &bad);
-    x->next = take((uint64_t)c->n_phase * sizeof(lr_counter), &bad);
+    x->next = take(counter_bytes(c), &bad);
     x->pos = take(book_bytes(c), &bad);
     x->parts = take(c->parts, &bad);
     x->floats = take(c->floats * 4, &bad);
@@ -94,6 +97,7 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
         cpu_close(x);
         return LR_NOMEM(err, "the engine's buffers");
     }
+    x->deals = x->next + c->n_phase;
     x->seq = x->pos + l->n_tok; /* [n_tok] sequence of a token, then [n_seq] first token of a sequence */
     x->tile = x->seq + l->n_tok + l->n_seq;
     lr_code_load(c, x->floats, x->turned);
@@ -152,7 +156,8 @@ static void start(lr_exec *x, const lr_batch *b)
     x->b = b;
     x->one = b->n_tok == 1;
     x->n_chunk = decode ? deepest / LR_ATTN_CHUNK + 1 : 0;
-    for (uint32_t p = 0; p < x->c.n_phase; p++) atomic_store_explicit(&x->next[p].v, 0, memory_order_relaxed);
+    for (uint32_t p = 0; p < x->c.n_phase + 2 * x->c.l.n_thread; p++)
+        atomic_store_explicit(&x->next[p].v, 0, memory_order_relaxed);
 }
 
 /* A step of one row leaves it in every thread's own memory. */
@@ -259,7 +264,7 @@ void lr_count(const lr_exec *x, lr_phase *ph)
     if (ph->kind != LR_PHASE_MM && ph->kind != LR_PHASE_MOE) return;
     for (uint32_t i = 0; i < ph->n; i++) {
         const lr_node *n = &x->c.nodes[x->c.order[ph->first + i]];
-        ph->ops += 2ull * n->n * n->width * n->mul * rows;
+        ph->ops += (n->actk == LR_ACTK_I8X2 ? 4ull : 2ull) * n->n * n->width * n->mul * rows;
     }
 }
 
@@ -284,6 +289,17 @@ static void cpu_profile(lr_exec *x, bool on)
     }
 }
 
+static larder_act act_of(const lr_exec *x, const lr_phase *ph)
+{
+    if (ph->kind != LR_PHASE_MM && ph->kind != LR_PHASE_MOE) return LARDER_ACT_F32;
+    switch (x->c.nodes[x->c.order[ph->first]].actk) {
+    case LR_ACTK_I8:
+    case LR_ACTK_I8X2: return LARDER_ACT_I8;
+    case LR_ACTK_BF16: return LARDER_ACT_BF16;
+    default: return LARDER_ACT_F32;
+    }
+}
+
 static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap)
 {
     uint32_t n = 0;
@@ -292,7 +308,7 @@ static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap)
         uint32_t i = 0;
         while (i < n && strcmp(out[i].name, ph->name)) i++;
         if (i == cap) continue;
-        if (i == n) out[n++] = (lr_op_time){.name = ph->name};
+        if (i == n) out[n++] = (lr_op_time){.name = ph->name, .act = act_of(x, ph)};
         out[i].ns += ph->ns;
         out[i].bytes += ph->read;
         out[i].ops += ph->ops;

@@ -1,6 +1,6 @@
 /* exec.h - a program compiled for the CPU: slots, nodes, phases; and one step of it under way.
  *
- * Owns: what exec_compile.c makes and exec_run.c walks.
+ * Owns: what exec_compile.c makes and exec_run.c, exec_mm.c and exec_attn.c walk.
  *
  * The program becomes phases, which every thread walks in step. What crosses threads crosses a barrier at the end of a
  * phase. A phase is one kind of work dealt one way: rows (norms, rotations, packing: by token), matrix products (by
@@ -105,7 +105,8 @@ struct lr_exec {
     lr_pool *pool;
     uint8_t *shared, *turned, *cache, *scratch, *parts;
     float *floats, *logits;
-    lr_counter *next; /* per phase: what has been dealt */
+    lr_counter *next;  /* per phase: what has been dealt */
+    lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the products at hand (exec_mm.c) */
     uint32_t *pos, *seq,
         *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
     uint64_t step_bytes;
@@ -127,6 +128,7 @@ typedef struct lr_worker {
     int thread, n_thread;
     uint8_t *scratch;
     uint32_t sorted; /* slot of the routing that lies sorted in scratch; LR_NO_SLOT */
+    uint32_t dealt;  /* phases of products so far */
 } lr_worker;
 
 static inline uint32_t lr_rows_of(const lr_exec *x, uint8_t rows)
@@ -141,6 +143,10 @@ static inline void *lr_at(const lr_worker *w, uint32_t slot, uint32_t row)
     if (s->passing || (s->local && lr_rows_of(x, s->rows) == 1)) return w->scratch + s->at_local;
     if (s->logits) return (uint8_t *)x->logits + row * s->row_bytes;
     return x->shared + s->at + row * s->row_bytes;
+}
+static inline const float *lr_floats_at(const lr_worker *w, uint64_t at)
+{
+    return at == UINT64_MAX ? NULL : w->x->floats + at;
 }
 /* Hands out the next of n units of a phase. */
 static inline uint64_t lr_next(const lr_worker *w, uint32_t phase, uint64_t grain)

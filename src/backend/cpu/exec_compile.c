@@ -610,6 +610,23 @@ static void size_scratch(lr_code *c)
     c->parts = chunks > 1 ? LR_ALIGN_UP(part, 64) * PARTS_UNITS * c->l.n_thread * chunks : 0;
 }
 
+/* "rmsnorm, pack": what a phase of rows does, each kind once. */
+static void name_rows(const lr_code *c, lr_phase *ph)
+{
+    size_t k = 0;
+    uint64_t seen = 0;
+    for (uint32_t i = 0; i < ph->n && k < sizeof ph->name; i++) {
+        uint8_t kind = node_of(c, ph, i)->kind;
+        if (seen >> kind & 1) continue;
+        seen |= 1ull << kind;
+        const char *name = kind == LR_NODE_PACK     ? "pack"
+                           : kind == LR_NODE_STORE  ? "store"
+                           : kind == LR_NODE_ANGLES ? "angles"
+                                                    : lr_op_name((lr_op_kind)kind);
+        k += (size_t)snprintf(ph->name + k, sizeof ph->name - k, "%s%s", k ? ", " : "", name);
+    }
+}
+
 static void describe(lr_code *c)
 {
     for (uint32_t p = 0; p < c->n_phase; p++) {
@@ -643,7 +660,7 @@ static void describe(lr_code *c)
             break;
         }
         case LR_PHASE_ATTN: snprintf(ph->name, sizeof ph->name, "attention"); break;
-        default: snprintf(ph->name, sizeof ph->name, "%s", ph->rows == LR_ROWS_TOK ? "rows" : "rows wanted"); break;
+        default: name_rows(c, ph); break;
         }
     }
 }

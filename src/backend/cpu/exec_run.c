@@ -1,4 +1,4 @@
-/* exec_run.c - a step: the walk over the phases, and all of them but attention.
+/* exec_run.c - a step: the walk over the phases, and those that are rows of numbers.
  *
  * Nothing here depends on how work was dealt: a row is computed by one chain of calls, an output by one call of mm.
  */
@@ -13,8 +13,6 @@ static uint32_t token_of(const lr_worker *w, uint8_t rows, uint32_t row)
 {
     return rows == LR_ROWS_TOK ? row : w->x->b->out[row];
 }
-
-static const float *floats_at(const lr_worker *w, uint64_t at) { return at == UINT64_MAX ? NULL : w->x->floats + at; }
 
 static void do_angles(lr_worker *w, const lr_node *n, uint32_t row, uint32_t tok)
 {
@@ -39,7 +37,7 @@ static void do_embed(lr_worker *w, const lr_node *n, uint32_t row, uint32_t tok)
 static void do_norm(lr_worker *w, const lr_node *n, const float *x, float *y)
 {
     const lr_kernels *k = w->x->c.k;
-    const float *g = floats_at(w, n->w_at), *b = floats_at(w, n->b_at);
+    const float *g = lr_floats_at(w, n->w_at), *b = lr_floats_at(w, n->b_at);
     if (n->kind == LR_OP_LAYERNORM) {
         for (uint32_t m = 0; m < n->mul; m++)
             k->layernorm(x + (size_t)m * n->n, g, b, y + (size_t)m * n->n, n->n, n->op.eps);
@@ -59,7 +57,7 @@ static void do_route(lr_worker *w, const lr_node *n, const float *x, uint32_t *y
     uint32_t n_expert = n->n, all = w->x->c.n_expert;
     float *s = (float *)(void *)(w->scratch + w->x->c.at_sort) + 2 * (size_t)all + 2,
           *weight = (float *)(void *)(y + 1);
-    const float *bias = floats_at(w, n->b_at);
+    const float *bias = lr_floats_at(w, n->b_at);
     memcpy(s, x, n_expert * sizeof *s);
     if (r->gating == LR_ROUTE_SOFTMAX) {
         float sum = w->x->c.k->exp_sum(x, s, n_expert);
@@ -203,205 +201,6 @@ void lr_run_wide(lr_worker *w, const lr_phase *ph)
     }
 }
 
-/* ---------------------------------------------------------------- products */
-static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
-{
-    const lr_tensor *t = n->t;
-    lr_mat a = {.fmt = t->fmt, .rows = n->width, .cols = n->n};
-    if (n->turned_at != UINT64_MAX) {
-        size_t row = (size_t)n->n * lr_fmt_get(t->fmt)->bytes;
-        a.data = w->x->turned + n->turned_at + m * LR_ALIGN_UP(row * n->width, 64);
-        a.row_stride = row;
-        return a;
-    }
-    a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
-    a.row_stride = t->row_stride;
-    if (t->aux) {
-        a.aux = t->aux + m * t->aux_mat_stride;
-        a.aux_stride = t->aux_row_stride;
-    }
-    return a;
-}
-
-/* Where a thread keeps the pointers to the rows of a product. */
-static const void **xs_of(const lr_worker *w) { return (const void **)(void *)(w->scratch + w->x->c.at_ptrs); }
-static float **ys_of(const lr_worker *w, uint32_t n) { return (float **)(void *)(xs_of(w) + n); }
-
-/* Both packed rows of a token or two go through the kernel as if they were tokens of their own: the weights are
- * decoded once. The additions are those of two products, in their order. */
-enum { TWICE_TOK = 2, TWICE_ROWS = 64 };
-static void multiply_few(const lr_code *c, const lr_node *n, const lr_mat *a, const void *const *xs, uint32_t many,
-                         uint32_t r0, uint32_t r1, float *const *ys, const float *bias, void *scratch)
-{
-    size_t rest = lr_i8_layout(n->n).bytes;
-    float sum[2 * TWICE_TOK][TWICE_ROWS], *to[2 * TWICE_TOK];
-    const void *x[2 * TWICE_TOK];
-    for (uint32_t t = 0; t < many; t++) {
-        x[t] = xs[t];
-        x[many + t] = (const uint8_t *)xs[t] + rest;
-    }
-    for (uint32_t t = 0; t < 2 * many; t++) to[t] = sum[t];
-    lr_mat part = *a; /* rows [r0, r1) alone, counted from 0 */
-    part.data += r0 * a->row_stride;
-    if (part.aux) part.aux += r0 * a->aux_stride;
-    part.rows = r1 - r0;
-    c->k->mm(&part, LR_ACTK_I8, x, 2 * many, 0, part.rows, to, NULL, false, scratch);
-    for (uint32_t t = 0; t < many; t++) {
-        float *y = ys[t] + r0;
-        for (uint32_t r = 0; r < part.rows; r++) {
-            float v = sum[t][r];
-            if (bias) v += bias[r0 + r];
-            if (n->add) v = y[r] + v;
-            y[r] = v + sum[many + t][r];
-        }
-    }
-}
-
-/* One product of tiles of 16 rows. What was packed twice is multiplied twice, so few rows at a time that the weights
- * are read from memory once. */
-static void multiply(lr_worker *w, const lr_node *n, const lr_mat *a, const void **xs, uint32_t many, uint32_t tile0,
-                     uint32_t tile1, float **ys, const float *bias)
-{
-    const lr_code *c = &w->x->c;
-    uint32_t to = LR_MIN(tile1 * 16, n->width);
-    void *scratch = w->scratch + c->at_mm;
-    if (n->actk != LR_ACTK_I8X2) {
-        c->k->mm(a, n->actk, xs, many, tile0 * 16, to, ys, bias, n->add, scratch);
-        return;
-    }
-    size_t rest = lr_i8_layout(n->n).bytes;
-    for (uint32_t r0 = tile0 * 16; r0 < to; r0 += TWICE_ROWS) {
-        uint32_t r1 = LR_MIN(r0 + TWICE_ROWS, to);
-        if (many <= TWICE_TOK) {
-            multiply_few(c, n, a, xs, many, r0, r1, ys, bias, scratch);
-            continue;
-        }
-        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, bias, n->add, scratch);
-        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] + rest;
-        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, NULL, true, scratch);
-        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] - rest;
-    }
-}
-
-static void product(lr_worker *w, const lr_node *n, uint32_t tile0, uint32_t tile1)
-{
-    uint32_t rows = lr_rows_of(w->x, n->rows);
-    const void **xs = xs_of(w);
-    float **ys = ys_of(w, rows);
-    for (uint32_t i = 0; i < rows; i++) {
-        xs[i] = lr_at(w, n->in[0], i);
-        ys[i] = lr_at(w, n->out, i);
-    }
-    lr_mat a = mat_of(w, n, 0);
-    multiply(w, n, &a, xs, rows, tile0, tile1, ys, floats_at(w, n->b_at));
-}
-
-/* Tiles [from, to) of the phase, counted through all its matrices. */
-static void products(lr_worker *w, const lr_phase *ph, uint64_t from, uint64_t to)
-{
-    const lr_code *c = &w->x->c;
-    uint64_t at = 0;
-    for (uint32_t i = 0; i < ph->n && at < to; i++) {
-        const lr_node *n = &c->nodes[c->order[ph->first + i]];
-        uint64_t tiles = (n->width + 15) / 16, a = LR_MAX(from, at), b = LR_MIN(to, at + tiles);
-        if (a < b) product(w, n, (uint32_t)(a - at), (uint32_t)(b - at));
-        at += tiles;
-    }
-}
-
-/* How many tiles are dealt at once: few enough that threads end together, enough that memory streams. */
-static uint64_t grain_of(uint64_t tiles, uint64_t bytes, uint32_t n_tok, int n_thread)
-{
-    uint64_t share = (tiles + (uint64_t)n_thread - 1) / (uint64_t)n_thread;
-    if (n_thread == 1) return tiles;
-    if (bytes * LR_MIN(n_tok, 16u) < (uint64_t)n_thread * 128 * LR_KIB) return LR_MAX(share, 1u);
-    uint64_t least = (32 * LR_KIB * tiles) / LR_MAX(bytes, 1u) + 1;
-    return LR_MIN(LR_MAX(share / 8, least), share);
-}
-
-void lr_run_mm(lr_worker *w, const lr_phase *ph)
-{
-    uint64_t grain = grain_of(ph->tiles, ph->bytes, lr_rows_of(w->x, ph->rows), w->n_thread), from, tiles = ph->tiles;
-    if (grain * (uint64_t)w->n_thread >= tiles) { /* one piece each: nothing to deal */
-        from = grain * (uint64_t)w->thread;
-        if (from < tiles) products(w, ph, from, LR_MIN(tiles, from + grain));
-        return;
-    }
-    uint32_t at = (uint32_t)(ph - w->x->c.phases);
-    while ((from = lr_next(w, at, grain)) < tiles) products(w, ph, from, LR_MIN(tiles, from + grain));
-}
-
-/* ---------------------------------------------------------------- routed products */
-typedef struct sorted {
-    uint32_t *start, *active, *rows; /* rows[start[e] .. start[e + 1]) = tok * k + slot, rising */
-    uint32_t n_active;
-} sorted;
-
-/* Every thread sorts for itself: a few microseconds at most, and no barrier. */
-static sorted sort_routing(lr_worker *w, uint32_t slot, uint8_t rows, uint32_t k)
-{
-    const lr_code *c = &w->x->c;
-    uint32_t n_expert = c->n_expert, n = lr_rows_of(w->x, rows);
-    uint32_t *base = (uint32_t *)(void *)(w->scratch + c->at_sort);
-    sorted s = {base, base + n_expert + 1, base + 3 * (size_t)n_expert + 2, 0};
-    if (w->sorted != slot) {
-        w->sorted = slot;
-        memset(s.start, 0, (n_expert + 1) * sizeof *s.start);
-        for (uint32_t t = 0; t < n; t++) {
-            const uint32_t *r = lr_at(w, slot, t);
-            for (uint32_t j = 0; j < k; j++) s.start[r[2 * j] + 1]++;
-        }
-        for (uint32_t e = 0; e < n_expert; e++) s.start[e + 1] += s.start[e];
-        for (uint32_t t = 0; t < n; t++) {
-            const uint32_t *r = lr_at(w, slot, t);
-            for (uint32_t j = 0; j < k; j++) s.rows[s.start[r[2 * j]]++] = t * k + j;
-        }
-        memmove(s.start + 1, s.start, n_expert * sizeof *s.start);
-        s.start[0] = 0;
-    }
-    for (uint32_t e = 0; e < n_expert; e++)
-        if (s.start[e] < s.start[e + 1]) s.active[s.n_active++] = e;
-    return s;
-}
-
-static void routed(lr_worker *w, const lr_node *n, const sorted *s, uint32_t e, uint32_t tile0, uint32_t tile1)
-{
-    const lr_code *c = &w->x->c;
-    uint32_t many = s->start[e + 1] - s->start[e];
-    const void **xs = xs_of(w);
-    float **ys = ys_of(w, many);
-    size_t packed = c->k->act_bytes(n->actk, n->n);
-    for (uint32_t i = 0; i < many; i++) {
-        uint32_t row = s->rows[s->start[e] + i], tok = row / n->mul, j = row % n->mul;
-        xs[i] = (const uint8_t *)lr_at(w, n->in[0], tok) + (n->in_mul > 1 ? j * packed : 0);
-        ys[i] = (float *)lr_at(w, n->out, tok) + (size_t)j * n->width;
-    }
-    lr_mat a = mat_of(w, n, e);
-    const float *bias = floats_at(w, n->b_at);
-    multiply(w, n, &a, xs, many, tile0, tile1, ys, bias ? bias + (size_t)e * n->width : NULL);
-}
-
-void lr_run_moe(lr_worker *w, const lr_phase *ph)
-{
-    const lr_code *c = &w->x->c;
-    uint32_t at = (uint32_t)(ph - c->phases);
-    uint64_t unit = lr_next(w, at, 1), begin = 0;
-    for (uint32_t i = 0; i < ph->n; i++) { /* units are counted through all nodes, experts and pieces of rows */
-        const lr_node *n = &c->nodes[c->order[ph->first + i]];
-        sorted s = sort_routing(w, n->in[1], n->rows, n->mul);
-        uint32_t tiles = (n->width + 15) / 16;
-        uint32_t want = LR_MAX(1u, (uint32_t)w->n_thread * 6 / LR_MAX(1u, s.n_active * ph->n));
-        uint32_t piece = LR_MAX(1u, (tiles + want - 1) / want), pieces = (tiles + piece - 1) / piece;
-        uint64_t end = begin + (uint64_t)s.n_active * pieces;
-        while (unit < end) {
-            uint32_t u = (uint32_t)(unit - begin), t0 = u % pieces * piece;
-            routed(w, n, &s, s.active[u / pieces], t0, LR_MIN(tiles, t0 + piece));
-            unit = lr_next(w, at, 1);
-        }
-        begin = end;
-    }
-}
-
 /* ---------------------------------------------------------------- the walk */
 static void run_phase(lr_worker *w, const lr_phase *ph)
 {
@@ -417,7 +216,7 @@ static void run_phase(lr_worker *w, const lr_phase *ph)
 void lr_exec_walk(void *exec, int thread, int n_thread)
 {
     lr_exec *x = exec;
-    lr_worker w = {x, thread, n_thread, x->scratch + (size_t)thread * x->c.scratch, LR_NO_SLOT};
+    lr_worker w = {x, thread, n_thread, x->scratch + (size_t)thread * x->c.scratch, LR_NO_SLOT, 0};
     bool timed = x->profiling && thread == 0;
     uint64_t t0 = timed ? lr_now_ns() : 0;
     for (uint32_t p = 0; p < x->c.n_phase; p++) {
