@@ -23,7 +23,7 @@ const values = [
     { type: 'array', prefixItems: [{ type: 'integer', minimum: 0, maximum: 9 }, word], items: false, minItems: 2 }, { type: 'array', items: { enum: ['x', 'y'] }, minItems: 1, maxItems: 5 },
     object({ name: word }), object({ name: { enum: ['Lily', 'Tom'] }, age: { type: 'integer', minimum: 3, maximum: 9 } }), object({ a: object({ b: object({ c: { type: 'boolean' } }) }) }),
     { type: 'object', properties: { a: word, b: { type: 'boolean' } }, additionalProperties: false }, { type: 'object', properties: { a: word, b: { type: 'boolean' } }, required: ['b'], additionalProperties: false },
-    { type: 'object', additionalProperties: { type: 'boolean' }, maxProperties: 3 }, { type: 'object', patternProperties: { '^k[0-9]$': { type: 'boolean' } }, additionalProperties: false, maxProperties: 3 },
+    { type: 'object', propertyNames: { maxLength: 8 }, additionalProperties: { type: 'boolean' }, maxProperties: 3 }, { type: 'object', patternProperties: { '^k[0-9]$': { type: 'boolean' } }, additionalProperties: false, maxProperties: 3 },
     { $defs: { n: { type: 'integer', minimum: 1, maximum: 5 } }, type: 'array', items: { $ref: '#/$defs/n' }, minItems: 1, maxItems: 3 },
     { $defs: { t: object({ v: { type: 'integer', minimum: 0, maximum: 9 } }) }, ...object({ left: { $ref: '#/$defs/t' }, right: { $ref: '#/$defs/t' } }) },
     { if: { type: 'integer' }, then: { minimum: 0, maximum: 9 }, else: { enum: ['no'] } }, { not: { type: ['object', 'array', 'string', 'number'] } },
@@ -34,7 +34,7 @@ const all = [...values, ...values.map((v, i) => (v.$defs ? { $defs: v.$defs, ...
 assert.equal(new Set(all.map((s) => JSON.stringify(s))).size, 100);
 
 async function ask(schema, seed) {
-    const body = { model, messages: [{ role: 'user', content: 'Tell me' }], max_tokens: 400, temperature: 1.2, seed, logit_bias: {},
+    const body = { model, messages: [{ role: 'user', content: 'Tell me' }], max_tokens: 900, temperature: 1, seed, logit_bias: {},
         response_format: { type: 'json_schema', json_schema: { name: 'x', schema, strict: true } } };
     const r = await fetch(base + '/v1/chat/completions', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) });
     const o = await r.json();
@@ -47,7 +47,7 @@ const checks = all.map((s) => ajv.compile(JSON.parse(JSON.stringify(s))));
 async function worker(k, n) {
     for (let i = k; i < count; i += n) {
         const c = await ask(JSON.parse(JSON.stringify(all[i % 100])), i);
-        if (c.finish_reason === 'length') { long++; continue; } // no end within max_tokens: told, and not counted
+        if (c.finish_reason === 'length') { long++; console.log('cut off', JSON.stringify(all[i % 100]), c.message.content.slice(0, 120)); continue; } // no end within max_tokens: told, and not counted
         const ok = checks[i % 100](JSON.parse(c.message.content));
         if (!ok) console.log(JSON.stringify(all[i % 100]), c.message.content, ajv.errorsText(checks[i % 100].errors));
         ok ? valid++ : bad++;
