@@ -178,9 +178,15 @@ $(BUILD)/gen/data.c: $(EMBEDDED)
 	    echo "extern const char lr_data_$$t[]; extern const size_t lr_data_$${t}_n; const char lr_data_$$t[] = {"; \
 	    od -An -v -td1 $$f | sed 's/\(-*[0-9][0-9]*\)/\1,/g'; \
 	    echo "0}; const size_t lr_data_$${t}_n = sizeof lr_data_$$t - 1;"; done; } >$@
-$(BUILD)/obj/gen/data.c.o: $(BUILD)/gen/data.c
+# So is the description of the server's routes.
+$(BUILD)/gen/openapi.c: docs/openapi.yaml
+	@mkdir -p $(@D)
+	@{ echo 'extern const char lr_openapi[]; const char lr_openapi[] = {'; \
+	    od -An -v -td1 $< | sed 's/\(-*[0-9][0-9]*\)/\1,/g'; echo '0};'; } >$@
+$(BUILD)/obj/gen/%.c.o: $(BUILD)/gen/%.c
 	@mkdir -p $(@D)
 	@$(CC) -std=c11 -fPIC -c $< -o $@
+$(BUILD)/lib-serve.a: $(BUILD)/obj/gen/openapi.c.o
 $(BUILD)/lib-plan.a: $(BUILD)/obj/gen/data.c.o
 LIBRARY_OBJECTS += $(BUILD)/obj/gen/data.c.o
 $(BUILD)/obj/%.cu.o: %.cu

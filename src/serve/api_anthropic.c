@@ -226,8 +226,8 @@ static json_t *usage(const call *c)
 
 static const char *stop_reason(const gen *g)
 {
-    if (g->n_tools && g->tools[g->n_tools - 1].whole) return "tool_use";
     return g->finish == LARDER_FINISH_LENGTH ? "max_tokens"
+           : g->n_tools                      ? "tool_use"
            : g->finish == LARDER_FINISH_STOP ? "stop_sequence"
                                              : "end_turn";
 }

@@ -187,8 +187,8 @@ static json_t *usage(const call *c)
 
 static const char *finish_of(const gen *g)
 {
-    if (g->n_tools && g->tools[g->n_tools - 1].whole) return "tool_calls";
-    return g->finish == LARDER_FINISH_LENGTH ? "length" : "stop";
+    if (g->finish == LARDER_FINISH_LENGTH) return "length";
+    return g->n_tools ? "tool_calls" : "stop";
 }
 
 /* A token's text: valid UTF-8 for "token", every byte for "bytes". */

@@ -55,6 +55,9 @@ static void get_model(exchange *x)
     else reply_error(x, 404, "there is no such model here", "model");
 }
 
+extern const char lr_openapi[]; /* docs/openapi.yaml: see the Makefile */
+static void get_openapi(exchange *x) { reply_text(x, 200, "application/yaml", lr_openapi); }
+
 static void get_version(exchange *x) { reply_json(x, 200, json_pack("{s:s}", "version", larder_version())); }
 
 static json_t *ollama_details(const larder_model_info *info, const char *architecture, const char *format)
@@ -148,6 +151,7 @@ static const route routes[] = {
     {"GET", "/health", ROUTE_OPEN, NULL, get_health, error_openai},
     {"GET", "/ready", ROUTE_KEY, NULL, get_ready, error_openai},
     {"GET", "/metrics", ROUTE_KEY, NULL, metrics_get, error_openai},
+    {"GET", "/openapi.yaml", ROUTE_KEY, NULL, get_openapi, error_openai},
     {"GET", "/v1/models", ROUTE_KEY, NULL, get_models, error_openai},
     {"GET", "/v1/models/*", ROUTE_KEY, NULL, get_model, error_openai},
     {"POST", "/v1/chat/completions", ROUTE_KEY, &api_chat, NULL, error_openai},

@@ -510,6 +510,7 @@ bool lr_answer_thinks(const lr_answer *a) { return a->mode == THINK; }
 
 bool lr_answer_end(lr_answer *a)
 {
-    if (a->at < a->held.n) give_to(a, a->mode == THINK ? LR_PIECE_THOUGHT : LR_PIECE_TEXT, a->held.n);
+    bool syntax = a->forced && (a->mode == BARE || a->mode == ITEMS || a->mode == REST);
+    if (a->at < a->held.n && !syntax) give_to(a, a->mode == THINK ? LR_PIECE_THOUGHT : LR_PIECE_TEXT, a->held.n);
     return !a->held.failed;
 }

@@ -53,7 +53,7 @@ void lr_answer_close(lr_answer *a);
 bool lr_answer_feed(lr_answer *a, const char *text, size_t n);
 /* What comes next is part of a thought. */
 bool lr_answer_thinks(const lr_answer *a);
-/* No more will come: gives what was held. */
+/* No more will come: gives what was held; but of forced calls nothing that was cut off before a call began. */
 bool lr_answer_end(lr_answer *a);
 
 #endif

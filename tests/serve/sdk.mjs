@@ -68,7 +68,62 @@ async function openai() {
         calls++;
     }
     calls += 30;
+    await openaiTools(o, common);
+    await openaiVectors(o);
     return whole;
+}
+
+const near = (a, b) => a.length === b.length && a.every((x, i) => Math.abs(x - b[i]) < 1e-5);
+
+async function openaiVectors(o) {
+    const texts = ['A dog', 'A cat by the sea'];
+    const packed = await o.embeddings.create({ model, input: texts }); // the client asks for base64 by itself
+    const plain = await o.embeddings.create({ model, input: texts, encoding_format: 'float' });
+    plain.data.forEach((d, i) => assert(near(d.embedding, packed.data[i].embedding)));
+    assert(Math.abs(plain.data[0].embedding.reduce((s, x) => s + x * x, 0) - 1) < 1e-5);
+    assert.equal((await o.embeddings.create({ model, input: texts[0], dimensions: 16 })).data[0].embedding.length, 16);
+    await fails(o.embeddings.create({ model, input: '' }), 400, /empty/);
+    await fails(o.embeddings.create({ model, input: 'a', dimensions: 1e6 }), 400, /dimensions/);
+    calls += 3;
+}
+
+// Calls in parts, put together by the client; several at once; chosen, forbidden, by name.
+async function openaiTools(o, common) {
+    const tools = ['go', 'look'].map((name) => ({ type: 'function', function: { name, parameters } }));
+    const flat = tools.map((t) => ({ type: 'function', name: t.function.name, parameters, strict: true }));
+    const more = { ...common, max_tokens: 300, temperature: 1, tools };
+    for (let seed = 0; seed < 6; seed++) {
+        const s = o.chat.completions.stream({ ...more, seed, tool_choice: 'required', parallel_tool_calls: true });
+        let parts = 0;
+        s.on('tool_calls.function.arguments.delta', () => parts++);
+        const choice = (await s.finalChatCompletion()).choices[0], made = choice.message.tool_calls;
+        if (choice.finish_reason === 'length') made.splice(-1); // cut off in the middle
+        assert(parts > made.length && made.every((t) => ['sea', 'hill'].includes(JSON.parse(t.function.arguments).place)));
+        const r = o.responses.stream({ model, input: user, temperature: 1, seed, tools: flat, tool_choice: 'required', max_output_tokens: 300 });
+        let deltas = 0;
+        r.on('response.function_call_arguments.delta', () => deltas++);
+        const [call] = (await r.finalResponse()).output;
+        assert(deltas > 1 && call.type === 'function_call' && JSON.parse(call.arguments).place);
+        calls += 2;
+    }
+    const named = await o.chat.completions.create({ ...more, tool_choice: { type: 'function', function: { name: 'look' } } });
+    assert.equal(named.choices[0].message.tool_calls[0].function.name, 'look');
+    assert(!(await o.chat.completions.create({ ...more, max_tokens: 10, tool_choice: 'none' })).choices[0].message.tool_calls);
+    await o.chat.completions.create({ ...more, max_tokens: 10, tool_choice: 'auto', parallel_tool_calls: false });
+    const again = [...messages, { role: 'assistant', content: '', tool_calls: named.choices[0].message.tool_calls },
+        { role: 'tool', tool_call_id: named.choices[0].message.tool_calls[0].id, content: 'the sea is blue' }];
+    assert((await o.chat.completions.create({ ...more, max_tokens: 10, tool_choice: 'none', messages: again })).choices[0].message.content.length);
+    for (const effort of ['none', 'low', 'high']) await o.chat.completions.create({ ...common, reasoning_effort: effort });
+    await o.responses.create({ model, input: user, max_output_tokens: 5, reasoning: { effort: 'low' } });
+    await fails(o.chat.completions.create({ ...common, reasoning_effort: 'huge' }), 400, /reasoning_effort/);
+    await fails(o.responses.create({ model, input: user, store: true }), 400, /store/);
+    await fails(o.responses.create({ model, input: user, previous_response_id: 'resp_1' }), 400, /previous_response_id/);
+    const forms = await o.responses.parse({ model, input: user, text: { format: { type: 'json_schema', name: 'child', schema, strict: true } } });
+    assert(['Lily', 'Tom'].includes(forms.output_parsed.name));
+    const sum = await o.responses.compact({ model, input: user });
+    assert.equal(sum.output[0].type, 'compaction');
+    assert((await o.responses.create({ model, input: [...sum.output, { role: 'user', content: 'Go on' }], max_output_tokens: 5 })).id);
+    calls += 11;
 }
 
 async function anthropic(whole) {
@@ -86,6 +141,31 @@ async function anthropic(whole) {
     assert((await a.messages.create(forced)).content[0].input.place);
     const t = await a.messages.stream(forced).finalMessage();
     assert(t.stop_reason === 'tool_use' && t.content[0].input.place);
+    for (let seed = 0; seed < 4; seed++) {
+        const s = a.messages.stream({ ...forced, max_tokens: 300, temperature: 1, seed, tool_choice: { type: 'any', disable_parallel_tool_use: false } });
+        let parts = 0;
+        s.on('inputJson', () => parts++);
+        const m = await s.finalMessage();
+        if (m.stop_reason === 'max_tokens') m.content.splice(-1);
+        assert(parts > m.content.length && m.content.every((b) => ['sea', 'hill'].includes(b.input.place)));
+        calls++;
+    }
+    assert.equal((await a.messages.create({ ...forced, tool_choice: { type: 'tool', name: 'go' } })).content[0].name, 'go');
+    assert.equal((await a.messages.create({ ...forced, max_tokens: 10, tool_choice: { type: 'none' } })).content[0].type, 'text');
+    const use = t.content[0];
+    const talk = [...messages, { role: 'assistant', content: [use] }, { role: 'user', content: [{ type: 'tool_result', tool_use_id: use.id, content: 'blue' }] }];
+    assert((await a.messages.create({ ...common, messages: talk })).content.length);
+    assert((await a.messages.create({ ...common, max_tokens: 40, thinking: { type: 'enabled', budget_tokens: 20 } })).content.length);
+    await fails(a.messages.create({ ...common, thinking: { type: 'enabled', budget_tokens: 20 } }), 400, /budget_tokens/);
+    assert(JSON.parse((await a.messages.create({ ...common, max_tokens: 60, output_config: { format: { type: 'json_schema', schema } } })).content[0].text).name);
+    assert.equal((await a.models.list()).data[0].id, model);
+    for (let i = 0; i < 4; i++) {
+        const s = a.messages.stream({ ...common, max_tokens: 200 });
+        s.on('text', () => s.abort());
+        await assert.rejects(s.finalMessage());
+        calls++;
+    }
+    calls += 7;
     await fails(a.messages.create({ ...common, model: 'x' }), 404, /no such model/);
     await fails(a.messages.create({ ...common, top_k: -1 }), 400, /top_k/);
     calls += 3;
@@ -102,6 +182,13 @@ async function ollama(whole) {
         assert.equal(text, whole);
         calls += 2;
     }
+    const vectors = (await o.embed({ model, input: ['A dog', 'A cat'] })).embeddings;
+    assert(near((await o.embed({ model, input: 'A dog' })).embeddings[0], vectors[0]) && vectors.length === 2);
+    assert((await o.embeddings({ model, prompt: 'A dog' })).embedding.length === vectors[0].length);
+    assert.equal((await o.chat({ model, messages, think: false, options })).message.content, whole);
+    assert((await o.version()).version);
+    await fails(o.embed({ model, input: 5 }), 400, /input/);
+    calls += 5;
     assert(JSON.parse((await o.chat({ model, messages, format: schema })).message.content).name);
     assert.equal((await o.list()).models[0].name, model);
     assert.equal((await o.ps()).models[0].name, model);

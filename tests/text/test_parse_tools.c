@@ -110,6 +110,25 @@ TEST(parts)
     same("[{\"name\":\"f\",\"arguments\":{}}]", "|t:[{\"name\":\"f\",\"arguments\":{}}]", true, false);
 }
 
+/* Calls are all it may say: a list is one too, and what was cut off before a call began is nothing. */
+TEST(forced)
+{
+    static const char text[] = "[{\"name\":\"f\",\"arguments\":{}}, {\"name\":\"g\",\"arguments\":{\"a\":1}}]";
+    for (size_t n = 0; n <= strlen(text); n++) {
+        lr_buf out = {0};
+        lr_answer a;
+        lr_answer_init(&a, true, false, add, &out);
+        a.forced = true;
+        for (size_t i = 0; i < n; i++) CHECK(lr_answer_feed(&a, text + i, 1));
+        CHECK(lr_answer_end(&a));
+        lr_answer_close(&a);
+        lr_buf_putc(&out, 0);
+        if (strstr(out.p, "|t:")) TEST_FAIL("%.*s: %s", (int)n, text, out.p);
+        if (n == strlen(text)) CHECK(!strcmp(out.p, "|C:f{};|C:g{\"a\":1};"));
+        lr_buf_free(&out);
+    }
+}
+
 /* Any text: how it is cut does not matter, and without calls every byte comes out. */
 TEST(random_text)
 {
