@@ -24,7 +24,12 @@ struct larder_model {
     larder_model_info info;
     char *names;               /* what info's strings point to */
     _Atomic(lr_vocab *) vocab; /* the vocabulary as grammars want it, made when first asked for */
+    void *made;                /* pages that hold its weights, when no file does; the model's to free */
+    size_t n_made;
 };
+
+/* A model of a file already opened (*file is the model's from then on, and empty; on failure it stays the caller's). */
+larder_status lr_model_adopt(lr_file *file, larder_model **out, larder_error *err);
 
 /* LARDER_UNSUPPORTED with the reason if the model came without a usable tokenizer. */
 larder_status lr_model_need_text(const larder_model *m, larder_error *err);

@@ -43,24 +43,35 @@ static larder_status copy_names(larder_model *m, larder_error *err)
     return LARDER_OK;
 }
 
-larder_status larder_model_open(const char *path, larder_model **out, larder_error *err)
+larder_status lr_model_adopt(lr_file *file, larder_model **out, larder_error *err)
 {
-    char real[4096];
-    larder_model *m = NULL;
+    larder_status st = LARDER_OK;
+    larder_model *m = lr_calloc(1, sizeof *m);
     *out = NULL;
-    larder_status st = lr_store_resolve(path, real, sizeof real, err);
-    if (st) return st;
-    m = lr_calloc(1, sizeof *m);
     if (!m) return LR_NOMEM(err, "a model");
-    LR_GO(lr_load(real, &m->file, err));
+    m->file = *file;
     LR_GO(lr_model_open(&m->file, &m->model, err));
     LR_GO(copy_names(m, err));
     m->has_text = lr_text_open(&m->file, &m->text, &m->text_error) == LARDER_OK;
     fill_info(m);
+    *file = (lr_file){0};
     *out = m;
     return LARDER_OK;
 fail:
+    m->file = (lr_file){0};
     larder_model_free(m);
+    return st;
+}
+
+larder_status larder_model_open(const char *path, larder_model **out, larder_error *err)
+{
+    char real[4096];
+    lr_file file = {0};
+    *out = NULL;
+    LR_TRY(lr_store_resolve(path, real, sizeof real, err));
+    LR_TRY(lr_load(real, &file, err));
+    larder_status st = lr_model_adopt(&file, out, err);
+    if (st) lr_file_close(&file);
     return st;
 }
 
@@ -71,6 +82,7 @@ void larder_model_free(larder_model *model)
     lr_text_close(&model->text);
     lr_model_close(&model->model);
     lr_file_close(&model->file);
+    if (model->made) lr_pages_free(model->made, model->n_made);
     lr_free(model->names);
     lr_free(model);
 }

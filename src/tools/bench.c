@@ -200,7 +200,8 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
     larder_engine_options o = options->engine;
     larder_status st = LARDER_OK;
     uint64_t needed = longest_context(options);
-    if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MIN(needed, (uint64_t)1 << 24); /* the most that can be had */
+    if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MIN(needed, (uint64_t)1 << 24);           /* the most that can be had */
+    if (!o.memory && model->n_made) o.memory = lr_mem_available() + model->n_made; /* its weights are taken already */
     if (o.n_ctx < needed)
         return lr_fail(err, LARDER_USAGE, "these lengths and depths need a context of %llu; %u is to be had (--ctx)",
                        (unsigned long long)needed, o.n_ctx);

@@ -167,6 +167,12 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
                            larder_progress_fn *progress, void *user, larder_error *err);
 void larder_bench_free(larder_bench_result *r);
 
+/* A model to be measured without having it: random weights of the shape that a name of the catalogue has, in memory of
+ * their own. `format`: as for larder_convert; NULL: Q4_K_M. `memory`: how much may be taken; 0: what is free. It has no
+ * text. larder_model_free. */
+larder_status larder_shape_open(const char *name, const char *format, uint64_t memory, larder_model **out,
+                                larder_progress_fn *progress, void *user, larder_error *err);
+
 /* What changed since `path` was written (as `larder bench --format csv` prints): lines of text, larder_free. */
 larder_status larder_bench_compare(const char *path, const char *name, const char *format,
                                    const larder_bench_row *rows, size_t n, char **out, larder_error *err);
