@@ -61,7 +61,7 @@ static bool bytes(const char *s, uint64_t *out)
     return true;
 }
 
-static bool set(const arg *a, const char *value)
+bool arg_set(const arg *a, const char *value)
 {
     int64_t i = 0;
     uint64_t u = 0;
@@ -86,6 +86,13 @@ static bool set(const arg *a, const char *value)
     case ARG_F32: *(float *)a->to = strtof(value, &end); return end != value && !*end && isfinite(*(float *)a->to);
     }
     return false;
+}
+
+const arg *arg_find(const arg_table *t, const char *name)
+{
+    for (int i = 0; i < t->n; i++)
+        if (!strcmp(t->args[i].name, name)) return &t->args[i];
+    return NULL;
 }
 
 static int wrong(const arg_table *t, const char *what, const char *which)
@@ -120,7 +127,7 @@ int arg_parse(arg_table *t, int argc, char **argv, int *first)
         int at = c - 256;
         for (int i = 0; c < 256 && i < t->n; i++)
             if (t->args[i].letter == c) at = i;
-        if (!set(&t->args[at], optarg)) {
+        if (!arg_set(&t->args[at], optarg)) {
             char text[160];
             snprintf(text, sizeof text, "--%s cannot be '%.60s':", t->args[at].name, optarg);
             return wrong(t, text, t->args[at].help);

@@ -36,6 +36,22 @@ typedef struct arg_table {
 void arg_add(arg_table *t, const arg *list, int n);
 /* Fills the options. Returns -1 to go on (words are argv[*first ..]), or the exit status: 0 after --help, 2 if wrong. */
 int arg_parse(arg_table *t, int argc, char **argv, int *first);
+bool arg_set(const arg *a, const char *value);             /* false if the value is no good */
+const arg *arg_find(const arg_table *t, const char *name); /* by its long name; NULL: there is none */
+
+/* ---------------------------------------------------------------- options from a file (config.c) */
+enum { CONFIG_MOST_WORDS = 32 };
+typedef struct cli_config {
+    const char *verb;
+    char path[4096];
+    char *text;                     /* what the options' values point into */
+    char *words[CONFIG_MOST_WORDS]; /* of "model = ..." */
+    int n_words;
+} cli_config;
+/* Sets what --config names, or else the file `name` of the user's configurations if there is one; to be called before
+ * arg_parse, so that the command line has the last word. 0 or an exit status. */
+int cli_config_read(cli_config *c, const arg_table *t, const char *name, int argc, char **argv);
+void cli_config_free(cli_config *c);
 
 /* ---------------------------------------------------------------- messages, progress, interrupts (term.c) */
 void cli_error(const char *verb, const larder_error *err);

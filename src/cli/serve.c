@@ -21,7 +21,9 @@ typedef struct serve_job {
     char names[MOST][200], paths[MOST][PATH_MAX], folder_text[MOST + 1][PATH_MAX];
     const char *folders[MOST + 1], *pins[MOST];
     uint32_t n_pins;
-    bool key_shown, no_store, pin_all;
+    bool key_shown, no_store;
+    cli_config config;
+    const char *config_file; /* read by cli_config_read; named here for --help */
 } serve_job;
 
 static bool add_key(void *to, const char *v)
@@ -139,7 +141,10 @@ static int add_model(serve_job *j, const char *word, bool only)
         if (!strcmp(j->names[k], j->names[i]))
             return wrong("two models would have one name; give NAME=MODEL: ", word);
     if (larder_store_path(path, j->paths[i], sizeof j->paths[i], &err)) return cli_fail("serve", &err);
-    j->models[i] = (larder_serve_model){.name = j->names[i], .path = j->paths[i], .pinned = j->pin_all};
+    j->models[i] = (larder_serve_model){
+        .name = j->names[i],
+        .path = j->paths[i],
+    };
     j->o.n_models++;
     return EXIT_OK;
 }
@@ -247,6 +252,30 @@ static int prepare(serve_job *j, int n, char **words)
     return status;
 }
 
+/* What this memory reads, if it was measured once; a server does not begin by measuring. */
+static bool not_now(void *user, const larder_progress *p)
+{
+    (void)user;
+    (void)p;
+    return false;
+}
+
+static double measured_bandwidth(uint32_t n_threads)
+{
+    larder_probe p;
+    if (larder_probe_machine(false, &p, not_now, NULL, NULL)) return 0;
+    return larder_probe_bandwidth(&p, n_threads ? n_threads : p.n_core);
+}
+
+static void free_job(serve_job *j)
+{
+    cli_config_free(&j->config);
+    free(j->key_text);
+    free((void *)(uintptr_t)j->o.tls_cert);
+    free((void *)(uintptr_t)j->o.tls_key);
+    free(j);
+}
+
 int verb_serve(int argc, char **argv)
 {
     cli_model m;
@@ -294,26 +323,31 @@ int verb_serve(int argc, char **argv)
         {"connections", 0, ARG_U32, &j->o.max_connections, "N", "most connections at once (default 1024)", 0},
         {"drain", 0, ARG_U32, &j->o.drain_s, "SECONDS", "how long running answers have after SIGTERM (default 60)",
          0},
+        {"config", 0, ARG_STR, &j->config_file, "FILE",
+         "options from a file, lines of 'name = value' (default: larder/serve.conf of your configurations)", 0},
         {"no-confine", 0, ARG_FLAG, &j->o.no_confine, NULL, "keep the right to open files, sockets and programs", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_engine_args(&t, &m);
-    int first, status = arg_parse(&t, argc, argv, &first);
+    int first = 0, status = cli_config_read(&j->config, &t, "serve.conf", argc, argv);
+    if (!status) {
+        j->key_shown = false; /* only those of the command line are seen by others */
+        status = arg_parse(&t, argc, argv, &first);
+    }
     if (status >= 0) {
-        free(j);
+        free_job(j);
         return status;
     }
 
-    status = prepare(j, argc - first, argv + first);
+    bool named = first < argc; /* models of the command line take the place of the file's */
+    status = named ? prepare(j, argc - first, argv + first) : prepare(j, j->config.n_words, j->config.words);
     if (!status) {
         cli_model_settle(&m);
+        j->o.bandwidth = measured_bandwidth(m.engine.n_threads);
         larder_set_log(on_log, NULL);
         if (larder_serve(&m.engine, &j->o, &err)) status = cli_fail("serve", &err);
         larder_set_log(NULL, NULL);
     }
-    free(j->key_text);
-    free((void *)(uintptr_t)j->o.tls_cert);
-    free((void *)(uintptr_t)j->o.tls_key);
-    free(j);
+    free_job(j);
     return status;
 }

@@ -320,11 +320,26 @@ static void count_done(server *s, const gen *g, double ttft)
     if (ttft <= 0) return;
     m->prompt_tokens += t->n_prompt;
     m->cached_tokens += t->n_cached;
+    m->decode_bytes += t->decode_bytes;
     metric_add(&m->ttft, ttft);
     metric_add(&m->queue, LR_MAX(ttft - t->prefill_s, 0));
     metric_add(&m->prefill, t->prefill_s);
     metric_add(&m->decode, t->decode_s);
     metric_add(&m->e2e, ttft + t->decode_s);
+}
+
+static const char *const finish_names[] = {"", "eos", "stop", "length", "cancelled", "error"};
+
+/* For the log; of several answers the slowest start and the last one's end. */
+static void sum_up(const call *c, const gen *g, double ttft)
+{
+    if (!c->x) return;
+    c->x->summary = (call_summary){.model = c->m->name,
+                                   .n_prompt = call_n_prompt(c),
+                                   .n_cached = call_n_cached(c),
+                                   .n_generated = call_n_generated(c),
+                                   .ttft_s = LR_MAX(ttft, c->x->summary.ttft_s),
+                                   .finish = finish_names[g->finish]};
 }
 
 static void all_done(call *c)
@@ -362,6 +377,7 @@ static void gen_done(call *c, note *n)
         atomic_store(&c->cancelled, true);
     }
     if (c->x && c->stream && !c->closed) c->api->end(c, g);
+    sum_up(c, g, n->ttft);
     if (++c->n_done == c->n_gens) all_done(c);
 }
 

@@ -6,11 +6,9 @@
  */
 #include "serve.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <microhttpd.h>
-#include <netdb.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -168,6 +166,7 @@ static enum MHD_Result send_answer(exchange *x)
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(r, "x-request-id", x->id);
     MHD_add_response_header(r, "request-id", x->id);
+    if (x->trace[0]) MHD_add_response_header(r, "traceparent", x->trace);
     if (x->streaming) MHD_add_response_header(r, "X-Accel-Buffering", "no");
     if (x->status == 401) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
     if (x->note[0]) MHD_add_response_header(r, "Larder-Note", x->note);
@@ -191,6 +190,21 @@ static enum MHD_Result send_answer(exchange *x)
 }
 
 /* ---------------------------------------------------------------- requests coming in */
+/* W3C Trace Context: 00-<32 hex>-<16 hex>-<2 hex>, neither id all zeros. The answer says the same trace and its own span;
+ * the log has both. Anything else is as if it were not there, as the standard wants it. */
+static void take_trace(exchange *x)
+{
+    static const char hex[] = "0123456789abcdef";
+    const char *v = exchange_header(x, "traceparent");
+    if (!v || strlen(v) != 55 || memcmp(v, "00-", 3) != 0 || v[35] != '-' || v[52] != '-') return;
+    if (strspn(v + 3, hex) != 32 || strspn(v + 36, hex) != 16 || strspn(v + 53, hex) != 2) return;
+    if (strspn(v + 3, "0") == 32 || strspn(v + 36, "0") == 16) return;
+    char span[40];
+    new_id(x->s, "", span);
+    snprintf(x->trace, sizeof x->trace, "00-%.32s-%.16s-%.2s", v + 3, span, v + 53);
+    memcpy(x->parent, v + 36, 16);
+}
+
 static bool is_tchar(const char *s, size_t most)
 {
     size_t n = strlen(s);
@@ -211,6 +225,7 @@ static exchange *exchange_new(server *s, struct MHD_Connection *c, const char *p
     snprintf(x->path, sizeof x->path, "%s",
              is_tchar(path, sizeof x->path) ? path : "?"); /* nothing else gets into a log */
     snprintf(x->method, sizeof x->method, "%s", is_tchar(method, sizeof x->method) ? method : "?");
+    take_trace(x);
     x->next_x = s->http->exchanges;
     if (x->next_x) x->next_x->prev = x;
     s->http->exchanges = x;
@@ -299,6 +314,30 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *c, const ch
     return MHD_YES;
 }
 
+/* What was asked of what, and how it went: figures and names of ours, never what anybody wrote. */
+static void log_request(const exchange *x, bool completed)
+{
+    char more[480] = "";
+    int n = 0;
+    if (x->trace[0])
+        n = snprintf(more, sizeof more, ",\"trace_id\":\"%.32s\",\"span_id\":\"%.16s\",\"parent_id\":\"%.16s\"",
+                     x->trace + 3, x->trace + 36, x->parent);
+    const call_summary *u = &x->summary;
+    if (u->model)
+        snprintf(more + n, sizeof more - (size_t)n,
+                 ",\"model\":\"%.120s\",\"prompt\":%u,\"cached\":%u,\"generated\":%u,\"ttft_ms\":%.1f,\"finish\":"
+                 "\"%s\"",
+                 u->model, u->n_prompt, u->n_cached, u->n_generated, u->ttft_s * 1e3, u->finish);
+    log_line(LARDER_LOG_INFO,
+             "{\"event\":\"request\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%s\",\"status\":%d,\"ms\":%.1f,"
+             "\"end\":\"%s\"%s}",
+             x->id, x->method, x->path, x->status, (double)(lr_now_ns() - x->t0) * 1e-6,
+             x->slow                 ? "slow reader"
+             : x->gone || !completed ? "client left"
+                                     : "sent",
+             more);
+}
+
 static void on_completed(void *user, struct MHD_Connection *c, void **state, enum MHD_RequestTerminationCode why)
 {
     server *s = user;
@@ -314,13 +353,7 @@ static void on_completed(void *user, struct MHD_Connection *c, void **state, enu
     x->conn->since = lr_now_ns();
     int hundred = x->status / 100;
     if (hundred >= 1 && hundred <= 5) s->m.requests[hundred]++;
-    log_line(LARDER_LOG_INFO,
-             "{\"event\":\"request\",\"id\":\"%s\",\"method\":\"%s\",\"path\":\"%s\",\"status\":%d,\"ms\":%.1f,"
-             "\"end\":\"%s\"}",
-             x->id, x->method, x->path, x->status, (double)(lr_now_ns() - x->t0) * 1e-6,
-             x->slow                                                 ? "slow reader"
-             : x->gone || why != MHD_REQUEST_TERMINATED_COMPLETED_OK ? "client left"
-                                                                     : "sent");
+    log_request(x, why == MHD_REQUEST_TERMINATED_COMPLETED_OK);
     if (x->prev) x->prev->next_x = x->next_x;
     else s->http->exchanges = x->next_x;
     if (x->next_x) x->next_x->prev = x->prev;
@@ -391,6 +424,7 @@ static void begin_drain(server *s)
     s->t_drain = lr_now_ns();
     int fd = MHD_quiesce_daemon(s->http->daemon);
     if (fd >= 0) close(fd);
+    notify_say(s, "STOPPING=1");
     log_line(LARDER_LOG_INFO, "{\"event\":\"drain\",\"running\":%u}", s->n_calls);
 }
 
@@ -439,44 +473,6 @@ larder_status http_loop(server *s, larder_error *err)
 }
 
 /* ---------------------------------------------------------------- start and stop */
-static larder_status make_listener(const server *s, int *out, larder_error *err)
-{
-    char port[16];
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV}, *list;
-    snprintf(port, sizeof port, "%u", s->o.port);
-    int bad = getaddrinfo(s->o.host, port, &hints, &list);
-    if (bad) return lr_fail(err, LARDER_USAGE, "--host %s: %s", s->o.host, gai_strerror(bad));
-    int fd = -1, why = EINVAL, on = 1;
-    for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
-        fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
-        if (fd < 0) {
-            why = errno;
-            continue;
-        }
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-        if (!bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 511)) break;
-        why = errno;
-        close(fd);
-        fd = -1;
-    }
-    freeaddrinfo(list);
-    if (fd < 0) return lr_fail_errno(err, why, "listening on %s port %u", s->o.host, s->o.port);
-    *out = fd;
-    return LARDER_OK;
-}
-
-static uint32_t port_of(int fd)
-{
-    union {
-        struct sockaddr any;
-        struct sockaddr_in v4;
-        struct sockaddr_in6 v6;
-    } a = {.v6 = {0}};
-    socklen_t n = sizeof a;
-    if (getsockname(fd, &a.any, &n)) return 0;
-    return ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
-}
-
 static void more_files(uint32_t n)
 {
     struct rlimit r;
@@ -490,8 +486,8 @@ larder_status http_start(server *s, larder_error *err)
     struct http *h = s->http = lr_calloc(1, sizeof *h);
     if (!h) return LR_NOMEM(err, "the server");
     h->epoll = h->watch = h->listen = -1;
-    LR_TRY(make_listener(s, &h->listen, err));
-    s->o.port = port_of(h->listen);
+    LR_TRY(listen_open(s, &h->listen, err));
+    notify_open(s);
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK)) return lr_fail_errno(err, errno, "a pipe");
     h->watch = epoll_create1(EPOLL_CLOEXEC);
     more_files(s->o.max_connections);
@@ -533,6 +529,7 @@ void http_stop(server *s)
     } else if (h->listen >= 0) {
         close(h->listen);
     }
+    notify_close(s);
     if (h->watch >= 0) close(h->watch);
     for (int i = 0; i < 2; i++) {
         if (wake_pipe[i] >= 0) close(wake_pipe[i]);

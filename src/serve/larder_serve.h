@@ -39,6 +39,7 @@ typedef struct larder_serve_options {
     uint32_t max_connections;
     uint32_t drain_s; /* on SIGTERM, running calls have this long */
     bool no_confine;
+    double bandwidth; /* bytes a second that this memory was measured to read; 0: not known */
 } larder_serve_options;
 larder_serve_options larder_serve_defaults(void);
 

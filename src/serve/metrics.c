@@ -40,6 +40,19 @@ static void put_label(lr_buf *b, const char *name)
     }
 }
 
+static void put_energy(lr_buf *b, server *s)
+{
+    double joules[2];
+    put(b, "gauge", "energy_known", "Whether this process may read the processor's meters (RAPL).", s->energy.n > 0);
+    if (!s->energy.n) return; /* unavailable, rather than 0 */
+    work_joules(s, joules);
+    lr_buf_puts(b,
+                "# HELP larder_energy_joules_total Joules of the processor while answers were made, other programs' "
+                "included.\n# TYPE larder_energy_joules_total counter\n");
+    lr_buf_printf(b, "larder_energy_joules_total{phase=\"prefill\"} %.6f\n", joules[0]);
+    lr_buf_printf(b, "larder_energy_joules_total{phase=\"decode\"} %.6f\n", joules[1]);
+}
+
 static void put_models(lr_buf *b, server *s)
 {
     served_list l;
@@ -94,6 +107,11 @@ void metrics_get(exchange *x)
     for (size_t i = 2; i < LR_LEN(m->requests); i++)
         lr_buf_printf(&b, "larder_http_responses_total{status=\"%zuxx\"} %llu\n", i,
                       (unsigned long long)m->requests[i]);
+    put(&b, "counter", "decode_read_bytes_total", "Weight and cache bytes that decoding had to read.",
+        m->decode_bytes);
+    if (s->o.bandwidth > 0)
+        put(&b, "gauge", "memory_read_bytes_per_second", "What this memory was measured to read.", s->o.bandwidth);
+    put_energy(&b, s);
     put_models(&b, s);
     put(&b, "gauge", "process_resident_bytes", "Resident memory.", (double)lr_rss_now());
     char *text = lr_buf_steal(&b);

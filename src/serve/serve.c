@@ -38,14 +38,19 @@ void new_id(server *s, const char *prefix, char out[40])
     snprintf(out, 40, "%s%016llx%08llx", prefix, (unsigned long long)bits[0], (unsigned long long)(bits[1] >> 32));
 }
 
+/* Once it is known where it listens. */
+larder_status check_host(const server *s, larder_error *err)
+{
+    if (s->o.n_keys || is_loopback(s->o.host)) return LARDER_OK;
+    return lr_fail(err, LARDER_USAGE,
+                   "without a key larder listens on this machine only; give --api-key-file to listen on %s",
+                   s->o.host);
+}
+
 static larder_status check(const larder_serve_options *o, larder_error *err)
 {
     for (uint32_t i = 0; i < o->n_keys; i++)
         if (strlen(o->keys[i]) < 8) return lr_fail(err, LARDER_USAGE, "a key must be 8 characters or more");
-    if (!o->n_keys && !is_loopback(o->host))
-        return lr_fail(err, LARDER_USAGE,
-                       "without a key larder listens on this machine only; give --api-key-file to listen on %s",
-                       o->host);
     if (o->port > 65535) return lr_fail(err, LARDER_USAGE, "--port is at most 65535");
     if (!o->tls_cert != !o->tls_key) return lr_fail(err, LARDER_USAGE, "--tls-cert and --tls-key belong together");
     if (!o->n_queue || !o->max_connections)
@@ -70,18 +75,20 @@ larder_status larder_serve(const larder_engine_options *engine, const larder_ser
                            larder_error *err)
 {
     larder_status st = LARDER_OK;
-    server s = {.o = *options, .engine_options = *engine, .started = (int64_t)time(NULL)};
+    server s = {.o = *options, .engine_options = *engine, .notify = -1, .started = (int64_t)time(NULL)};
     if (getrandom(&s.secret, sizeof s.secret, 0) != sizeof s.secret) s.secret = lr_now_ns();
     LR_GO(check(options, err));
     LR_GO(models_start(&s, err));
     LR_GO(http_start(&s, err)); /* before the engine: a port that is taken is said at once */
     LR_GO(models_open_first(&s, err));
+    energy_open(&s.energy);
     confine_files(&s);
     LR_GO(models_load_first(&s, err));
     LR_GO(work_start(&s, err));
     LR_GO(models_run(&s, err));
     confine_calls(&s);
     say_listening(&s);
+    notify_say(&s, "READY=1");
     LR_GO(http_loop(&s, err));
     log_line(LARDER_LOG_INFO, "{\"event\":\"stopped\"}");
 fail:
@@ -89,5 +96,6 @@ fail:
     work_stop(&s);
     http_stop(&s);
     models_stop(&s);
+    energy_close(&s.energy);
     return st;
 }

@@ -103,6 +103,7 @@ struct gen {
     /* engine thread */
     larder_request *r;
     gen *next;
+    uint32_t n_read; /* of the prompt */
     uint64_t t_first, t_last;
     /* engine thread, if thoughts have a budget: see think.c */
     lr_answer watch;
@@ -277,6 +278,7 @@ larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_e
 void work_stop(server *s);
 void work_read(server *s, call *c);
 void work_run(server *s, call *c);
+void work_joules(server *s, double out[2]); /* prefill, decode */
 /* Loop thread: takes in what the others left. */
 void work_notes(server *s);
 
@@ -320,6 +322,14 @@ typedef struct route {
 const route *route_find(const char *method, const char *path, bool *other);
 json_t *(*route_error(const char *path))(int, const char *, const char *);
 
+/* What the log says of a call. */
+typedef struct call_summary {
+    const char *model; /* NULL: there was no call */
+    uint32_t n_prompt, n_cached, n_generated;
+    double ttft_s;
+    const char *finish;
+} call_summary;
+
 struct exchange {
     server *s;
     struct MHD_Connection *c;
@@ -340,7 +350,9 @@ struct exchange {
     uint32_t retry_after;
     exchange *prev, *next_x;
     uint64_t t_said;
-    char note[200]; /* for the Larder-Note header */
+    char note[200];             /* for the Larder-Note header */
+    char trace[56], parent[17]; /* W3C trace: what our answer says, and the span that asked */
+    call_summary summary;
 };
 void reply_json(exchange *x, int status, json_t *o); /* takes o */
 void reply_text(exchange *x, int status, const char *type, const char *text);
@@ -356,6 +368,13 @@ void http_stop(server *s);
 void http_wake(void); /* from any thread: the loop looks at the notes */
 larder_status http_loop(server *s, larder_error *err);
 
+/* listen.c */
+larder_status listen_open(server *s, int *out, larder_error *err);
+void notify_open(server *s);
+void notify_say(const server *s, const char *text);
+void notify_close(server *s);
+larder_status check_host(const server *s, larder_error *err); /* serve.c: no key, no listening elsewhere */
+
 /* guard.c: 0, or the status and message to refuse with. */
 int guard_check(exchange *x, const char **message);
 bool guard_equal(const char *a, const char *b); /* time depends on the lengths only */
@@ -370,12 +389,33 @@ typedef struct histogram {
 typedef struct metrics {
     histogram ttft, gap, queue, prefill, decode, e2e;
     uint64_t prompt_tokens, cached_tokens, generated_tokens;
+    double decode_bytes;
     uint64_t finish[8];
     uint64_t requests[6]; /* by hundred of the status */
     uint64_t refused_queue, cancelled, slow_readers;
 } metrics;
 void metric_add(histogram *h, double seconds);
 void metrics_get(exchange *x);
+
+/* ---------------------------------------------------------------- energy (energy.c): engine thread */
+enum { MOST_METERS = 8 };
+typedef struct energy_meter {
+    int fd;
+    uint64_t last, range; /* microjoules; it wraps at range */
+} energy_meter;
+typedef struct energy {
+    energy_meter meters[MOST_METERS];
+    uint32_t n; /* 0: there are none that this process may read */
+    bool busy;
+    uint64_t t_read, t_step;
+    double prefill_s, decode_s; /* since the meters were read */
+    double prefill_j, decode_j; /* in all */
+} energy;
+void energy_open(energy *e);
+void energy_close(energy *e);
+void energy_begin(energy *e);                                       /* before steps, */
+void energy_step(energy *e, uint32_t n_prefill, uint32_t n_decode); /* after each, with its tokens, */
+void energy_end(energy *e);                                         /* and when there is nothing more to do */
 
 /* ---------------------------------------------------------------- models (models.c) */
 typedef enum served_state { SERVED_AWAY, SERVED_WANTED, SERVED_LOADING, SERVED_READY, SERVED_LEAVING } served_state;
@@ -442,6 +482,10 @@ struct server {
     larder_serve_options o;
     larder_engine_options engine_options; /* every model's */
     struct models *models;
+    energy energy;
+    bool given;    /* the socket is the service manager's */
+    char host[64]; /* its address */
+    int notify;    /* the service manager's ear; -1: none */
     int64_t started;
     uint64_t secret; /* mixed into ids */
     uint64_t n_ids;

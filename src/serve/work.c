@@ -11,6 +11,8 @@ struct work {
     bool stop, cancels;
     pthread_t reader, engine;
     bool has_reader, has_engine;
+    uint32_t n_prefill, n_decode;     /* engine thread: tokens of the step at hand */
+    double joules[2];                 /* prefill, decode: the lock's */
     gen *gens;                        /* engine thread: in the engine now */
     call *embedding, **embedding_end; /* engine thread: whose texts become vectors, one after the other */
 };
@@ -163,6 +165,12 @@ static bool on_event(void *user, larder_request *r, const larder_event *ev)
         if (ev->n_top) memcpy(n->token.top, ev->top, ev->n_top * sizeof *ev->top);
         if (ev->n_text) memcpy(n->text, ev->text, ev->n_text);
     }
+    if (ev->kind == LARDER_EVENT_TOKEN) {
+        w->n_decode++;
+    } else {
+        w->n_prefill += ev->n_done > g->n_read ? ev->n_done - g->n_read : 0;
+        g->n_read = ev->n_done;
+    }
     put_note(w, n);
     return ev->kind != LARDER_EVENT_TOKEN || think_token(g, ev);
 }
@@ -282,6 +290,19 @@ static bool start_calls(server *s, bool wait)
     return go_on;
 }
 
+/* What the step took, of what was read and what was said; the meters rest while nobody is served. */
+static void count_energy(server *s)
+{
+    struct work *w = s->work;
+    energy_step(&s->energy, w->n_prefill, w->n_decode);
+    w->n_prefill = w->n_decode = 0;
+    if (!w->gens && !w->embedding) energy_end(&s->energy);
+    pthread_mutex_lock(&w->lock);
+    w->joules[0] = s->energy.prefill_j;
+    w->joules[1] = s->energy.decode_j;
+    pthread_mutex_unlock(&w->lock);
+}
+
 /* Drops who left, and makes a step of every model that has something to do. Each is held meanwhile: the calls that hold it
  * may end here, and the loop may free them before its figures are taken. */
 static void step_all(server *s)
@@ -297,11 +318,13 @@ static void step_all(server *s)
         models_hold(s, g->c->m);
     }
     drop_cancelled(w);
+    if (n) energy_begin(&s->energy);
     for (uint32_t i = 0; i < n; i++) {
         larder_error err = {0};
         if (larder_step(todo[i]->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
         models_let_go(s, todo[i]);
     }
+    count_energy(s);
     http_wake();
 }
 
@@ -353,6 +376,13 @@ static void *engine_main(void *user)
 }
 
 /* ---------------------------------------------------------------- loop */
+void work_joules(server *s, double out[2])
+{
+    pthread_mutex_lock(&s->work->lock);
+    memcpy(out, s->work->joules, sizeof s->work->joules);
+    pthread_mutex_unlock(&s->work->lock);
+}
+
 void work_read(server *s, call *c)
 {
     struct work *w = s->work;
