@@ -149,6 +149,7 @@ typedef struct larder_plan {
     larder_buffer buffers[24];
     uint32_t n_buffers;
     uint64_t n_bytes;   /* their sum */
+    uint64_t n_peak;    /* predicted peak of resident memory: their sum, and what the process holds besides */
     uint64_t available; /* what the machine, or the given limit, has for them */
     uint32_t n_ctx;     /* the context the plan is for */
     uint32_t n_ctx_max; /* the largest context that would fit, up to the model's own */
@@ -168,6 +169,9 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
  * model. */
 void larder_engine_free(larder_engine *engine);
 void larder_engine_get_plan(const larder_engine *engine, larder_plan *out);
+/* The plan with what is in memory in place of what was planned: bytes of each buffer now (rows of the embedding count with
+ * the weights), and the process's peak. */
+void larder_engine_get_memory(const larder_engine *engine, larder_plan *out);
 
 /* ---------------------------------------------------------------- grammar
  * What an answer must look like, token by token. Enforced or refused, never ignored: LARDER_UNSUPPORTED names the keyword

@@ -60,6 +60,8 @@ typedef struct lr_backend {
     larder_status (*plan)(const lr_program *p, const lr_limits *l, lr_account *account, larder_error *err);
     /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */
     larder_status (*open)(const lr_program *p, const lr_limits *l, lr_pool *pool, lr_exec **out, larder_error *err);
+    /* The same buffers by the same names, with the bytes of each that are in memory now. */
+    void (*resident)(const lr_exec *x, lr_account *account);
     void (*close)(lr_exec *x);
     /* *logits: [n_out, n_vocab] float32, or hidden states [n_out, n_embd rounded up to 16];
      * valid until the next step. */

@@ -141,7 +141,8 @@ double lr_strtod(const char *text, char **end);
 uint64_t lr_now_ns(void);   /* monotonic */
 uint64_t lr_rss_peak(void); /* bytes; peak resident of this process */
 uint64_t lr_rss_now(void);
-uint64_t lr_rss_anon(void);      /* resident bytes that are not file pages */
+uint64_t lr_rss_anon(void);                    /* resident bytes that are not file pages */
+uint64_t lr_resident(const void *p, size_t n); /* of these pages, the bytes this process has in memory now */
 uint64_t lr_mem_total(void);     /* what this process may use: the machine's, or its cgroup's limit if lower */
 uint64_t lr_mem_available(void); /* now, the same way */
 

@@ -47,6 +47,25 @@ uint64_t lr_rss_peak(void) { return proc_kib("/proc/self/status", "VmHWM:"); }
 uint64_t lr_rss_now(void) { return proc_kib("/proc/self/status", "VmRSS:"); }
 uint64_t lr_rss_anon(void) { return proc_kib("/proc/self/status", "RssAnon:"); }
 
+/* /proc/self/pagemap holds 8 bytes a page; bit 63: it is in memory, and mapped here. */
+uint64_t lr_resident(const void *p, size_t n)
+{
+    uint64_t entry[512], found = 0;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)p / page,
+           last = ((uintptr_t)p + n + page - 1) / page;
+    int fd = n ? open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return 0;
+    while (first < last) {
+        size_t want = LR_MIN(last - first, LR_LEN(entry));
+        ssize_t got = pread(fd, entry, want * 8, (off_t)(first * 8));
+        if (got < 8) break;
+        for (size_t i = 0; i < (size_t)got / 8; i++) found += entry[i] >> 63;
+        first += (size_t)got / 8;
+    }
+    close(fd);
+    return LR_MIN(found * page, (uint64_t)n);
+}
+
 /* ---------------------------------------------------------------- control groups */
 #define PATH_CAP 4200
 

@@ -39,6 +39,20 @@ uint64_t lr_rss_anon(void)
     return task_vm(&vm) ? vm.internal : 0;
 }
 
+uint64_t lr_resident(const void *p, size_t n)
+{
+    char in[512];
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)p / page,
+           last = ((uintptr_t)p + n + page - 1) / page;
+    uint64_t found = 0;
+    for (; n && first < last; first += LR_MIN(last - first, sizeof in)) {
+        size_t want = LR_MIN(last - first, sizeof in);
+        if (mincore((void *)(first * page), want * page, in)) break;
+        for (size_t i = 0; i < want; i++) found += (in[i] & MINCORE_INCORE) != 0;
+    }
+    return LR_MIN(found * page, (uint64_t)n);
+}
+
 uint64_t lr_mem_total(void) { return sysctl_u64("hw.memsize"); }
 
 uint64_t lr_mem_available(void)

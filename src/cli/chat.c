@@ -214,7 +214,7 @@ static void do_load(chat *c, const char *rest)
 static void do_stats(chat *c, const char *rest)
 {
     (void)rest;
-    if (c->answered) cli_stats(stdout, &c->timing, &c->plan);
+    if (c->answered) cli_stats(stdout, &c->timing, c->m.e);
     else puts("[nothing was answered yet]");
 }
 

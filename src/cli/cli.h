@@ -106,9 +106,9 @@ void cli_model_close(cli_model *m);
 /* One line: "142 tokens, 61.3 tok/s, 41.2 GB/s, 48% of what this memory reads". */
 void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads);
 /* Timings and memory, planned and real, in a table. */
-void cli_stats(FILE *f, const larder_timing *t, const larder_plan *plan);
+void cli_stats(FILE *f, const larder_timing *t, const larder_engine *e);
 /* The same as members of a JSON object: returns a json_t *. */
-struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan);
+struct json_t *cli_stats_json(const larder_timing *t, const larder_engine *e);
 /* Prints what --json asked for and takes it (a json_t *, NULL if it could not be made). 0 or an exit status. */
 int cli_json(const char *verb, struct json_t *o);
 /* Peak resident bytes of this process. */

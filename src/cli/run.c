@@ -104,13 +104,13 @@ static int report(const cli_model *m, const larder_request *r, const answer *a, 
     if (a->out) {
         fputc('\n', a->out);
         fflush(a->out);
-        if (stats) cli_stats(stderr, &t, &plan);
+        if (stats) cli_stats(stderr, &t, m->e);
         else if (isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
         return EXIT_OK;
     }
     json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",
                           finish_name(a->finish), "seed", (json_int_t)m->sampling.seed, "stats",
-                          cli_stats_json(&t, &plan));
+                          cli_stats_json(&t, m->e));
     return cli_json("run", o);
 }
 

@@ -61,31 +61,50 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
     fputc('\n', f);
 }
 
-void cli_stats(FILE *f, const larder_timing *t, const larder_plan *plan)
+static void memory_line(FILE *f, const char *name, uint64_t planned, uint64_t now, const char *note)
 {
-    char a[24], b[24], c[24];
-    uint64_t peak = cli_peak(); /* before the machine is measured, which takes memory of its own */
-    cli_speed_line(f, t, plan->n_threads);
-    fprintf(f, "prefill %.3f s, decode %.3f s\n\nmemory, as planned before loading:\n", t->prefill_s, t->decode_s);
-    for (uint32_t i = 0; i < plan->n_buffers; i++) {
-        const larder_buffer *u = &plan->buffers[i];
-        fprintf(f, "  %-24s %12s%s\n", u->name, cli_bytes(u->n_bytes, a), u->mapped ? "  (mapped file)" : "");
-    }
-    fprintf(f, "  %-24s %12s\n  %-24s %12s  of %s available\n", "in all", cli_bytes(plan->n_bytes, a),
-            "peak resident", cli_bytes(peak, b), cli_bytes(plan->available, c));
+    char a[24], b[24];
+    fprintf(f, "  %-24s %12s %12s%s\n", name, cli_bytes(planned, a), cli_bytes(now, b), note);
 }
 
-struct json_t *cli_stats_json(const larder_timing *t, const larder_plan *plan)
+void cli_stats(FILE *f, const larder_timing *t, const larder_engine *e)
 {
-    json_t *buffers = json_object();
+    larder_plan plan, now;
+    char a[24];
+    larder_engine_get_plan(e, &plan);
+    larder_engine_get_memory(e, &now); /* before the machine is measured, which takes memory of its own */
+    cli_speed_line(f, t, plan.n_threads);
+    fprintf(f, "prefill %.3f s, decode %.3f s\n\n  %-24s %12s %12s\n", t->prefill_s, t->decode_s, "memory", "planned",
+            "used");
+    for (uint32_t i = 0; i < plan.n_buffers; i++)
+        memory_line(f, plan.buffers[i].name, plan.buffers[i].n_bytes, now.buffers[i].n_bytes,
+                    plan.buffers[i].mapped ? "  (mapped file)" : "");
+    memory_line(f, "in all", plan.n_bytes, now.n_bytes, "");
+    memory_line(f, "peak resident", plan.n_peak, now.n_peak, "");
+    fprintf(f, "  of %s available; planned is for a full context\n", cli_bytes(plan.available, a));
+}
+
+static json_t *buffers_json(const larder_plan *plan)
+{
+    json_t *o = json_object();
     for (uint32_t i = 0; i < plan->n_buffers; i++)
-        json_object_set_new(buffers, plan->buffers[i].name, json_integer((json_int_t)plan->buffers[i].n_bytes));
+        json_object_set_new(o, plan->buffers[i].name, json_integer((json_int_t)plan->buffers[i].n_bytes));
+    return o;
+}
+
+struct json_t *cli_stats_json(const larder_timing *t, const larder_engine *e)
+{
+    larder_plan p, now;
+    const larder_plan *plan = &p;
+    larder_engine_get_plan(e, &p);
+    larder_engine_get_memory(e, &now);
     double bytes = t->decode_s > 0 ? t->decode_bytes / t->decode_s : 0;
-    uint64_t peak = cli_peak();
-    return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:I,s:I}", "n_prompt", (int)t->n_prompt,
-                     "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s,
-                     "decode_s", t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t),
-                     "decode_gbs", bytes * 1e-9, "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0,
-                     "n_threads", (int)plan->n_threads, "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers,
-                     "planned_total", (json_int_t)plan->n_bytes, "peak_resident", (json_int_t)peak);
+    return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:I,s:I,s:I}", "n_prompt",
+                     (int)t->n_prompt, "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s",
+                     t->prefill_s, "decode_s", t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s",
+                     decode_rate(t), "decode_gbs", bytes * 1e-9, "bandwidth_share",
+                     bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads, "n_ctx",
+                     (int)plan->n_ctx, "planned_bytes", buffers_json(plan), "used_bytes", buffers_json(&now),
+                     "planned_total", (json_int_t)plan->n_bytes, "planned_peak", (json_int_t)plan->n_peak,
+                     "peak_resident", (json_int_t)now.n_peak);
 }

@@ -2,9 +2,14 @@
  * account, so that the plan and the allocation cannot disagree. */
 #include "engine.h"
 
+#include <math.h>
+
 #define DEFAULT_BATCH 512u
-/* Left to the rest of the process and the system. */
-#define RESERVE (64 * LR_MIB)
+/* Code and libraries, as far as they are in memory. */
+#define PROGRAM (10 * LR_MIB)
+/* What one touched row of a mapped table brings with it: Linux maps sixteen pages around a fault. */
+#define ROWS "embedding rows"
+#define AROUND (64 * LR_KIB)
 
 larder_engine_options larder_engine_defaults(void)
 {
@@ -17,6 +22,38 @@ static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq, uint64_t n_cache)
     uint64_t one = LR_ALIGN_UP((uint64_t)n_ctx, LR_KV_BLOCK) / LR_KV_BLOCK, n = one * n_seq;
     if (n_cache) n = LR_MIN(n, LR_MAX(one, n_cache / LR_KV_BLOCK));
     return (uint32_t)LR_MIN(n, (uint64_t)LR_KV_NO_BLOCK / 2);
+}
+
+/* Left to the rest of the process, its page tables and the system. */
+static uint64_t reserve(uint64_t available) { return LR_MIN(64 * LR_MIB, 4 * LR_MIB + available / 128); }
+
+/* Bytes of tables of which a step reads only the rows of its tokens: embeddings that are not the output matrix too. */
+static uint64_t table_bytes(const lr_program *p)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        bool shared = p->ops[i].kind != LR_OP_EMBED;
+        for (uint32_t k = 0; k < p->n_ops && !shared; k++)
+            shared = p->ops[k].w == p->ops[i].w && (k < i || p->ops[k].kind != LR_OP_EMBED);
+        if (!shared && !p->weights[p->ops[i].w].transposed) sum += p->weights[p->ops[i].w].t->n_bytes;
+    }
+    return sum;
+}
+
+/* Of such a table, what `n` tokens of text bring into memory. Different words in n of a text: about 10 n^0.6. */
+static uint64_t touched(uint64_t table, uint32_t n_vocab, double n)
+{
+    double words = LR_MIN(10 * pow(n, 0.6), (double)n_vocab), pages = (double)table / (double)AROUND;
+    return pages < 1 ? table : (uint64_t)((double)table * (1 - exp(-words / pages)));
+}
+
+static void split_tables(const lr_program *p, const lr_limits *l, lr_account *a)
+{
+    uint64_t table = table_bytes(p);
+    for (uint32_t i = 0; i < a->n; i++)
+        if (a->items[i].mapped && table && table < a->items[i].n_bytes) a->items[i].n_bytes -= table;
+        else if (a->items[i].mapped) table = 0;
+    if (table) lr_account_add(a, ROWS, touched(table, p->n_vocab, (double)l->n_kv_block * LR_KV_BLOCK), true);
 }
 
 uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o)
@@ -35,7 +72,17 @@ static larder_status account(const lr_program *p, const lr_limits *l, const lard
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
     if (n_swap)
         lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
+    split_tables(p, l, a);
     return LARDER_OK;
+}
+
+/* What has to be in memory at once: rows looked up may come and go. */
+static uint64_t needed(const lr_account *a)
+{
+    uint64_t sum = lr_account_total(a);
+    for (uint32_t i = 0; i < a->n; i++)
+        if (!strcmp(a->items[i].name, ROWS)) sum -= a->items[i].n_bytes;
+    return sum;
 }
 
 static void set_ctx(lr_limits *l, uint32_t n_ctx, uint64_t n_cache)
@@ -54,7 +101,7 @@ static larder_status largest_ctx(const lr_program *p, lr_limits l, const larder_
         lr_account a;
         set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max), o->n_cache);
         LR_TRY(account(p, &l, o, &a, err));
-        if (lr_account_total(&a) <= room) lo = mid;
+        if (needed(&a) <= room) lo = mid;
         else hi = mid - 1;
     }
     *out = LR_MIN(lo * LR_KV_BLOCK, max);
@@ -111,7 +158,8 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     fill_limits(&p, o, limits);
     *plan = (larder_plan){.n_threads = limits->n_thread};
     plan->available = o->memory ? o->memory : lr_mem_available();
-    uint64_t room = plan->available > RESERVE || o->memory ? plan->available - (o->memory ? 0 : RESERVE) : 0;
+    uint64_t kept = o->memory ? 0 : reserve(plan->available);
+    uint64_t room = plan->available - LR_MIN(plan->available, kept);
     LR_GO(largest_ctx(&p, *limits, o, train, room, &plan->n_ctx_max, err));
     set_ctx(limits, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
     /* no step can be longer than the context of all its sequences together */
@@ -123,7 +171,8 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     plan->n_buffers = a.n;
     plan->n_bytes = lr_account_total(&a);
     plan->n_ctx = limits->n_ctx;
-    plan->fits = plan->n_bytes <= room;
+    plan->n_peak = plan->n_bytes + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
+    plan->fits = needed(&a) <= room;
 fail:
     lr_program_free(&p);
     return st;
@@ -134,6 +183,23 @@ larder_status larder_plan_engine(const larder_model *model, const larder_engine_
 {
     lr_limits limits;
     return lr_plan_make(model, options, &limits, out, err);
+}
+
+void larder_engine_get_memory(const larder_engine *e, larder_plan *out)
+{
+    lr_account a;
+    *out = e->plan;
+    e->backend->resident(e->exec, &a);
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < out->n_buffers; i++) {
+        larder_buffer *b = &out->buffers[i];
+        for (uint32_t k = 0; k < a.n; k++)
+            if (!strcmp(b->name, a.items[k].name)) b->n_bytes = a.items[k].n_bytes;
+        if (!strcmp(b->name, ROWS)) b->n_bytes = 0;
+        sum += b->n_bytes;
+    }
+    out->n_bytes = sum;
+    out->n_peak = lr_rss_peak();
 }
 
 larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)

@@ -201,6 +201,30 @@ static larder_status write_svg(const lr_outlook *o, const lr_ask *ask, const cha
 }
 
 /* What `run` and `serve` would allocate here, buffer by buffer: the engine's account, not an estimate. */
+static void own_text(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
+{
+    lr_buf_printf(out, "  here, by buffer (context %u x %u):", plan->n_ctx, n_seq);
+    for (uint32_t i = 0; i < plan->n_buffers; i++)
+        lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan->buffers[i].name,
+                      (double)plan->buffers[i].n_bytes / (double)LR_MIB);
+    lr_buf_printf(out, "; %.2f GiB in all, %s; the process will peak at %.2f GiB of %.2f free\n",
+                  (double)plan->n_bytes / (double)LR_GIB, plan->fits ? "fits" : "does not fit",
+                  (double)plan->n_peak / (double)LR_GIB, (double)plan->available / (double)LR_GIB);
+}
+
+/* Put before the end of the object that stands last in `out`. */
+static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
+{
+    if (out->n && out->p[out->n - 1] == '}') out->n--;
+    lr_buf_printf(out, ",\n \"here\": {\"context\": %u, \"users\": %u, \"buffers\": {", plan->n_ctx, n_seq);
+    for (uint32_t i = 0; i < plan->n_buffers; i++)
+        lr_buf_printf(out, "%s\"%s\": %llu", i ? ", " : "", plan->buffers[i].name,
+                      (unsigned long long)plan->buffers[i].n_bytes);
+    lr_buf_printf(out, "}, \"bytes\": %llu, \"peak\": %llu, \"available\": %llu, \"fits\": %s}}",
+                  (unsigned long long)plan->n_bytes, (unsigned long long)plan->n_peak,
+                  (unsigned long long)plan->available, plan->fits ? "true" : "false");
+}
+
 static larder_status own_account(const larder_plan_ask *ask, const char *path, lr_buf *out, larder_error *err)
 {
     larder_model *model;
@@ -210,14 +234,8 @@ static larder_status own_account(const larder_plan_ask *ask, const char *path, l
     o.n_ctx = ask->n_ctx;
     o.n_seq = LR_MAX(ask->n_users, 1u);
     larder_status st = larder_plan_engine(model, &o, &plan, err);
-    if (!st) {
-        lr_buf_printf(out, "  here, by buffer (context %u x %u):", plan.n_ctx, o.n_seq);
-        for (uint32_t i = 0; i < plan.n_buffers; i++)
-            lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan.buffers[i].name,
-                          (double)plan.buffers[i].n_bytes / (double)LR_MIB);
-        lr_buf_printf(out, "; %.2f GiB in all, %s\n", (double)plan.n_bytes / (double)LR_GIB,
-                      plan.fits ? "fits" : "does not fit");
-    }
+    if (!st && ask->json) own_json(&plan, o.n_seq, out);
+    else if (!st) own_text(&plan, o.n_seq, out);
     larder_model_free(model);
     return st;
 }
@@ -233,7 +251,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
-    if (!ask->json && m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
+    if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
     if (ask->svg) LR_TRY(write_svg(&o, a, ask->svg, err));

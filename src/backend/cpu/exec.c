@@ -321,6 +321,7 @@ const lr_backend lr_backend_cpu = {
     .name = "cpu",
     .plan = cpu_plan,
     .open = cpu_open,
+    .resident = lr_exec_resident,
     .close = cpu_close,
     .step = cpu_step,
     .kv_read = cpu_kv_read,

@@ -120,6 +120,7 @@ struct lr_exec {
     bool one;         /* one token */
 };
 
+void lr_exec_resident(const lr_exec *x, lr_account *a); /* exec_memory.c */
 void lr_exec_walk(void *exec, int thread, int n_thread);
 
 /* What a thread has at hand during a step. */
