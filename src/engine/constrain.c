@@ -58,7 +58,8 @@ void larder_grammar_free(larder_grammar *g)
 larder_status lr_constrain_init(larder_request *r, larder_grammar *g, larder_error *err)
 {
     if (g->model != r->engine->model) return lr_fail(err, LARDER_USAGE, "the grammar was compiled for another model");
-    return lr_matcher_init(&r->grammar, g->g, err);
+    LR_TRY(lr_matcher_init(&r->grammar, g->g, err));
+    return lr_buf_reserve(&r->piece, 256) ? LARDER_OK : LR_NOMEM(err, "a token's text");
 }
 
 larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error *err)
@@ -76,15 +77,14 @@ larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error
 larder_status lr_constrain_take(larder_request *r, int32_t token, bool *over, larder_error *err)
 {
     const lr_tokenizer *tok = r->engine->model->text.tok;
-    lr_buf piece = {0};
     bool ok = false;
     if (!r->grammar.g) return LARDER_OK;
     larder_status st = LARDER_OK;
+    r->piece.n = 0;
     if (!r->ignore_eos && lr_tokenizer_is_end(tok, token)) ok = lr_matcher_complete(&r->grammar);
     else if (token >= 0 && (uint32_t)token < lr_tokenizer_size(tok))
-        st = lr_tokenizer_piece(tok, token, false, &piece, err);
-    if (!st && piece.n) st = lr_matcher_take(&r->grammar, piece.p, piece.n, &ok, err);
-    lr_buf_free(&piece);
+        st = lr_tokenizer_piece(tok, token, false, &r->piece, err);
+    if (!st && r->piece.n) st = lr_matcher_take(&r->grammar, r->piece.p, r->piece.n, &ok, err);
     if (!st && !ok) st = lr_fail(err, LARDER_USAGE, "the logit bias bans every token that the grammar allows");
     if (!st) *over = lr_matcher_over(&r->grammar);
     return st;

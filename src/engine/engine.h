@@ -52,6 +52,7 @@ struct larder_request {
     lr_sampler sampler;
     uint8_t *breaks;    /* DRY's sequence breakers */
     lr_matcher grammar; /* .g NULL: free text */
+    lr_buf piece;       /* the text of a token, for it */
     lr_stream stream;
     larder_event_fn *on_event;
     void *user;

@@ -137,7 +137,7 @@ larder_status larder_chat_render(const larder_model *model, const char *json, in
     if (text) *text = NULL;
     LR_TRY(lr_model_need_text(model, err));
     json_error_t bad;
-    json_t *request = json_loads(json, JSON_REJECT_DUPLICATES, &bad);
+    json_t *request = json_loads(json, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &bad);
     if (!request) return lr_fail(err, LARDER_USAGE, "the conversation is not JSON: line %d: %s", bad.line, bad.text);
     int64_t now = (int64_t)time(NULL);
     lr_ids list = {0};

@@ -2,7 +2,6 @@
 #include "sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 uint64_t lr_sampler_work_bytes(uint32_t n_vocab, uint32_t n_ctx)
 {
@@ -128,8 +127,10 @@ static void penalise(const larder_sampling *p, lr_sampler_work *w, float *logits
     }
 }
 
+static bool breaks_at(const lr_sampler *s, int32_t id) { return s->breaks && (s->breaks[id >> 3] >> (id & 7) & 1); }
+
 /* DRY (p-e-w, text-generation-webui #5677): a token that would continue a repetition of length m >= allowed loses
- * multiplier * base^(m - allowed). match[d]: how many tokens ending d places before the last equal those that end at
+ * multiplier * base^(m - allowed); a breaker never does. match[d]: how many tokens ending d places before the last equal those that end at
  * the last, by the Z algorithm on the reversed text. */
 static void dont_repeat(const lr_sampler *s, lr_sampler_work *w, float *logits, const int32_t *tokens, uint32_t n)
 {
@@ -138,9 +139,7 @@ static void dont_repeat(const lr_sampler *s, lr_sampler_work *w, float *logits, 
     uint32_t back = p->dry_last_n < 0 ? n : LR_MIN((uint32_t)p->dry_last_n, n);
     const int32_t *last = tokens + n - 1; /* last[-i] is the i-th of the reversed text */
     uint32_t until = 0;                   /* a repetition does not reach across a breaker */
-    while (until < back &&
-           !(s->breaks && (s->breaks[last[-(ptrdiff_t)until] >> 3] >> (last[-(ptrdiff_t)until] & 7) & 1)))
-        until++;
+    while (until < back && !breaks_at(s, last[-(ptrdiff_t)until])) until++;
     if (until == 0) return;
     uint32_t lo = 0, hi = 0, longest = 0; /* [lo, hi): the match that reaches furthest */
     for (uint32_t d = 1; d < back; d++) {
@@ -150,6 +149,7 @@ static void dont_repeat(const lr_sampler *s, lr_sampler_work *w, float *logits, 
         if (d + m > hi) lo = d, hi = d + m;
         uint32_t useful = LR_MIN(m, until);
         int32_t next = last[-(ptrdiff_t)d + 1];
+        if (breaks_at(s, next)) continue;
         if (useful >= (uint32_t)p->dry_allowed_length && useful > w->count[next]) {
             w->count[next] = useful;
             longest = LR_MAX(longest, useful);
@@ -245,18 +245,36 @@ static void softmax(lr_candidate *c, uint32_t n, float temperature)
     for (uint32_t i = 0; i < n; i++) c[i].p = (float)((double)c[i].p / sum);
 }
 
-static int by_surprise(const void *x, const void *y)
+static bool less_surprise(const lr_candidate *a, const lr_candidate *b)
 {
-    const lr_candidate *a = x, *b = y;
-    if (a->p != b->p) return a->p < b->p ? -1 : 1;
-    return (a->id > b->id) - (a->id < b->id);
+    return a->p != b->p ? a->p < b->p : a->id < b->id;
 }
 
-static int by_logit(const void *x, const void *y)
+static bool more_logit(const lr_candidate *a, const lr_candidate *b) { return better(a->logit, a->id, b); }
+
+typedef bool before_fn(const lr_candidate *a, const lr_candidate *b);
+
+static void sift(lr_candidate *c, uint32_t at, uint32_t n, before_fn *before)
 {
-    const lr_candidate *a = x, *b = y;
-    if (a->logit != b->logit) return a->logit > b->logit ? -1 : 1;
-    return (a->id > b->id) - (a->id < b->id);
+    lr_candidate moved = c[at];
+    for (uint32_t child; (child = 2 * at + 1) < n; at = child) {
+        if (child + 1 < n && before(&c[child], &c[child + 1])) child++;
+        if (!before(&moved, &c[child])) break;
+        c[at] = c[child];
+    }
+    c[at] = moved;
+}
+
+/* A heap sort: in place, where the library's qsort may take memory. */
+static void sort_by(lr_candidate *c, uint32_t n, before_fn *before)
+{
+    for (uint32_t i = n / 2; i-- > 0;) sift(c, i, n, before);
+    for (uint32_t i = n; i-- > 1;) {
+        lr_candidate last = c[0];
+        c[0] = c[i];
+        c[i] = last;
+        sift(c, 0, i, before);
+    }
 }
 
 /* Locally typical sampling (Meister et al. 2022): the tokens whose surprise is nearest the entropy, up to mass p. */
@@ -271,14 +289,14 @@ static uint32_t typical(lr_sampler_work *w, uint32_t n, float mass)
         w->b[i].p = w->a[i].p > 0 ? (float)fabs(-log((double)w->a[i].p) - entropy) : INFINITY;
         w->count[w->a[i].id] = i;
     }
-    qsort(w->b, n, sizeof *w->b, by_surprise);
+    sort_by(w->b, n, less_surprise);
     double sum = 0;
     uint32_t keep = 0;
     while (keep < n && sum < (double)mass) sum += (double)w->a[w->count[w->b[keep++].id]].p;
     for (uint32_t i = 0; i < n; i++) w->count[w->a[i].id] = 0;
     keep = LR_MAX(keep, 1u);
     memcpy(w->a, w->b, keep * sizeof *w->a);
-    qsort(w->a, keep, sizeof *w->a, by_logit);
+    sort_by(w->a, keep, more_logit);
     return keep;
 }
 

@@ -1,6 +1,8 @@
 /* stream.c - see stream.h. */
 #include "stream.h"
 
+#include "tokenizer.h"
+
 /* A stream holds back at most a stop string and a character; tokens add little to that at a time. */
 #define ROOM 4096
 
@@ -45,35 +47,18 @@ void lr_stream_begin(lr_stream *s)
     s->given = 0;
 }
 
-/* Length of the character that p begins with; 0 if it is not one; -1 if it is one so far and the text ends in it. */
-static int character(const unsigned char *p, size_t n)
-{
-    unsigned char c = p[0];
-    int len = c < 0x80 ? 1 : c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
-    for (int i = 1; i < len; i++) {
-        if ((size_t)i == n) return -1;
-        unsigned char lo = 0x80, hi = 0xbf;
-        if (i == 1 && c == 0xe0) lo = 0xa0; /* no overlong forms, surrogates, or numbers past U+10FFFF */
-        if (i == 1 && c == 0xed) hi = 0x9f;
-        if (i == 1 && c == 0xf0) lo = 0x90;
-        if (i == 1 && c == 0xf4) hi = 0x8f;
-        if (p[i] < lo || p[i] > hi) return 0;
-    }
-    return len;
-}
-
 /* Puts U+FFFD in the place of bytes that are no characters. Returns how many bytes at the end begin a character whose
  * rest is still missing; at the `end` there is no rest, and they are replaced too. */
 static size_t make_whole(lr_buf *b, bool end)
 {
     for (size_t i = 0; i < b->n;) {
-        int len = character((const unsigned char *)b->p + i, b->n - i);
+        size_t bad;
+        int len = lr_utf8_char((const uint8_t *)b->p + i, b->n - i, &bad);
         if (len < 0 && !end) return b->n - i;
         if (len > 0) {
             i += (size_t)len;
             continue;
         }
-        size_t bad = len < 0 ? b->n - i : 1;
         if (!lr_buf_reserve(b, 3)) return b->n - i;
         memmove(b->p + i + 3, b->p + i + bad, b->n - i - bad);
         memcpy(b->p + i, "\xef\xbf\xbd", 3);

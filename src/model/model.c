@@ -16,15 +16,26 @@ void lr_model_list(lr_buf *out)
     for (const lr_arch *const *a = all; *a; a++) lr_buf_printf(out, "%s (%s)\n", (*a)->name, (*a)->hub_classes);
 }
 
+static const lr_arch *arch_of(lr_str name)
+{
+    for (const lr_arch *const *a = all; *a; a++)
+        if (lr_str_is(name, (*a)->name)) return *a;
+    return NULL;
+}
+
+bool lr_model_knows(const lr_file *f)
+{
+    lr_str name = {0};
+    return !lr_key_str(f, "general.architecture", &name, NULL) && arch_of(name);
+}
+
 static larder_status view_of_gguf(lr_model *m, larder_error *err)
 {
     m->view = *m->file;
     lr_str name = {0};
     LR_TRY(lr_key_str(m->file, "general.architecture", &name, err));
     if (!name.n) return lr_fail(err, LARDER_FORMAT, "%s: the key general.architecture is missing", m->file->path);
-    for (const lr_arch *const *a = all; *a; a++) {
-        if (lr_str_is(name, (*a)->name)) m->arch = *a;
-    }
+    m->arch = arch_of(name);
     if (m->arch) return LARDER_OK;
     lr_buf list = {0};
     for (const lr_arch *const *a = all; *a; a++) lr_buf_printf(&list, "%s%s", a == all ? "" : ", ", (*a)->name);

@@ -36,6 +36,8 @@ typedef struct lr_model {
 /* Recognises the architecture, maps names (origin HF), reads and bounds the hyper-parameters, checks that every
  * tensor it needs is there with the right shape. Errors name the key or tensor, and list what is supported. */
 larder_status lr_model_open(const lr_file *f, lr_model *out, larder_error *err);
+/* Whether the architecture that a GGUF names is one of ours. */
+bool lr_model_knows(const lr_file *f);
 void lr_model_close(lr_model *m);
 /* The program for sessions of up to n_ctx tokens (RoPE schemes that depend on the length are fixed by it). */
 larder_status lr_model_program(const lr_model *m, uint32_t n_ctx, lr_program *out, larder_error *err);

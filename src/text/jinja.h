@@ -163,11 +163,15 @@ typedef struct jnode {
     jv val;
 } jnode;
 
+/* Names the evaluator sets itself; of these a template has those that it says. */
+typedef enum jspecial { NAME_LOOP, NAME_CALLER, NAME_KWARGS, NAME_VARARGS, N_SPECIAL } jspecial;
+
 struct lr_template {
     lr_arena arena;
     jnode *root;
-    lr_str **names;
+    lr_str **names; /* a table by hash, with holes: cap_names is a power of two */
     size_t n_names, cap_names;
+    const lr_str *special[N_SPECIAL]; /* interned; NULL: the template never says it */
 };
 
 /* ---------------------------------------------------------------- lexer (jinja_lex.c) */

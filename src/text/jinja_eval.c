@@ -22,11 +22,14 @@ static jscope *push_scope(jx *x, jscope *up)
 
 static void set_var(jx *x, const lr_str *name, jv v)
 {
-    for (jvar *i = x->scope->vars; i; i = i->next) {
+    size_t looked = 0;
+    for (jvar *i = x->scope->vars; i; i = i->next, looked += 8) {
         if (i->name != name) continue;
         i->val = v;
+        lr_jx_charge(x, looked);
         return;
     }
+    lr_jx_charge(x, looked);
     jvar *i = lr_jx_alloc(x, sizeof *i);
     *i = (jvar){.name = name, .val = v, .next = x->scope->vars};
     x->scope->vars = i;
@@ -50,17 +53,9 @@ static jv lookup(jx *x, const lr_str *name)
     return v ? *v : jv_undef(name->p - 1);
 }
 
-static const lr_str *name_node(jx *x, const char *name)
+static void set_special(jx *x, jspecial name, jv v)
 {
-    for (size_t i = 0; i < x->t->n_names; i++)
-        if (lr_str_is(*x->t->names[i], name)) return x->t->names[i];
-    return NULL; /* the template never says it */
-}
-
-static void set_special(jx *x, const char *name, jv v)
-{
-    const lr_str *n = name_node(x, name);
-    if (n) set_var(x, n, v);
+    if (x->t->special[name]) set_var(x, x->t->special[name], v);
 }
 
 static void assign(jx *x, const jnode *target, jv v)
@@ -85,6 +80,7 @@ static void assign(jx *x, const jnode *target, jv v)
 /* ---------------------------------------------------------------- calls */
 static void add_kw(jx *x, jargs *a, size_t *cap, lr_str name, jv v)
 {
+    lr_jx_charge(x, a->n_kw * 16);
     for (size_t i = 0; i < a->n_kw; i++)
         if (lr_str_eq(a->kw[i].name, name))
             lr_jx_fail(x, LARDER_FORMAT, "argument '%.*s' is given twice", LR_STR_ARG(name));
@@ -116,7 +112,6 @@ static jargs eval_args(jx *x, jnode *const *list, size_t n)
             for (size_t k = 0; k < d.u.d->n; k++) {
                 jv key = d.u.d->key[k];
                 if (key.k != V_STR) lr_jx_fail(x, LARDER_FORMAT, "keywords must be strings");
-                lr_jx_charge(x, a.n_kw * 16);
                 add_kw(x, &a, &cap, (lr_str){key.u.s->p, key.u.s->n}, d.u.d->val[k]);
             }
         } else {
@@ -148,7 +143,7 @@ static void extra_keywords(jx *x, const jnode *m, const jargs *a)
         for (size_t i = 0; i < m->n && !param; i++) param = lr_str_eq(*m->list[i]->name, a->kw[k].name);
         if (param) continue;
         if (lr_str_is(a->kw[k].name, "caller") && (m->op & MACRO_CALLER)) {
-            set_special(x, "caller", a->kw[k].val);
+            set_special(x, NAME_CALLER, a->kw[k].val);
         } else if (m->op & MACRO_KWARGS) {
             lr_jd_set(x, rest, lr_jv_str(x, a->kw[k].name.p, a->kw[k].name.n, true), a->kw[k].val);
         } else {
@@ -156,14 +151,16 @@ static void extra_keywords(jx *x, const jnode *m, const jargs *a)
                        LR_STR_ARG(a->kw[k].name));
         }
     }
-    if (m->op & MACRO_KWARGS) set_special(x, "kwargs", jv_dict(rest));
+    if (m->op & MACRO_KWARGS) set_special(x, NAME_KWARGS, jv_dict(rest));
 }
 
 static jv call_macro(jx *x, const jmacro *macro, const jargs *a)
 {
     const jnode *m = macro->node;
     jscope *old = push_scope(x, macro->closure);
-    if (m->op & MACRO_CALLER) set_special(x, "caller", jv_undef("caller"));
+    size_t pairs; /* every parameter is looked for among the keywords, and the other way about */
+    lr_jx_charge(x, lr_mul_size(m->n * 16, a->n_kw, &pairs) ? pairs : SIZE_MAX);
+    if (m->op & MACRO_CALLER) set_special(x, NAME_CALLER, jv_undef("caller"));
     for (size_t i = 0; i < m->n; i++) {
         const jnode *param = m->list[i];
         jv v;
@@ -183,7 +180,7 @@ static jv call_macro(jx *x, const jmacro *macro, const jargs *a)
     if (m->op & MACRO_VARARGS) {
         jseq *more = lr_jq_new(x, Q_TUPLE, 0);
         for (size_t i = m->n; i < a->n; i++) lr_jq_push(x, more, a->p[i]);
-        set_special(x, "varargs", jv_seq(more));
+        set_special(x, NAME_VARARGS, jv_seq(more));
     }
     extra_keywords(x, m, a);
     jv out = capture(x, m->c);
@@ -478,12 +475,11 @@ static flow run_loop(jx *x, const jnode *n, jv items, int depth0)
     if (n->c) q = filter_items(x, n, q);
     jloop *l = lr_jx_alloc(x, sizeof *l);
     *l = (jloop){.items = q->p, .n = q->n, .depth0 = depth0, .node = n, .scope = x->scope};
-    const lr_str *loop = name_node(x, "loop");
     flow f = GO;
     for (l->i = 0; l->i < l->n && f != BREAK; l->i++) {
         jscope *old = push_scope(x, l->scope);
         lr_jx_step(x);
-        if (loop) set_var(x, loop, (jv){.k = V_LOOP, .u.loop = l});
+        set_special(x, NAME_LOOP, (jv){.k = V_LOOP, .u.loop = l});
         assign(x, n->a, l->items[l->i]);
         f = exec(x, n->list[0]);
         x->scope = old;

@@ -28,25 +28,43 @@ void *lr_jp_alloc(jparse *p, size_t count, size_t size)
     return m;
 }
 
+/* ---------------------------------------------------------------- names */
+/* Where the name is in the table, or the hole it belongs in. Names chosen to collide end in an error, not in a long
+ * search: at half full no table has honest runs of this length. */
+static lr_str **slot_of(jparse *p, lr_str s)
+{
+    lr_template *t = p->t;
+    size_t at = (size_t)lr_hash(s.p, s.n) & (t->cap_names - 1);
+    for (int tries = 0; t->names[at] && !lr_str_eq(*t->names[at], s); at = (at + 1) & (t->cap_names - 1))
+        if (++tries == 500) lr_jp_fail(p, 0, LARDER_LIMIT, "too many names that look alike");
+    return &t->names[at];
+}
+
+static void grow_names(jparse *p)
+{
+    lr_template *t = p->t;
+    lr_str **old = t->names;
+    size_t n_old = t->cap_names, cap = n_old ? n_old * 2 : 64;
+    t->names = lr_jp_alloc(p, cap, sizeof *t->names); /* zeroed */
+    t->cap_names = cap;
+    for (size_t i = 0; i < n_old; i++)
+        if (old[i]) *slot_of(p, *old[i]) = old[i];
+}
+
 static const lr_str *intern(jparse *p, lr_str s)
 {
     lr_template *t = p->t;
-    for (size_t i = 0; i < t->n_names; i++)
-        if (lr_str_eq(*t->names[i], s)) return t->names[i];
+    if (t->n_names * 2 >= t->cap_names) grow_names(p);
+    lr_str **slot = slot_of(p, s);
+    if (*slot) return *slot;
     if (t->n_names == 20000) lr_jp_fail(p, 0, LARDER_LIMIT, "too many names");
-    if (t->n_names == t->cap_names) {
-        size_t cap = t->cap_names ? t->cap_names * 2 : 64;
-        lr_str **grown = lr_jp_alloc(p, cap, sizeof *grown);
-        if (t->n_names) memcpy(grown, t->names, t->n_names * sizeof *grown);
-        t->names = grown;
-        t->cap_names = cap;
-    }
     lr_str *own = lr_jp_alloc(p, 1, sizeof *own);
     char *quoted = lr_jp_alloc(p, s.n + 3, 1); /* 'name', so that name->p - 1 is ready for messages */
     quoted[0] = quoted[s.n + 1] = '\'';
     memcpy(quoted + 1, s.p, s.n);
     *own = (lr_str){quoted + 1, s.n};
-    return t->names[t->n_names++] = own;
+    t->n_names++;
+    return *slot = own;
 }
 
 /* ---------------------------------------------------------------- tokens */
@@ -827,4 +845,9 @@ static jnode *parse_block(jparse *p, const char *const *ends)
     return block;
 }
 
-void lr_jinja_parse(jparse *p) { p->t->root = parse_block(p, NULL); }
+void lr_jinja_parse(jparse *p)
+{
+    static const char *const special[N_SPECIAL] = {"loop", "caller", "kwargs", "varargs"};
+    p->t->root = parse_block(p, NULL);
+    for (int i = 0; i < N_SPECIAL && p->t->n_names; i++) p->t->special[i] = *slot_of(p, lr_str_of(special[i]));
+}

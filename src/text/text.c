@@ -33,10 +33,10 @@ static larder_status parse_templates(lr_text *t, larder_error *err)
 {
     lr_str source[2] = {t->tmpl_source, t->tmpl_tools_source};
     lr_template **out[2] = {&t->tmpl, &t->tmpl_tools};
+    larder_error *why[2] = {&t->tmpl_error, &t->tmpl_tools_error};
     for (int i = 0; i < 2; i++) {
         if (!source[i].n) continue;
-        larder_error why = {0};
-        larder_status st = lr_template_new(source[i], out[i], &why);
+        larder_status st = lr_template_new(source[i], out[i], why[i]);
         if (st == LARDER_NOMEM) return LR_NOMEM(err, "the chat template");
     }
     return LARDER_OK;
@@ -370,10 +370,8 @@ static larder_status pick(const lr_text *t, const json_t *request, const lr_temp
     *out = with_tools ? t->tmpl_tools : t->tmpl;
     if (*out) return LARDER_OK;
     if (!source.n) return lr_fail(err, LARDER_NOT_FOUND, "the model has no chat template");
-    lr_template *again = NULL; /* it did not parse when the model was opened: say why */
-    larder_status st = lr_template_new(source, &again, err);
-    lr_template_free(again);
-    return st ? st : lr_fail(err, LARDER_NOMEM, "out of memory for the chat template");
+    const larder_error *why = with_tools ? &t->tmpl_tools_error : &t->tmpl_error;
+    return lr_fail(err, why->code, "%s", why->message);
 }
 
 larder_status lr_text_render(const lr_text *t, json_t *request, int64_t now, lr_rendered *out, larder_error *err)

@@ -13,7 +13,8 @@ typedef struct lr_text {
     lr_str tmpl_source;
     lr_template *tmpl_tools; /* the one for requests with tools, if the model ships it apart ("tool_use") */
     lr_str tmpl_tools_source;
-    json_t *trusted; /* bos_token, eos_token, ... as the template sees them */
+    larder_error tmpl_error, tmpl_tools_error; /* why one that is there did not parse */
+    json_t *trusted;                           /* bos_token, eos_token, ... as the template sees them */
     lr_arena arena;
 } lr_text;
 

@@ -81,7 +81,7 @@ static larder_status new_list(tok_matcher *m, uint32_t cap, larder_error *err)
 /* The name as it looks after normalizing, appended to the blob. */
 static larder_status normalize_name(lr_tokenizer *t, tok_added *a, larder_error *err)
 {
-    tok_scratch s = {.t = t, .err = err};
+    tok_scratch s = {.t = t, .err = err, .deadline = lr_now_ns() + tok_time_ns(a->n)};
     lr_str out;
     larder_status st = tok_normalize(&s, t->norm, t->n_norm, added_name(t, a), &out);
     if (!st) {

@@ -120,7 +120,12 @@ static larder_status encode(const lr_tokenizer *t, lr_str text, int flags, const
 {
     size_t n_before = out->n;
     bool find = (flags & LR_ENCODE_ADDED) || runs;
-    tok_scratch s = {.t = t, .out = out, .err = err, .find_normalized = find, .guard = runs != NULL};
+    tok_scratch s = {.t = t,
+                     .out = out,
+                     .err = err,
+                     .find_normalized = find,
+                     .guard = runs != NULL,
+                     .deadline = lr_now_ns() + tok_time_ns(text.n)};
     larder_status st = LARDER_OK;
     for (int i = 0; !st && (flags & LR_ENCODE_SPECIAL) && i < t->n_head; i++) st = tok_emit(&s, t->head[i]);
     trust w = {.runs = runs, .n_runs = n_runs};

@@ -12,6 +12,7 @@ enum { GGUF_NORMAL = 1, GGUF_UNKNOWN, GGUF_CONTROL, GGUF_USER_DEFINED, GGUF_UNUS
 static const char space_mark[] = "\xe2\x96\x81";
 
 #define KEY "tokenizer.ggml."
+#define END_IDS "larder.tokenizer.end_token_ids"
 
 static larder_status array(const lr_file *f, const char *key, lr_kv_type elem, const lr_kv **out, larder_error *err)
 {
@@ -162,6 +163,14 @@ static larder_status read_ids(lr_tokenizer *t, const lr_file *f, larder_error *e
     for (size_t i = 0; i < LR_LEN(ends); i++) {
         int32_t id = -1;
         LR_TRY(read_id(t, f, ends[i], &id, err));
+        tok_add_end(t, id);
+    }
+    const lr_kv *more;
+    LR_TRY(array(f, END_IDS, LR_KV_I32, &more, err));
+    for (uint64_t i = 0; more && i < more->n; i++) {
+        int64_t id = -1;
+        if (!lr_kv_integer(more, i, &id) || id < 0 || id >= t->n)
+            return lr_fail(err, LARDER_FORMAT, END_IDS "[%llu] is no token of the vocabulary", (unsigned long long)i);
         tok_add_end(t, id);
     }
     return LARDER_OK;
@@ -423,6 +432,19 @@ static bool is_sentencepiece(const lr_tokenizer *t, bool *prefix)
            (t->norm[0].kind == TOK_PREPEND && t->norm[0].n_text == 3 && memcmp(t->norm[0].text, space_mark, 3) == 0);
 }
 
+/* The tokens that end an answer besides EOS: the first two under the names that others read, all of them, where there
+ * are more, in a list of ours. */
+static larder_status put_ends(writer *w)
+{
+    int32_t other[LR_LEN(w->t->ends)];
+    int n = 0;
+    for (int i = 0; i < w->t->n_ends; i++)
+        if (w->t->ends[i] != w->t->eos && (uint32_t)w->t->ends[i] < w->n) other[n++] = w->t->ends[i];
+    if (n > 0) LR_TRY(put_id(w, KEY "eot_token_id", other[0]));
+    if (n > 1) LR_TRY(put_id(w, KEY "eom_token_id", other[1]));
+    return n > 2 ? put(w, END_IDS, LR_KV_ARR, LR_KV_I32, (uint64_t)n, other, (size_t)n * sizeof *other) : LARDER_OK;
+}
+
 static larder_status put_all(writer *w)
 {
     const lr_tokenizer *t = w->t;
@@ -448,12 +470,10 @@ static larder_status put_all(writer *w)
     LR_TRY(put_id(w, KEY "eos_token_id", t->eos));
     LR_TRY(put_id(w, KEY "unknown_token_id", t->unk));
     LR_TRY(put_id(w, KEY "padding_token_id", t->pad));
+    LR_TRY(put_ends(w));
     LR_TRY(put_bool(w, KEY "add_bos_token", lr_tokenizer_adds_bos(t)));
     LR_TRY(put_bool(w, KEY "add_eos_token", t->n_tail > 0));
-    if (!t->byte_level) LR_TRY(put_bool(w, KEY "add_space_prefix", prefix));
-    for (int i = 0; i < t->n_ends; i++)
-        if (t->ends[i] != t->eos) return put_id(w, KEY "eot_token_id", t->ends[i]);
-    return LARDER_OK;
+    return t->byte_level ? LARDER_OK : put_bool(w, KEY "add_space_prefix", prefix);
 }
 
 larder_status lr_tokenizer_to_gguf(const lr_tokenizer *t, uint32_t n_vocab, lr_file *f, larder_error *err)

@@ -145,7 +145,7 @@ typedef struct tok_scratch {
     pcre2_jit_stack *stack;
     bool find_normalized; /* added tokens are looked for */
     bool guard;           /* and those that look like control only where the caller vouches */
-    uint64_t deadline;    /* a pattern from a file may be slow on purpose: 0 until the first match */
+    uint64_t deadline;    /* of the whole call: a pattern from a file may be slow on purpose */
     uint32_t n_match;
     tok_symbol *symbols;
     size_t n_symbols;
@@ -183,6 +183,7 @@ larder_status tok_normalize(tok_scratch *s, const tok_step *steps, int n_steps, 
 larder_status tok_compile(tok_regex *r, lr_str pattern, bool literal, larder_error *err);
 /* Next match at or after `from`; *start == n when there is none. Never empty. */
 larder_status tok_match(tok_scratch *s, const tok_regex *r, lr_str text, size_t from, size_t *start, size_t *end);
+uint64_t tok_time_ns(size_t n_text); /* what a call may take for a text of so many bytes */
 larder_status tok_pretokenize(tok_scratch *s, int step, lr_str text, bool first);
 void tok_step_free(tok_step *step);
 #define TOK_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"

@@ -55,19 +55,19 @@ void tok_step_free(tok_step *step)
     *step = (tok_step){0};
 }
 
-static larder_status prepare(tok_scratch *s, size_t n_text)
+uint64_t tok_time_ns(size_t n_text) { return base_time_ns + byte_time_ns * n_text; }
+
+static larder_status prepare(tok_scratch *s)
 {
-    if (!s->context) {
-        s->match = pcre2_match_data_create(1, NULL);
-        s->context = pcre2_match_context_create(NULL);
-        s->stack = pcre2_jit_stack_create((size_t)32 << 10, (size_t)4 << 20, NULL);
-        if (!s->match || !s->context || !s->stack) return LR_NOMEM(s->err, "matching");
-        pcre2_set_match_limit(s->context, MATCH_LIMIT);
-        pcre2_set_depth_limit(s->context, 100000);
-        pcre2_set_heap_limit(s->context, 65536);
-        pcre2_jit_stack_assign(s->context, NULL, s->stack);
-    }
-    if (!s->deadline) s->deadline = lr_now_ns() + base_time_ns + byte_time_ns * n_text;
+    if (s->context) return LARDER_OK;
+    s->match = pcre2_match_data_create(1, NULL);
+    s->context = pcre2_match_context_create(NULL);
+    s->stack = pcre2_jit_stack_create((size_t)32 << 10, (size_t)4 << 20, NULL);
+    if (!s->match || !s->context || !s->stack) return LR_NOMEM(s->err, "matching");
+    pcre2_set_match_limit(s->context, MATCH_LIMIT);
+    pcre2_set_depth_limit(s->context, 100000);
+    pcre2_set_heap_limit(s->context, 65536);
+    pcre2_jit_stack_assign(s->context, NULL, s->stack);
     return LARDER_OK;
 }
 
@@ -79,7 +79,7 @@ static larder_status on_time(const tok_scratch *s, const tok_regex *r)
 
 larder_status tok_match(tok_scratch *s, const tok_regex *r, lr_str text, size_t from, size_t *start, size_t *end)
 {
-    LR_TRY(prepare(s, text.n));
+    LR_TRY(prepare(s));
     while (from < text.n) {
         size_t last = text.n - from > WINDOW ? from + WINDOW : text.n;
         pcre2_set_offset_limit(s->context, last);

@@ -8,10 +8,10 @@
 
 /* ---------------------------------------------------------------- UTF-8
  * The well-formed sequences of Unicode's table 3-7: no overlong forms, no surrogates, nothing past 10FFFF. */
-static int sequence(const uint8_t *p, size_t n, size_t *good)
+int lr_utf8_char(const uint8_t *p, size_t n, size_t *bad)
 {
     uint8_t c = p[0];
-    *good = 1;
+    *bad = 1;
     if (c < 0x80) return 1;
     int len = c >= 0xc2 && c <= 0xdf ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c <= 0xf4 ? 4 : 0;
     if (!len) return 0;
@@ -23,23 +23,24 @@ static int sequence(const uint8_t *p, size_t n, size_t *good)
             if (c == 0xf0) lo = 0x90;
             if (c == 0xf4) hi = 0x8f;
         }
-        if ((size_t)i >= n || p[i] < lo || p[i] > hi) return 0;
-        *good = (size_t)i + 1;
+        if ((size_t)i >= n) return -1;
+        if (p[i] < lo || p[i] > hi) return 0;
+        *bad = (size_t)i + 1;
     }
     return len;
 }
 
 int tok_utf8_len(const uint8_t *p, size_t n)
 {
-    size_t good;
-    return n ? sequence(p, n, &good) : 0;
+    size_t bad;
+    return n ? LR_MAX(lr_utf8_char(p, n, &bad), 0) : 0;
 }
 
 size_t tok_utf8_bad(const uint8_t *p, size_t n)
 {
-    size_t good;
-    sequence(p, n, &good);
-    return good;
+    size_t bad;
+    lr_utf8_char(p, n, &bad);
+    return bad;
 }
 
 size_t tok_utf8_valid(const uint8_t *p, size_t n)

@@ -37,6 +37,10 @@ lr_token_kind lr_tokenizer_kind(const lr_tokenizer *t, int32_t id);
 int32_t lr_tokenizer_find(const lr_tokenizer *t, lr_str name); /* the token with exactly this name; -1: none */
 bool lr_tokenizer_adds_bos(const lr_tokenizer *t);
 
+/* One character of UTF-8 at p[0..n), n > 0: its bytes; 0: there is none; -1: it is one so far, and the text ends in it.
+ * *bad: how many bytes one U+FFFD stands for then (the maximal subpart). */
+int lr_utf8_char(const uint8_t *p, size_t n, size_t *bad);
+
 typedef struct lr_ids {
     int32_t *p;
     size_t n, cap;

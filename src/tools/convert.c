@@ -98,12 +98,24 @@ static larder_status open_text(job *j, larder_error *err)
     return LARDER_OK;
 }
 
+/* A GGUF that could not be run is converted all the same. Where that is not for want of its architecture here, a person
+ * should hear of it. */
+static larder_status check_gguf(job *j, larder_error *err)
+{
+    lr_model m;
+    larder_error why = {0};
+    if (!j->file.n_tensors) return lr_fail(err, LARDER_FORMAT, "'%s' holds no tensors", j->file.path);
+    if (!lr_model_open(&j->file, &m, &why)) lr_model_close(&m);
+    else if (lr_model_knows(&j->file)) note(j, "this model cannot be run as it stands: %s", why.message);
+    return LARDER_OK;
+}
+
 /* A GGUF is taken as it stands, whatever its architecture; a folder needs the model layer to say what is what. */
 static larder_status open_input(job *j, const char *in, larder_error *err)
 {
     LR_TRY(lr_load(in, &j->file, err));
     j->view = &j->file;
-    if (j->file.origin == LR_ORIGIN_GGUF) return LARDER_OK;
+    if (j->file.origin == LR_ORIGIN_GGUF) return check_gguf(j, err);
     LR_TRY(lr_model_open(&j->file, &j->model, err));
     j->has_model = true;
     j->view = &j->model.view;
@@ -166,14 +178,11 @@ static larder_status write_vocab(job *j, larder_error *err)
     const lr_tensor *embedding = lr_file_tensor(j->view, LR_STR("token_embd.weight"));
     uint32_t n_vocab = embedding ? (uint32_t)embedding->ne[1] : lr_tokenizer_size(j->text.tok);
     LR_TRY(lr_tokenizer_to_gguf(j->text.tok, n_vocab, &j->vocab, err));
-    bool has_template = false;
-    for (size_t i = 0; i < j->vocab.n_kv; i++) {
-        has_template |= lr_str_is(j->vocab.kv[i].key, "tokenizer.chat_template");
-        LR_TRY(lr_gguf_writer_kv(j->writer, &j->vocab.kv[i], err));
-    }
-    if (!has_template && j->text.tmpl_source.n)
+    for (size_t i = 0; i < j->vocab.n_kv; i++) LR_TRY(lr_gguf_writer_kv(j->writer, &j->vocab.kv[i], err));
+    if (j->text.tmpl_source.n)
         LR_TRY(lr_gguf_writer_str(j->writer, "tokenizer.chat_template", j->text.tmpl_source, err));
-    return LARDER_OK;
+    if (!j->text.tmpl_tools_source.n) return LARDER_OK;
+    return lr_gguf_writer_str(j->writer, "tokenizer.chat_template.tool_use", j->text.tmpl_tools_source, err);
 }
 
 /* GGUF's number for the whole file: the type asked for, or else the format most bytes are in. */

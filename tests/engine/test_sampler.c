@@ -110,16 +110,60 @@ TEST(typical_prefers_the_expected_surprise)
     CHECK(count[4] > 0);
 }
 
+/* Of the tokens at most mu bits surprising (at least one) one is drawn; mu moves against the error of its surprise among
+ * them. So over many draws the mean surprise is tau. */
 TEST(mirostat_holds_its_surprise)
 {
-    int count[V];
+    enum { N = 20000 };
+    lr_sampler s;
+    lr_sampler_work w;
+    int32_t token = 0;
+    double sum = 0, mean = 0, head = 0;
     larder_sampling p = plain(1);
     p.mirostat_tau = 2;
-    count_ranks(&p, 20000, count);
-    double bits = 0, sum = 0;
+    CHECK_EQ_INT(lr_sampler_init(&s, &p, V, NULL), LARDER_OK);
+    CHECK_EQ_INT(lr_sampler_work_init(&w, V, 16, NULL), LARDER_OK);
+    CHECK_NEAR(s.mu, 4, 0);
     for (int i = 0; i < V; i++) sum += pow(0.8, i);
-    for (int i = 0; i < V; i++) bits += count[i] / 20000.0 * -log2(pow(0.8, i) / sum);
-    CHECK(bits < 3.3); /* the distribution's own is 3.6 bits; cutting at mu brings it down */
+    for (int i = 0; i < N; i++) {
+        float logits[V], mu = s.mu;
+        int keep = 0;
+        falling(logits);
+        p.seed = s.s.seed = (uint64_t)i;
+        int rank = rank_of(lr_sample(&s, &w, logits, &token, 1));
+        for (head = 0; keep < V && (!keep || -log2(pow(0.8, keep) / sum) <= (double)mu + 1e-4); keep++)
+            head += pow(0.8, keep);
+        CHECK(rank < keep);
+        double bits = -log2(pow(0.8, rank) / head);
+        if (fabs(-log2(pow(0.8, keep - 1) / sum) - (double)mu) > 1e-3) /* else the cut is a matter of rounding */
+            CHECK_NEAR(s.mu, (double)mu - 0.1 * (bits - 2), 1e-3);
+        mean += bits / N;
+    }
+    CHECK_NEAR(mean, 2, 0.02);
+    lr_sampler_close(&s);
+    lr_sampler_work_close(&w);
+}
+
+/* Repetition: a logit over 0 is divided, one below is multiplied; both fall. Once, however often it was said. */
+TEST(repetition_lowers_logits_of_either_sign)
+{
+    lr_sampler s;
+    lr_sampler_work w;
+    float logits[V] = {2, -1, 0, 1.5f, -3};
+    int32_t seen[] = {4, 0, 1, 2, 0, 1};
+    larder_sampling p = plain(0);
+    p.repeat_penalty = 2;
+    p.penalty_last_n = 5;
+    CHECK_EQ_INT(lr_sampler_init(&s, &p, V, NULL), LARDER_OK);
+    CHECK_EQ_INT(lr_sampler_work_init(&w, V, 16, NULL), LARDER_OK);
+    CHECK_EQ_INT(lr_sample(&s, &w, logits, seen, 6), 3);
+    CHECK_NEAR(logits[0], 1, 0);
+    CHECK_NEAR(logits[1], -2, 0);
+    CHECK_NEAR(logits[2], 0, 0);
+    CHECK_NEAR(logits[3], 1.5, 0);
+    CHECK_NEAR(logits[4], -3, 0); /* out of sight */
+    lr_sampler_close(&s);
+    lr_sampler_work_close(&w);
 }
 
 TEST(penalties_and_bias_change_the_choice)
@@ -172,6 +216,26 @@ TEST(dry_breaks_a_repetition)
         CHECK_NEAR(logits[4], with_break ? 1.5 : 1.5 - 1.75, 1e-5);
         for (int i = 0; i < V; i++) CHECK_EQ_INT(w.count[i], 0);
     }
+    lr_sampler_close(&s);
+    lr_sampler_work_close(&w);
+}
+
+/* What would go on after the repetition is a breaker: that is let through. */
+TEST(dry_spares_a_breaker)
+{
+    lr_sampler s;
+    lr_sampler_work w;
+    int32_t text[] = {1, 2, 3, 4, 1, 2, 3};
+    uint8_t breaks[(V + 7) / 8] = {1 << 4};
+    larder_sampling p = plain(0);
+    p.dry_multiplier = 1;
+    CHECK_EQ_INT(lr_sampler_work_init(&w, V, 16, NULL), LARDER_OK);
+    CHECK_EQ_INT(lr_sampler_init(&s, &p, V, NULL), LARDER_OK);
+    s.breaks = breaks;
+    float logits[V] = {[4] = 1.5f};
+    CHECK_EQ_INT(lr_sample(&s, &w, logits, text, 7), 4);
+    CHECK_NEAR(logits[4], 1.5, 0);
+    for (int i = 0; i < V; i++) CHECK_EQ_INT(w.count[i], 0);
     lr_sampler_close(&s);
     lr_sampler_work_close(&w);
 }

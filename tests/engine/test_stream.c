@@ -61,6 +61,9 @@ TEST(bytes_that_are_no_characters_become_replacement_characters)
                "a\xef\xbf\xbd"
                "b\xef\xbf\xbd",
                false);
+    /* a character that breaks off is one, not one a byte; and as many wherever the pieces fall */
+    check_feed(NULL, 0, "\xe2\x82.\xf0\x9f\x98|\xf4\x90\xff",
+               "\xef\xbf\xbd.\xef\xbf\xbd|\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd", false);
     check_feed(NULL, 0, "\xed\xa0\x80.", "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd.", false); /* a surrogate */
 }
 

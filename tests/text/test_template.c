@@ -149,6 +149,50 @@ TEST(budgets_stop_everything)
     check_status("{{ (-9223372036854775807 - 1)|abs }}", LARDER_FORMAT);
 }
 
+/* What jansson builds for from_json is paid for before it is built. */
+TEST(a_tree_of_json_is_in_the_budget)
+{
+    lr_template_budget b = lr_template_budget_default();
+    b.n_memory = 4 * LR_MIB;
+    static const char *const sources[] = {
+        "{% set x = ('[' ~ '[],' * 50000 ~ '1]')|from_json %}",
+        "{% set x = ('[' ~ '{},' * 20000 ~ '1]')|from_json %}",
+        "{% set x = ('[' ~ '\"\",' * 50000 ~ '1]')|from_json %}",
+    };
+    for (size_t i = 0; i < LR_LEN(sources); i++) {
+        made m = render_with(sources[i], NULL, NULL, &b);
+        CHECK_EQ_INT(m.st, LARDER_LIMIT);
+        m = render_with(sources[i], NULL, NULL, NULL);
+        CHECK_EQ_INT(m.st, LARDER_OK);
+        lr_rendered_free(&m.r);
+    }
+    /* lent for as long as it takes, not for ever; and quotes in a text open nothing */
+    check_text("{% for i in range(200) %}{% set x = ('[' ~ '[],' * 20000 ~ '1]')|from_json %}{% endfor %}ok", "{}",
+               "ok");
+    check_text("{{ '[\"a\\\\\\\"[{\", 1]'|from_json|length }}", "{}", "2");
+}
+
+static uint64_t ms_since(uint64_t start) { return (lr_now_ns() - start) / 1000000; }
+
+/* 19,000 names, said or looked for again and again: by a search through all of them this takes minutes. */
+TEST_TIME(many_names_are_found_at_once, 100)
+{
+    lr_buf b = {0};
+    for (int i = 0; i < 19000; i++) lr_buf_printf(&b, "{{n%d}}", i);
+    for (int i = 0; i < 80000; i++) lr_buf_puts(&b, "{{zz}}");
+    lr_buf_puts(&b, "{% macro m() %}{{ kwargs|length }}{% endmacro %}"
+                    "{% for i in range(99999) %}{% for j in [1] %}{% endfor %}{% set x = m() %}{% endfor %}ok");
+    char *source = lr_buf_steal(&b);
+    uint64_t start = lr_now_ns();
+    check_text(source, "{}", "ok");
+    CHECK(ms_since(start) < 5000);
+    lr_free(source);
+    for (int i = 0; i < 20001; i++) lr_buf_printf(&b, "{{n%d}}", i);
+    source = lr_buf_steal(&b);
+    check_status(source, LARDER_LIMIT);
+    lr_free(source);
+}
+
 /* Every byte looks like the beginning of a match: few steps by the bytes passed over, days by the clock. */
 TEST_TIME(near_misses_are_work, 40)
 {

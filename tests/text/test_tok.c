@@ -96,6 +96,28 @@ TEST(small_through_gguf)
     }
 }
 
+/* Whatever ends an answer still does after a conversion, under whatever name. */
+TEST(ends_go_through_gguf)
+{
+    lr_tokenizer *t = tiny("tiny_bytes"), *g = NULL;
+    lr_file f = {0};
+    larder_error err = {0};
+    for (int64_t id = 3; id < 9; id++) tok_add_end(t, id);
+    if (lr_tokenizer_to_gguf(t, lr_tokenizer_size(t), &f, &err)) TEST_FAIL("%s", err.message);
+    CHECK_EQ_INT(lr_file_index(&f, NULL), 0);
+    CHECK(lr_file_key(&f, "tokenizer.ggml.eot_token_id") && lr_file_key(&f, "tokenizer.ggml.eom_token_id"));
+    if (lr_tokenizer_from_gguf(&f, &g, &err)) TEST_FAIL("%s", err.message);
+    int n = 0;
+    for (int32_t id = 0; (uint32_t)id < lr_tokenizer_size(t); id++) {
+        CHECK_EQ_INT(lr_tokenizer_is_end(g, id), lr_tokenizer_is_end(t, id));
+        n += lr_tokenizer_is_end(t, id);
+    }
+    CHECK(n >= 6);
+    lr_tokenizer_free(t);
+    lr_tokenizer_free(g);
+    lr_file_close(&f);
+}
+
 /* ---------------------------------------------------------------- decoding */
 static void check_decode(const lr_tokenizer *t, const int32_t *ids, size_t n, bool replace, const char *want)
 {

@@ -361,6 +361,41 @@ TEST(refusals)
     remove_folder();
 }
 
+static void keep_note(void *user, const char *line) { snprintf(user, 300, "%s", line); }
+
+/* One tensor, or none, under the name of an architecture that needs more. */
+static void make_hollow(const char *path, const char *arch, bool tensor)
+{
+    larder_error err;
+    lr_gguf_writer *w;
+    float row[4] = {1, 2, 3, 4};
+    CHECK_OK(lr_gguf_writer_new(path, &w, &err));
+    CHECK_OK(lr_gguf_writer_str(w, "general.architecture", lr_str_of(arch), &err));
+    if (tensor)
+        CHECK_OK(lr_gguf_writer_tensor(w, LR_STR("a.weight"), LR_FMT_F32, 1, (uint64_t[4]){4, 1, 1, 1}, &err));
+    CHECK_OK(lr_gguf_writer_begin(w, &err));
+    if (tensor) CHECK_OK(lr_gguf_writer_data(w, row, sizeof row, &err));
+    CHECK_OK(lr_gguf_writer_finish(w, &err));
+    lr_gguf_writer_free(w);
+}
+
+TEST(what_cannot_run_is_said)
+{
+    larder_error err;
+    char said[300] = "";
+    larder_convert_options o = {.n_threads = 1, .note = keep_note, .user = said};
+    make_hollow(in_folder("empty.gguf"), "thing", false);
+    CHECK_STATUS(larder_convert(in_folder("empty.gguf"), in_folder("out.gguf"), &o, NULL, &err), LARDER_FORMAT);
+    CHECK(strstr(err.message, "no tensors") && n_files() == 1);
+    make_hollow(in_folder("other.gguf"), "thing", true);
+    CHECK_OK(larder_convert(in_folder("other.gguf"), in_folder("out.gguf"), &o, NULL, &err));
+    CHECK_EQ_STR(said, "");
+    make_hollow(in_folder("known.gguf"), "llama", true);
+    CHECK_OK(larder_convert(in_folder("known.gguf"), in_folder("out2.gguf"), &o, NULL, &err));
+    CHECK(strstr(said, "cannot be run") && strstr(said, "llama."));
+    remove_folder();
+}
+
 /* ---------------------------------------------------------------- folders from the hub */
 /* Row `row` of a tensor of `f`, decoded. */
 static void row_of(const lr_file *f, const char *name, uint64_t row, float *out)
@@ -446,6 +481,32 @@ TEST(text_goes_along)
     }
     const lr_tensor *embedding = lr_file_tensor(&f, LR_STR("token_embd.weight"));
     CHECK(embedding && embedding->ne[1] == lr_file_key(&f, "tokenizer.ggml.tokens")->n);
+    lr_file_close(&f);
+    remove_folder();
+}
+
+/* A folder may ship a template of its own for requests with tools. */
+TEST(both_templates_go_along)
+{
+    static const char *const files[] = {"config.json", "model.safetensors", "tokenizer.json"};
+    static const char config[] = "{\"chat_template\": [{\"name\": \"default\", \"template\": \"plain\"}, "
+                                 "{\"name\": \"tool_use\", \"template\": \"with tools\"}]}";
+    larder_error err;
+    lr_file f;
+    lr_str source = {0};
+    in_folder("");
+    for (size_t i = 0; i < LR_LEN(files); i++) {
+        char from[64];
+        snprintf(from, sizeof from, "models/teller-18m/%s", files[i]);
+        CHECK_EQ_INT(symlink(test_shared(from), in_folder(files[i])), 0);
+    }
+    CHECK_OK(lr_write_file(in_folder("tokenizer_config.json"), config, strlen(config), &err));
+    CHECK_OK(convert(folder, in_folder("out.gguf"), "Q8_0", NULL, &err));
+    CHECK_OK(lr_load(in_folder("out.gguf"), &f, &err));
+    CHECK_OK(lr_key_str(&f, "tokenizer.chat_template", &source, &err));
+    CHECK(lr_str_is(source, "plain"));
+    CHECK_OK(lr_key_str(&f, "tokenizer.chat_template.tool_use", &source, &err));
+    CHECK(lr_str_is(source, "with tools"));
     lr_file_close(&f);
     remove_folder();
 }
