@@ -113,6 +113,14 @@ void larder_free(void *p);
 typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
 typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO } larder_kv;
 
+/* Drafting the next tokens cheaply and having several checked in one step. A draft is kept only where it is what the model
+ * samples itself, so answers are the same with it and without. */
+typedef enum larder_speculate {
+    LARDER_SPECULATE_AUTO, /* from the text itself and by the draft model, if there is one, while it pays */
+    LARDER_SPECULATE_OFF,
+    LARDER_SPECULATE_NGRAM, /* from the text itself only, while it pays */
+} larder_speculate;
+
 typedef struct larder_engine_options {
     uint32_t n_ctx; /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
     uint32_t n_seq; /* requests that may run at once */
@@ -131,8 +139,10 @@ typedef struct larder_engine_options {
     uint64_t
         swap_bytes; /* most bytes of the file for blocks the cache has no room for; 0: none, they are computed again */
     int swap_fd;    /* that file, open for reading and writing, the caller's; -1: the engine makes one, */
-    const char *swap_folder; /* in this folder; NULL: TMPDIR, or /var/tmp */
-    uint32_t n_mixed;        /* most tokens of prompts in a step where others get answers; 0: n_batch */
+    const char *swap_folder;    /* in this folder; NULL: TMPDIR, or /var/tmp */
+    uint32_t n_mixed;           /* most tokens of prompts in a step where others get answers; 0: n_batch */
+    larder_speculate speculate; /* OFF, NGRAM: for all requests, whatever they ask for */
+    struct larder_model *draft; /* a smaller model with the same vocabulary, that outlives the engine; NULL: none */
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
 /* An open file without a name in `folder` (NULL: TMPDIR, or /var/tmp), for swap_fd: for a process that may make no files
@@ -260,7 +270,8 @@ typedef struct larder_request_options {
     uint64_t client;         /* whose it is, any number: clients get the like share of the machine */
     int32_t priority;        /* -100 to 100; a higher one goes first, and may make lower ones wait */
     double deadline_s;       /* seconds from now at which it ends wherever it is; 0: none */
-    const char *cache_salt;  /* its prompt's prefix is shared with requests of the same salt only; NULL is one too */
+    larder_speculate speculate;
+    const char *cache_salt; /* its prompt's prefix is shared with requests of the same salt only; NULL is one too */
     larder_event_fn *on_event;
     void *user;
 } larder_request_options;
@@ -282,6 +293,7 @@ typedef struct larder_timing {
     double decode_bytes;                      /* weight and KV bytes that decoding had to read, in all */
     double queue_s;                           /* from submission until it was first admitted */
     uint32_t n_preempted;                     /* how often it gave way to others */
+    uint64_t n_drafted, n_accepted;           /* tokens drafted for it; of them, those that were right */
 } larder_timing;
 void larder_request_get_timing(const larder_request *request, larder_timing *out);
 
@@ -298,6 +310,7 @@ typedef struct larder_engine_stats {
     uint64_t n_recomputed;                       /* tokens computed again after a preemption */
     double queue_s;                              /* all requests' waiting until first admitted, in sum */
     uint64_t n_expired;                          /* requests that met their deadline */
+    uint64_t n_drafted, n_accepted;              /* tokens drafted; of them, those that were right */
 } larder_engine_stats;
 void larder_engine_get_stats(const larder_engine *engine, larder_engine_stats *out);
 

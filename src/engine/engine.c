@@ -10,16 +10,51 @@ static larder_status take_memory(larder_engine *e, larder_error *err)
                             e->options.swap_folder, err));
     LR_TRY(lr_kv_cache_init(&e->kv, e->limits.n_kv_block, &swap, err));
     LR_TRY(lr_sampler_work_init(&e->work, e->program.n_vocab, e->limits.n_ctx, err));
-    LR_TRY(lr_sched_init(
-        &e->sched,
-        &(lr_sched_limits){
-            .n_seq = e->limits.n_seq, .n_tok = e->limits.n_tok, .n_mixed = e->options.n_mixed, .block = LR_KV_BLOCK},
-        err));
+    LR_TRY(lr_sched_init(&e->sched,
+                         &(lr_sched_limits){.n_seq = e->limits.n_seq,
+                                            .n_tok = e->limits.n_tok,
+                                            .n_mixed = e->options.n_mixed,
+                                            .n_draft = e->n_draft,
+                                            .block = LR_KV_BLOCK},
+                         err));
     e->seqs = lr_calloc(e->limits.n_seq, sizeof *e->seqs);
     e->ids = lr_calloc(e->limits.n_tok, sizeof *e->ids);
     e->out = lr_calloc(e->limits.n_out, sizeof *e->out);
     if (e->seqs && e->ids && e->out) return LARDER_OK;
     return LR_NOMEM(err, "the batch");
+}
+
+/* A draft is compared by number, so every number must mean the same text. */
+static larder_status same_vocabulary(const larder_model *a, const larder_model *b, larder_error *err)
+{
+    lr_buf x = {0}, y = {0};
+    uint32_t n = a->info.n_vocab, i = 0;
+    if (n != b->info.n_vocab)
+        return lr_fail(err, LARDER_UNSUPPORTED, "the draft model has a vocabulary of %u, the model one of %u",
+                       b->info.n_vocab, n);
+    LR_TRY(lr_model_need_text(a, err));
+    LR_TRY(lr_model_need_text(b, err));
+    bool same = lr_tokenizer_size(a->text.tok) == lr_tokenizer_size(b->text.tok);
+    n = LR_MIN(n, lr_tokenizer_size(a->text.tok));
+    for (; same && i < n; i++) {
+        x.n = y.n = 0;
+        bool none = lr_tokenizer_piece(a->text.tok, (int32_t)i, true, &x, NULL) != LARDER_OK;
+        same = none == (lr_tokenizer_piece(b->text.tok, (int32_t)i, true, &y, NULL) != LARDER_OK) && x.n == y.n &&
+               (!x.n || !memcmp(x.p, y.p, x.n));
+    }
+    lr_buf_free(&x);
+    lr_buf_free(&y);
+    if (same) return LARDER_OK;
+    return lr_fail(err, LARDER_UNSUPPORTED, "the draft model's vocabulary is another than the model's");
+}
+
+static larder_status open_draft(larder_engine *e, const larder_model *draft, larder_error *err)
+{
+    LR_TRY(same_vocabulary(e->model, draft, err));
+    if (e->limits.n_ctx > draft->info.n_ctx_train && draft->info.n_ctx_train)
+        lr_log(LARDER_LOG_WARN, "the draft model was made for a context of %u; past it, its guesses may be poor",
+               draft->info.n_ctx_train);
+    return lr_draft_open(&e->draft, &draft->model, &e->limits, e->backend, e->pool, err);
 }
 
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
@@ -38,8 +73,11 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
     if (!e->plan.fits) LR_GO(lr_plan_refuse(&e->plan, err));
     LR_GO(lr_model_program(&model->model, e->limits.n_ctx, &e->program, err));
     e->n_swap = lr_plan_swap(&e->program, &e->limits, options);
+    uint32_t rows = LR_MIN(LR_MAX(options->n_out, e->limits.n_seq), e->limits.n_out);
+    e->n_draft = LR_MIN(lr_plan_drafts(&e->limits, options), e->limits.n_out - rows);
     LR_GO(lr_pool_new((int)e->limits.n_thread, true, &e->pool, err));
     LR_GO(e->backend->open(&e->program, &e->limits, e->pool, &e->exec, err));
+    if (options->draft && options->speculate != LARDER_SPECULATE_OFF) LR_GO(open_draft(e, options->draft, err));
     LR_GO(take_memory(e, err));
     *out = e;
     return LARDER_OK;
@@ -57,6 +95,7 @@ void larder_engine_free(larder_engine *e)
     lr_sched_close(&e->sched);
     lr_swap_close(&e->swap);
     lr_salts_close(&e->salts);
+    lr_draft_close(&e->draft);
     if (e->exec) e->backend->close(e->exec);
     lr_pool_free(e->pool);
     lr_program_free(&e->program);
@@ -96,7 +135,7 @@ larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, floa
     if (!blocks) return LR_NOMEM(err, "a block table");
     while (taken < n_block) blocks[taken++] = lr_kv_take(&e->kv);
     for (uint32_t at = 0; at < n;) {
-        uint32_t chunk = LR_MIN(n - at, e->limits.n_out);
+        uint32_t chunk = LR_MIN(n - at, e->limits.n_out - e->n_draft);
         lr_batch_seq seq = {.blocks = blocks, .n_past = at, .n_tok = chunk};
         for (uint32_t i = 0; i < chunk; i++) e->out[i] = i;
         lr_batch b = {.ids = ids + at, .n_tok = chunk, .seqs = &seq, .n_seq = 1, .out = e->out, .n_out = chunk};

@@ -11,6 +11,7 @@
 #include "model.h"
 #include "sampler.h"
 #include "schedule.h"
+#include "speculate.h"
 #include "stream.h"
 #include "swap.h"
 #include "text.h"
@@ -47,8 +48,9 @@ struct larder_request {
     uint32_t *blocks;   /* [job.n_blocks] */
     uint32_t n_published;
     uint64_t salt;
-    bool wants_logits;
+    uint32_t n_rows; /* of logits in the step being run: the next token's, and one after each drafted */
     bool ignore_eos, cancelled;
+    lr_speculation speculation;
     lr_sampler sampler;
     uint8_t *breaks;    /* DRY's sequence breakers */
     lr_matcher grammar; /* .g NULL: free text */
@@ -92,6 +94,10 @@ struct larder_engine {
     lr_sched sched;
     lr_sched_memory memory;
     lr_salts salts;
+    uint32_t n_draft; /* most tokens drafted in a step; 0: none ever */
+    lr_draft draft;   /* .exec NULL: there is no draft model */
+    lr_step_cost cost;
+    bool draft_anyway;         /* for tests: as much as can be, whether it pays or not */
     larder_engine_stats stats; /* what is counted over time */
     /* the step's batch: the scheduler's jobs, in their order */
     int32_t *ids;
@@ -121,6 +127,10 @@ void lr_memory_fill(larder_engine *e);
 void lr_memory_give_back(larder_request *r);
 /* Lets others find the blocks it has filled. */
 void lr_memory_publish(larder_request *r);
+/* guess.c: before the scheduler, after it, and once it is known how many of a request's drafts were right. */
+void lr_guess_wish(larder_engine *e);
+void lr_guess_make(larder_engine *e, lr_job *const *jobs, uint32_t n);
+void lr_guess_note(larder_request *r, uint32_t n_drafted, uint32_t n_accepted);
 /* The number of a salt (NULL: 0). */
 larder_status lr_salt_number(lr_salts *s, const char *text, uint64_t *out, larder_error *err);
 void lr_salts_close(lr_salts *s);
@@ -135,6 +145,8 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
                            larder_plan *plan, larder_error *err);
 /* Blocks the swap of these options can hold. */
 uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o);
+/* Most drafted tokens of a step. */
+uint32_t lr_plan_drafts(const lr_limits *l, const larder_engine_options *o);
 /* One line with the figures: what is needed, what there is, what would fit. */
 larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err);
 

@@ -27,6 +27,7 @@ void lr_memory_give_back(larder_request *r)
     lr_job *j = &r->job;
     while (j->n_blocks > 0) lr_kv_drop(&r->engine->kv, r->blocks[--j->n_blocks]);
     j->n_done = r->n_published = 0;
+    lr_draft_forget(&r->engine->draft, r);
 }
 
 static bool admit(void *user, lr_job *j, uint32_t spare)

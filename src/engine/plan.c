@@ -62,6 +62,32 @@ uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engi
     return n_block ? (uint32_t)LR_MIN(o->swap_bytes / n_block, (uint64_t)1 << 24) : 0;
 }
 
+uint32_t lr_plan_drafts(const lr_limits *l, const larder_engine_options *o)
+{
+    if (o->speculate == LARDER_SPECULATE_OFF) return 0;
+    return LR_MIN(LR_MIN((uint32_t)LR_DRAFT_ALL, LR_DRAFT_ONE * l->n_seq), l->n_tok - l->n_seq);
+}
+
+/* A draft model's buffers, as three. */
+static larder_status account_draft(const larder_model *m, const lr_limits *target, lr_account *a, larder_error *err)
+{
+    lr_limits l = lr_draft_limits(target);
+    lr_program p = {0};
+    lr_account own = {0};
+    LR_TRY(lr_model_program(&m->model, l.n_ctx, &p, err));
+    larder_status st = lr_backend_cpu.plan(&p, &l, &own, err);
+    lr_program_free(&p);
+    for (uint32_t i = 0; !st && i < own.n; i++) {
+        bool cache = !strcmp(own.items[i].name, "KV cache");
+        lr_account_add(a,
+                       own.items[i].mapped ? "draft weights"
+                       : cache             ? "draft KV cache"
+                                           : "draft buffers",
+                       own.items[i].n_bytes, own.items[i].mapped);
+    }
+    return st;
+}
+
 static larder_status account(const lr_program *p, const lr_limits *l, const larder_engine_options *o, lr_account *a,
                              larder_error *err)
 {
@@ -70,6 +96,7 @@ static larder_status account(const lr_program *p, const lr_limits *l, const lard
     LR_TRY(lr_backend_cpu.plan(p, l, a, err));
     lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
+    if (o->draft) LR_TRY(account_draft(o->draft, l, a, err));
     if (n_swap)
         lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
     split_tables(p, l, a);
@@ -141,6 +168,7 @@ static void fill_limits(const lr_program *p, const larder_engine_options *o, lr_
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
     l->n_out = LR_MAX(o->n_out, o->n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
+    l->n_out += lr_plan_drafts(l, o); /* each is checked by logits of its own */
     l->n_hidden = LR_MIN(o->n_embed, LR_MIN(l->n_tok, LR_MOST_HIDDEN));
     l->n_thread = o->n_threads ? o->n_threads
                                : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);

@@ -63,6 +63,9 @@ static larder_status fill_request(larder_request *r, larder_engine *e, const lar
     LR_TRY(lr_stream_init(&r->stream, o->stop, o->n_stop, err));
     if (o->grammar) LR_TRY(lr_constrain_init(r, o->grammar, err));
     r->ignore_eos = o->ignore_eos;
+    larder_speculate all = e->options.speculate;
+    lr_speculation_init(&r->speculation, all == LARDER_SPECULATE_AUTO ? o->speculate : all);
+    if (o->speculate == LARDER_SPECULATE_OFF) r->speculation.mode = LARDER_SPECULATE_OFF;
     if (o->n_top > LR_MAX_TOP)
         return lr_fail(err, LARDER_USAGE, "top log probabilities of %u tokens; at most %d", o->n_top, LR_MAX_TOP);
     if (o->logprobs && !(r->raw = lr_alloc(e->program.n_vocab * sizeof *r->raw)))
@@ -124,6 +127,8 @@ void larder_request_get_timing(const larder_request *r, larder_timing *out)
     out->n_generated = r->job.n_ids - r->job.n_prompt;
     out->n_cached = r->n_cached;
     out->n_preempted = r->job.n_preempted;
+    out->n_drafted = r->speculation.n_drafted;
+    out->n_accepted = r->speculation.n_accepted;
     if (r->t_start) out->queue_s = (double)(r->t_start - r->t_submit) * 1e-9;
     if (r->t_first) out->prefill_s = (double)(r->t_first - r->t_start) * 1e-9;
     if (r->t_last > r->t_first) out->decode_s = (double)(r->t_last - r->t_first) * 1e-9;

@@ -46,17 +46,18 @@ static lr_batch build(larder_engine *e, lr_job *const *jobs, uint32_t n)
     for (uint32_t i = 0; i < n; i++) {
         const lr_job *j = jobs[i];
         larder_request *r = j->user;
-        r->wants_logits = j->n_done + j->n_tok == j->n_ids;
+        r->n_rows = j->n_done + j->n_tok >= j->n_ids ? 1 + j->n_draft : 0;
         memcpy(e->ids + b.n_tok, r->ids + j->n_done, j->n_tok * sizeof *e->ids);
         e->seqs[i] = (lr_batch_seq){.blocks = r->blocks, .n_past = j->n_done, .n_tok = j->n_tok};
         b.n_tok += j->n_tok;
-        if (r->wants_logits) e->out[b.n_out++] = b.n_tok - 1;
+        for (uint32_t k = r->n_rows; k > 0; k--) e->out[b.n_out++] = b.n_tok - k;
     }
     return b;
 }
 
 /* ---------------------------------------------------------------- what becomes of it */
-static void accept(larder_engine *e, larder_request *r, int32_t token)
+/* false: that was its end, and it may be gone. */
+static bool accept(larder_engine *e, larder_request *r, int32_t token)
 {
     larder_event event = {.kind = LARDER_EVENT_TOKEN, .token = token, .text = ""};
     const lr_tokenizer *tok = e->model->has_text ? e->model->text.tok : NULL;
@@ -69,14 +70,14 @@ static void accept(larder_engine *e, larder_request *r, int32_t token)
     larder_error fault = {0};
     if (lr_constrain_take(r, token, &over, &fault)) {
         finish(r, LARDER_FINISH_ERROR, fault.message);
-        return;
+        return false;
     }
     r->ids[r->job.n_ids++] = token;
     r->t_last = lr_now_ns();
     if (!r->t_first) r->t_first = r->t_last;
     if (tok && !r->ignore_eos && lr_tokenizer_is_end(tok, token)) {
         finish(r, LARDER_FINISH_EOS, NULL);
-        return;
+        return false;
     }
     bool stopped = false;
     if (tok && (uint32_t)token < lr_tokenizer_size(tok)) {
@@ -88,12 +89,48 @@ static void accept(larder_engine *e, larder_request *r, int32_t token)
     else if (stopped) finish(r, LARDER_FINISH_STOP, NULL);
     else if (over) finish(r, LARDER_FINISH_EOS, NULL);
     else if (r->job.n_ids == r->n_max) finish(r, LARDER_FINISH_LENGTH, NULL);
+    else return true;
+    return false;
+}
+
+/* Samples from one row of logits, and says or ends what follows from it. */
+static int32_t sample(larder_engine *e, larder_request *r, float *logits)
+{
+    larder_error fault = {0};
+    if (lr_constrain_logits(r, logits, &fault)) {
+        finish(r, LARDER_FINISH_ERROR, fault.message);
+        return -1;
+    }
+    lr_no_alloc(true);
+    if (r->raw) lr_logprob_keep(r, logits, e->program.n_vocab);
+    int32_t token = lr_sample(&r->sampler, &e->work, logits, r->ids, r->job.n_ids);
+    lr_no_alloc(false);
+    if (!isnan(logits[token])) return token;
+    finish(r, LARDER_FINISH_ERROR, "the model computed NaN: its weights are damaged");
+    return -1;
+}
+
+/* The rows after the first are worth something as long as what was drafted is what is sampled. Drafts lie in ids behind the
+ * tokens there are, where accept puts the real ones. */
+static void settle_rows(larder_engine *e, larder_request *r, float *logits)
+{
+    uint32_t n_row = r->n_rows, right = 0;
+    for (uint32_t k = 0; k < n_row; k++) {
+        int32_t drafted = k + 1 < n_row ? r->ids[r->job.n_ids] : -1;
+        int32_t token = sample(e, r, logits + (size_t)k * e->program.n_vocab);
+        if (token < 0) return;
+        right += token == drafted;
+        bool over = k + 1 == n_row || token != drafted;
+        if (over && n_row > 1) lr_guess_note(r, n_row - 1, right);
+        if (!accept(e, r, token) || over) return;
+        r->job.n_done++;
+    }
 }
 
 static void settle(larder_engine *e, larder_request *r, float *logits, double bytes)
 {
     bool decoded = decodes(r);
-    r->job.n_done += r->job.n_tok;
+    r->job.n_done += r->job.n_tok - r->job.n_draft;
     lr_memory_publish(r);
     if (decoded) r->timing.decode_bytes += bytes;
     if (!decoded && r->job.n_ids == r->job.n_prompt && r->job.n_done > r->n_reached) {
@@ -104,19 +141,7 @@ static void settle(larder_engine *e, larder_request *r, float *logits, double by
             return;
         }
     }
-    if (!r->wants_logits) return;
-    assert(logits);
-    larder_error fault = {0};
-    if (lr_constrain_logits(r, logits, &fault)) {
-        finish(r, LARDER_FINISH_ERROR, fault.message);
-        return;
-    }
-    lr_no_alloc(true);
-    if (r->raw) lr_logprob_keep(r, logits, e->program.n_vocab);
-    int32_t token = lr_sample(&r->sampler, &e->work, logits, r->ids, r->job.n_ids);
-    lr_no_alloc(false);
-    if (isnan(logits[token])) finish(r, LARDER_FINISH_ERROR, "the model computed NaN: its weights are damaged");
-    else accept(e, r, token);
+    if (r->n_rows) settle_rows(e, r, logits);
 }
 
 static larder_status compute(larder_engine *e, const lr_batch *b, const float **logits, larder_error *err)
@@ -137,16 +162,22 @@ larder_status larder_step(larder_engine *e, bool *busy, larder_error *err)
     uint32_t n, row = 0;
     double now = (double)lr_now_ns() * 1e-9;
     end_expired(e, now);
+    lr_guess_wish(e);
     lr_job *const *jobs = lr_sched_step(&e->sched, now, &e->memory, &n);
     if (n) {
+        lr_guess_make(e, jobs, n);
         lr_batch b = build(e, jobs, n);
         double bytes = (double)e->backend->step_bytes(e->exec, &b) / n;
         e->stats.n_steps++;
+        uint64_t t = lr_now_ns();
         st = compute(e, &b, &logits, &fault);
+        if (b.n_tok <= e->limits.n_seq + e->n_draft)
+            lr_cost_note(&e->cost, b.n_tok, (double)(lr_now_ns() - t) * 1e-9);
         for (uint32_t i = 0; i < n; i++) {
             larder_request *r = jobs[i]->user;
-            /* the sampler may change its row of logits: it is this request's own until the next step */
-            float *own = r->wants_logits ? (float *)logits + (size_t)row++ * e->program.n_vocab : NULL;
+            /* the sampler may change its rows of logits: they are this request's own until the next step */
+            float *own = (float *)logits + (size_t)row * e->program.n_vocab;
+            row += r->n_rows;
             if (st) finish(r, LARDER_FINISH_ERROR, fault.message);
             else settle(e, r, own, bytes);
         }

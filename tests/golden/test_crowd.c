@@ -5,6 +5,7 @@
  * what it says alone.
  */
 #include "base.h"
+#include "engine.h"
 #include "golden.h"
 
 #include "teller.inc"
@@ -75,6 +76,7 @@ static void run_alone(larder_model *m, uint32_t n)
     larder_error err;
     larder_engine_options o = options_of(CTX, LARDER_ACT_AUTO, LARDER_KV_F16);
     o.no_prefix_cache = true;
+    o.speculate = LARDER_SPECULATE_OFF;
     larder_engine *e = open_engine(m, &o);
     for (uint32_t i = 0; i < n; i++) {
         asks[i].o.user = &asks[i].alone;
@@ -108,6 +110,7 @@ static void run_crowd(larder_model *m, uint32_t n, larder_engine_options o, lard
     larder_error err;
     larder_engine *e = open_engine(m, &o);
     bool busy = true;
+    e->draft_anyway = true;
     for (uint32_t i = 0; i < n; i++) memset(&asks[i].crowd, 0, sizeof asks[i].crowd);
     for (uint32_t step = 0; busy || step <= 400; step++) {
         for (uint32_t i = 0; i < n; i++) {
@@ -133,12 +136,14 @@ static void run_crowd(larder_model *m, uint32_t n, larder_engine_options o, lard
         compare(&asks[i], i);
     }
     CHECK_EQ_INT(s->n_block_used, 0);
-    printf("%llu steps, %llu preempted, %llu out, %llu in, %llu lost of a swap of %u; %llu of %llu prompt tokens cached, "
-           "%llu computed again, %llu expired\n",
+    printf("%llu steps, %llu preempted, %llu out, %llu in, %llu lost of a swap of %u; %llu of %llu prompt tokens "
+           "cached, "
+           "%llu computed again, %llu expired; %llu drafted, %llu right\n",
            (unsigned long long)s->n_steps, (unsigned long long)s->n_preempted, (unsigned long long)s->n_swap_out,
            (unsigned long long)s->n_swap_in, (unsigned long long)s->n_swap_lost, s->n_swap,
            (unsigned long long)s->n_prompt_cached, (unsigned long long)s->n_prompt,
-           (unsigned long long)s->n_recomputed, (unsigned long long)s->n_expired);
+           (unsigned long long)s->n_recomputed, (unsigned long long)s->n_expired, (unsigned long long)s->n_drafted,
+           (unsigned long long)s->n_accepted);
     larder_engine_free(e);
 }
 
@@ -150,7 +155,8 @@ TEST_TIME(alone_and_all_at_once, 240)
     larder_error err;
     larder_engine_stats s;
     uint32_t n = test_quick() ? 40 : MOST;
-    larder_model *m = open_model(BOXED_MODEL);
+    bool all = getenv("LARDER_FULL") != NULL;
+    larder_model *m = open_model(BOXED_MODEL), *draft = converted(BOXED_MODEL, "Q4_0");
     CHECK_OK(larder_grammar_compile(m, LARDER_GRAMMAR_JSON_SCHEMA, json, sizeof json - 1, &grammars[0], &err));
     CHECK_OK(larder_grammar_compile(m, LARDER_GRAMMAR_REGEX, regex, sizeof regex - 1, &grammars[1], &err));
     for (uint32_t i = 0; i < n; i++) fill(&asks[i], m);
@@ -161,15 +167,20 @@ TEST_TIME(alone_and_all_at_once, 240)
     o.n_seq = PLACES;
     o.n_cache = CACHE;
     o.swap_bytes = 4 << 20;
+    o.draft = draft;
     run_crowd(m, n, o, &s);
-    CHECK(s.n_preempted > n / 10 && s.n_swap_out > n / 10 && s.n_swap_in > n / 20);
+    CHECK(s.n_preempted > n / 10 && s.n_swap_out > n / 10 && s.n_swap_in > n / 20 && s.n_accepted > 0);
     o.swap_bytes = 0; /* what gave way is computed again */
     o.n_mixed = 17;
+    n = all ? n : n / 4;
+    o.speculate = LARDER_SPECULATE_NGRAM;
     run_crowd(m, n, o, &s);
-    CHECK(s.n_preempted > n / 10 && s.n_recomputed > 0 && !s.n_swap_out);
+    CHECK(s.n_preempted > 0 && s.n_recomputed > 0 && !s.n_swap_out);
     o.no_prefix_cache = true;
+    o.speculate = LARDER_SPECULATE_OFF;
     run_crowd(m, n, o, &s);
-    CHECK(s.n_preempted > n / 10 && !s.n_prompt_cached);
+    CHECK(s.n_preempted > 0 && !s.n_prompt_cached && !s.n_drafted);
     for (int i = 0; i < 2; i++) larder_grammar_free(grammars[i]);
     larder_model_free(m);
+    larder_model_free(draft);
 }
