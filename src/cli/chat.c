@@ -344,6 +344,7 @@ int verb_chat(int argc, char **argv)
     const arg own[] = {{"system", 0, ARG_STR, &system, "TEXT", "the system message", 0}};
     arg_add(&t, own, 1);
     cli_sampling_args(&t, &c.m);
+    cli_draft_args(&t, &c.m);
     cli_engine_args(&t, &c.m);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;

@@ -90,11 +90,14 @@ typedef struct cli_model {
     int32_t bias_ids[256];
     float bias[256];
     bool seed_given;
-    larder_model *model;
+    const char *draft_path;
+    larder_model *model, *draft;
     larder_engine *e;
 } cli_model;
 void cli_model_init(cli_model *m);
 void cli_engine_args(arg_table *t, cli_model *m);   /* --ctx --threads --batch --kv --act --exact --memory */
+void cli_draft_args(arg_table *t, cli_model *m);    /* --draft --speculate */
+int cli_draft_open(const char *verb, cli_model *m); /* part of cli_model_open */
 void cli_sampling_args(arg_table *t, cli_model *m); /* --temp --top-k ... --stop --seed --max-tokens */
 /* Opens the model and then the engine; says the plan's context on standard error when `say`. 0 or an exit status. */
 void cli_model_settle(cli_model *m); /* after the options: what --exact means, a seed */

@@ -74,6 +74,42 @@ static bool add_bias(void *to, const char *v)
     return true;
 }
 
+static bool set_speculate(void *to, const char *v)
+{
+    static const char *const names[] = {"auto", "off", "ngram"};
+    for (int i = 0; i < 3; i++) {
+        if (strcmp(v, names[i])) continue;
+        ((larder_engine_options *)to)->speculate = (larder_speculate)i;
+        return true;
+    }
+    return false;
+}
+
+void cli_draft_args(arg_table *t, cli_model *m)
+{
+    const arg list[] = {
+        {"draft", 0, ARG_STR, &m->draft_path, "MODEL",
+         "a smaller model of the same vocabulary that guesses ahead; answers stay the same", 0},
+        {"speculate", 0, ARG_CALL, &m->engine, "auto|ngram|off",
+         "guess tokens ahead while it pays: also by --draft, from the text only, never (default auto)",
+         set_speculate},
+    };
+    arg_add(t, list, sizeof list / sizeof *list);
+}
+
+int cli_draft_open(const char *verb, cli_model *m)
+{
+    larder_error err = {0};
+    if (!m->draft_path) return 0;
+    if (m->engine.speculate != LARDER_SPECULATE_AUTO) {
+        fprintf(stderr, "larder %s: --draft needs --speculate auto\n", verb);
+        return EXIT_USAGE;
+    }
+    if (larder_model_open(m->draft_path, &m->draft, &err)) return cli_fail(verb, &err);
+    m->engine.draft = m->draft;
+    return 0;
+}
+
 void cli_engine_args(arg_table *t, cli_model *m)
 {
     larder_engine_options *o = &m->engine;
@@ -139,7 +175,7 @@ int cli_model_open(const char *verb, cli_model *m, const char *path)
     larder_error err = {0};
     cli_model_settle(m);
     if (larder_model_open(path, &m->model, &err)) return cli_fail(verb, &err);
-    return 0;
+    return cli_draft_open(verb, m);
 }
 
 int cli_engine_open(const char *verb, cli_model *m, bool say)
@@ -162,5 +198,6 @@ int cli_engine_open(const char *verb, cli_model *m, bool say)
 void cli_model_close(cli_model *m)
 {
     larder_engine_free(m->e);
+    larder_model_free(m->draft);
     larder_model_free(m->model);
 }

@@ -90,7 +90,7 @@ static larder_status prompt_ids(const cli_model *m, const char *text, size_t n, 
 
 static const char *finish_name(larder_finish f)
 {
-    static const char *const names[] = {"none", "eos", "stop", "length", "cancelled", "error"};
+    static const char *const names[] = {"none", "eos", "stop", "length", "cancelled", "error", "deadline"};
     return names[f];
 }
 
@@ -196,6 +196,7 @@ int verb_run(int argc, char **argv)
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_sampling_args(&t, &m);
+    cli_draft_args(&t, &m);
     cli_engine_args(&t, &m);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;

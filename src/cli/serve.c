@@ -306,6 +306,15 @@ int verb_serve(int argc, char **argv)
         {"port", 'p', ARG_U32, &j->o.port, "N", "and on this port (default 8080; 0: any that is free)", 0},
         {"parallel", 0, ARG_U32, &m.engine.n_seq, "N", "answers made at once, each with room for --ctx (default 8)",
          0},
+        {"cache-tokens", 0, ARG_U64, &m.engine.n_cache, "N",
+         "tokens the KV cache holds for all answers together; those that find no room give way for a time "
+         "(default: --parallel times --ctx)",
+         0},
+        {"swap", 0, ARG_BYTES, &m.engine.swap_bytes, "SIZE",
+         "a file of at most this size, per model, for parts of the cache that found no room (default: none)", 0},
+        {"swap-folder", 0, ARG_STR, &m.engine.swap_folder, "FOLDER", "where it is (default: TMPDIR, or /var/tmp)", 0},
+        {"mixed-batch", 0, ARG_U32, &m.engine.n_mixed, "N",
+         "tokens of prompts per step while others get answers (default: --batch)", 0},
         {"queue", 0, ARG_U32, &j->o.n_queue, "N", "calls that may run or wait; more get 429 (default 256)", 0},
         {"name", 0, ARG_STR, &j->name, "NAME", "what clients call the model (default: from its file)", 0},
         {"pin", 0, ARG_CALL, j, "NAME", "this model is loaded at the start and never unloaded; may be repeated",
@@ -328,6 +337,7 @@ int verb_serve(int argc, char **argv)
         {"no-confine", 0, ARG_FLAG, &j->o.no_confine, NULL, "keep the right to open files, sockets and programs", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
+    cli_draft_args(&t, &m);
     cli_engine_args(&t, &m);
     int first = 0, status = cli_config_read(&j->config, &t, "serve.conf", argc, argv);
     if (!status) {
@@ -343,11 +353,15 @@ int verb_serve(int argc, char **argv)
     status = named ? prepare(j, argc - first, argv + first) : prepare(j, j->config.n_words, j->config.words);
     if (!status) {
         cli_model_settle(&m);
+        status = cli_draft_open("serve", &m);
+    }
+    if (!status) {
         j->o.bandwidth = measured_bandwidth(m.engine.n_threads);
         larder_set_log(on_log, NULL);
         if (larder_serve(&m.engine, &j->o, &err)) status = cli_fail("serve", &err);
         larder_set_log(NULL, NULL);
     }
+    cli_model_close(&m);
     free_job(j);
     return status;
 }

@@ -52,6 +52,7 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
     if (t->n_cached) fprintf(f, " (%u cached)", t->n_cached);
     if (prefill_rate(t) > 0) fprintf(f, ", %.1f tok/s", prefill_rate(t));
     fprintf(f, "; answer %u tokens", t->n_generated);
+    if (t->n_accepted) fprintf(f, " (%llu guessed)", (unsigned long long)t->n_accepted);
     if (rate > 0) {
         double bytes = t->decode_bytes / t->decode_s;
         fprintf(f, ", %.1f tok/s, %.1f GB/s", rate, bytes * 1e-9);

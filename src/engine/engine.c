@@ -77,7 +77,7 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
     e->n_draft = LR_MIN(lr_plan_drafts(&e->limits, options), e->limits.n_out - rows);
     LR_GO(lr_pool_new((int)e->limits.n_thread, true, &e->pool, err));
     LR_GO(e->backend->open(&e->program, &e->limits, e->pool, &e->exec, err));
-    if (options->draft && options->speculate != LARDER_SPECULATE_OFF) LR_GO(open_draft(e, options->draft, err));
+    if (options->draft && options->speculate == LARDER_SPECULATE_AUTO) LR_GO(open_draft(e, options->draft, err));
     LR_GO(take_memory(e, err));
     *out = e;
     return LARDER_OK;

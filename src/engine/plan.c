@@ -96,10 +96,10 @@ static larder_status account(const lr_program *p, const lr_limits *l, const lard
     LR_TRY(lr_backend_cpu.plan(p, l, a, err));
     lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
-    if (o->draft) LR_TRY(account_draft(o->draft, l, a, err));
+    split_tables(p, l, a);
     if (n_swap)
         lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
-    split_tables(p, l, a);
+    if (o->draft && o->speculate == LARDER_SPECULATE_AUTO) LR_TRY(account_draft(o->draft, l, a, err));
     return LARDER_OK;
 }
 

@@ -25,6 +25,7 @@ call *call_new(server *s, exchange *x, const api *a)
     c->t0 = x->t0;
     c->created = (int64_t)time(NULL);
     c->budget = NO_BUDGET;
+    share_begin(c, x);
     c->text = x->body;
     x->body = (lr_buf){0};
     s->n_calls++;
@@ -328,7 +329,7 @@ static void count_done(server *s, const gen *g, double ttft)
     metric_add(&m->e2e, ttft + t->decode_s);
 }
 
-static const char *const finish_names[] = {"", "eos", "stop", "length", "cancelled", "error"};
+static const char *const finish_names[] = {"", "eos", "stop", "length", "cancelled", "error", "deadline"};
 
 /* For the log; of several answers the slowest start and the last one's end. */
 static void sum_up(const call *c, const gen *g, double ttft)
@@ -371,9 +372,11 @@ static void gen_done(call *c, note *n)
     count_done(c->s, g, n->ttft);
     lr_answer_end(&g->parse);
     if (atomic_load(&g->enough) && g->finish == LARDER_FINISH_CANCELLED) g->finish = LARDER_FINISH_EOS;
-    if (g->finish == LARDER_FINISH_ERROR && !c->closed) {
+    bool late = g->finish == LARDER_FINISH_DEADLINE;
+    if ((g->finish == LARDER_FINISH_ERROR || late) && !c->closed) {
         c->closed = true;
-        fail_with(c, &n->error, LARDER_INTERNAL);
+        if (late) call_fail(c, 504, n->error.message);
+        else fail_with(c, &n->error, LARDER_INTERNAL);
         atomic_store(&c->cancelled, true);
     }
     if (c->x && c->stream && !c->closed) c->api->end(c, g);

@@ -72,7 +72,7 @@ static void put_models(lr_buf *b, server *s)
 
 void metrics_get(exchange *x)
 {
-    static const char *const finishes[] = {"", "eos", "stop", "length", "cancelled", "error"};
+    static const char *const finishes[] = {"", "eos", "stop", "length", "cancelled", "error", "deadline"};
     server *s = x->s;
     const metrics *m = &s->m;
     const larder_engine_stats e = models_stats(s);
@@ -94,6 +94,21 @@ void metrics_get(exchange *x)
     put(&b, "counter", "prompt_tokens_cached_total", "Of them, taken from the prefix cache.",
         (double)m->cached_tokens);
     put(&b, "counter", "generated_tokens_total", "Tokens of answers.", (double)m->generated_tokens);
+    put(&b, "counter", "steps_total", "Steps of the engine.", (double)e.n_steps);
+    put(&b, "counter", "prefix_tokens_total", "Tokens of prompts that were looked up in the prefix cache.",
+        (double)e.n_prompt);
+    put(&b, "counter", "prefix_hit_tokens_total", "Of them, those found.", (double)e.n_prompt_cached);
+    put(&b, "counter", "preemptions_total", "Answers that gave way to others for a time.", (double)e.n_preempted);
+    put(&b, "counter", "recomputed_tokens_total", "Tokens computed again after that.", (double)e.n_recomputed);
+    put(&b, "counter", "swap_out_blocks_total", "Blocks of the KV cache written to the swap.", (double)e.n_swap_out);
+    put(&b, "counter", "swap_in_blocks_total", "Blocks read back from it.", (double)e.n_swap_in);
+    put(&b, "counter", "swap_lost_blocks_total", "Blocks that went from it for good.", (double)e.n_swap_lost);
+    put(&b, "gauge", "swap_blocks", "Blocks the swap can hold.", e.n_swap);
+    put(&b, "gauge", "swap_blocks_used", "Blocks in it.", e.n_swap_used);
+    put(&b, "counter", "drafted_tokens_total", "Tokens guessed ahead.", (double)e.n_drafted);
+    put(&b, "counter", "accepted_tokens_total", "Of them, those that were right.", (double)e.n_accepted);
+    put(&b, "counter", "queue_seconds_total", "Time answers waited for a place in the batch.", e.queue_s);
+    put(&b, "counter", "deadlines_total", "Answers that ended at their deadline.", (double)e.n_expired);
     put(&b, "counter", "calls_refused_total", "Calls refused because too many wait.", (double)m->refused_queue);
     put(&b, "counter", "clients_left_total", "Clients that left before their answer was whole.",
         (double)m->cancelled);

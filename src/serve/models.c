@@ -11,6 +11,8 @@
  */
 #include "serve.h"
 
+#include <unistd.h>
+
 #include <stdio.h>
 #include <time.h>
 #ifdef __GLIBC__
@@ -20,15 +22,40 @@
 #define RESERVE (64 * LR_MIB) /* of what the machine has, left to the rest */
 #define GOOD_CTX 8192u        /* with no --ctx: for less than this (or the model's own) others are sent away */
 
+enum { MOST_SWAPS = 8 };
+
 struct models {
     pthread_mutex_t lock; /* of everything here and of the fields of `served` that say so; never held while loading */
     pthread_cond_t wake;
     served *list, **end;
     uint64_t budget, taken; /* bytes: what all may take, what the loaded ones do */
     uint64_t n_loads, n_unloads;
+    larder_engine_stats past; /* what the unloaded ones counted */
+    struct swap_file {        /* made at the start: later no file may be */
+        int fd;
+        const served *user;
+    } swaps[MOST_SWAPS];
+    uint32_t n_swaps;
     pthread_t loader;
     bool has_loader, stop;
 };
+
+/* Adds what b counted over time. */
+static void add_counts(larder_engine_stats *a, const larder_engine_stats *b)
+{
+    a->n_steps += b->n_steps;
+    a->n_preempted += b->n_preempted;
+    a->n_swap_out += b->n_swap_out;
+    a->n_swap_in += b->n_swap_in;
+    a->n_swap_lost += b->n_swap_lost;
+    a->n_prompt += b->n_prompt;
+    a->n_prompt_cached += b->n_prompt_cached;
+    a->n_recomputed += b->n_recomputed;
+    a->queue_s += b->queue_s;
+    a->n_expired += b->n_expired;
+    a->n_drafted += b->n_drafted;
+    a->n_accepted += b->n_accepted;
+}
 
 /* ---------------------------------------------------------------- the list */
 static served *add(struct models *ms, const char *name, const char *path, bool stored, bool pinned)
@@ -134,6 +161,7 @@ static void unload(struct models *ms, served *m)
     pthread_mutex_unlock(&ms->lock);
     larder_engine_free(engine);
     larder_model_free(model);
+    leave_swap(ms, m);
 #ifdef __GLIBC__
     malloc_trim(0);
 #endif
@@ -141,6 +169,7 @@ static void unload(struct models *ms, served *m)
     pthread_mutex_lock(&ms->lock);
     ms->taken -= m->plan.n_bytes;
     ms->n_unloads++;
+    add_counts(&ms->past, &m->stats);
     m->stats = (larder_engine_stats){0};
     m->state = m->waiting ? SERVED_WANTED : SERVED_AWAY;
     m->leaving = m->unload_now = false;
@@ -174,10 +203,40 @@ static larder_status make_room(server *s, served *m, const larder_plan *p, larde
 }
 
 /* With no --ctx: the largest that fits beside the others, unless that is too little to be of use. */
+/* A file for a model's swap; -1: all are in use. Loader's thread. */
+static int take_swap(struct models *ms, const served *m)
+{
+    for (uint32_t i = 0; i < ms->n_swaps; i++) {
+        if (ms->swaps[i].user && ms->swaps[i].user != m) continue;
+        ms->swaps[i].user = m;
+        return ms->swaps[i].fd;
+    }
+    return -1;
+}
+
+static void leave_swap(struct models *ms, const served *m)
+{
+    for (uint32_t i = 0; i < ms->n_swaps; i++) {
+        if (ms->swaps[i].user != m) continue;
+        ms->swaps[i].user = NULL;
+        if (ftruncate(ms->swaps[i].fd, 0)) log_line(LARDER_LOG_WARN, "{\"event\":\"swap kept\"}");
+    }
+}
+
+static larder_status open_swaps(server *s, larder_error *err)
+{
+    struct models *ms = s->models;
+    for (; s->engine_options.swap_bytes && ms->n_swaps < MOST_SWAPS; ms->n_swaps++)
+        LR_TRY(larder_swap_file(s->engine_options.swap_folder, &ms->swaps[ms->n_swaps].fd, err));
+    return LARDER_OK;
+}
+
 static larder_status choose(server *s, served *m, const larder_model *model, larder_engine_options *o, larder_plan *p,
                             larder_error *err)
 {
     *o = s->engine_options;
+    if (m != s->models->list) o->draft = NULL; /* it was given for the first */
+    if (o->swap_bytes && (o->swap_fd = take_swap(s->models, m)) < 0) o->swap_bytes = 0;
     pthread_mutex_lock(&s->models->lock);
     uint64_t now = room(s->models), all = now + gone_by_leaving(s->models, m, true);
     pthread_mutex_unlock(&s->models->lock);
@@ -256,6 +315,7 @@ static larder_status load(server *s, served *m, larder_error *err)
 fail:
     larder_engine_free(engine);
     larder_model_free(model);
+    leave_swap(ms, m);
     return st;
 }
 
@@ -508,9 +568,12 @@ void models_let_go(server *s, served *m)
 
 larder_engine_stats models_stats(server *s)
 {
-    larder_engine_stats sum = {0};
     pthread_mutex_lock(&s->models->lock);
+    larder_engine_stats sum = s->models->past;
     for (const served *m = s->models->list; m; m = m->next) {
+        add_counts(&sum, &m->stats);
+        sum.n_swap += m->stats.n_swap;
+        sum.n_swap_used += m->stats.n_swap_used;
         sum.n_running += m->stats.n_running;
         sum.n_waiting += m->stats.n_waiting;
         sum.n_block += m->stats.n_block;
@@ -545,7 +608,7 @@ larder_status models_start(server *s, larder_error *err)
     for (uint32_t i = 0; i < s->o.n_models; i++)
         if (!add(ms, s->o.models[i].name, s->o.models[i].path, false, s->o.models[i].pinned))
             return LR_NOMEM(err, "the models");
-    return LARDER_OK;
+    return open_swaps(s, err);
 }
 
 /* The first, and those that are pinned: what is wrong with them is said before anybody is served. */
@@ -599,6 +662,7 @@ void models_stop(server *s)
         lr_free(m->path);
         lr_free(m);
     }
+    for (uint32_t i = 0; i < ms->n_swaps; i++) close(ms->swaps[i].fd);
     pthread_cond_destroy(&ms->wake);
     pthread_mutex_destroy(&ms->lock);
     lr_free(ms);

@@ -161,6 +161,10 @@ struct call {
     bool answer_only; /* read() made the answer; nothing is generated */
     json_t *answer;
     uint32_t n_top;
+    uint64_t client; /* whose it is: see share.c */
+    int32_t priority;
+    float deadline_s; /* from its arrival; 0: none */
+    const char *salt; /* of the prefix cache */
     uint32_t max_tokens;
     bool ignore_eos;
     const char *stop[MOST_STOPS];
@@ -234,6 +238,11 @@ void take_bias(params *p, const char *key);
 void take_sampling(params *p, larder_sampling *s);
 void take_model(params *p);
 larder_status params_done(params *p);
+
+/* ---------------------------------------------------------------- how calls share the machine (share.c) */
+void share_begin(call *c, exchange *x);               /* loop thread */
+larder_status share_read(call *c, larder_error *err); /* reader thread, before the api's own parameters */
+double share_left(const call *c);                     /* seconds to its deadline; 0: it has none */
 
 /* ---------------------------------------------------------------- prompts (prompt.c): reader thread */
 /* OpenAI-like messages, checked; consumes nothing. */

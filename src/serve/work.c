@@ -59,7 +59,9 @@ static larder_status read_call(call *c, bool *parked, larder_error *err)
     const json_t *name = json_object_get(c->body, "model");
     if (!name && c->api->error == error_ollama) name = json_object_get(c->body, "name"); /* of /api/show */
     LR_TRY(models_take(c, json_string_value(name), parked, err));
-    return *parked ? LARDER_OK : c->api->read(c, err);
+    if (*parked) return LARDER_OK;
+    LR_TRY(share_read(c, err));
+    return c->api->read(c, err);
 }
 
 static void *reader_main(void *user)
@@ -193,6 +195,10 @@ static larder_status submit(gen *g, const int32_t *ids, size_t n_ids, larder_err
     o.grammar = c->grammar;
     o.logprobs = c->logprobs;
     o.n_top = c->n_top;
+    o.client = c->client;
+    o.priority = c->priority;
+    o.deadline_s = share_left(c);
+    o.cache_salt = c->salt;
     o.on_event = on_event;
     o.user = g;
     return larder_submit(g->c->m->engine, &o, &g->r, err);
