@@ -57,6 +57,35 @@ static void add_counts(larder_engine_stats *a, const larder_engine_stats *b)
     a->n_accepted += b->n_accepted;
 }
 
+/* ---------------------------------------------------------------- files for their swaps */
+/* A file for a model's swap; -1: all are in use. Loader's thread. */
+static int take_swap(struct models *ms, const served *m)
+{
+    for (uint32_t i = 0; i < ms->n_swaps; i++) {
+        if (ms->swaps[i].user && ms->swaps[i].user != m) continue;
+        ms->swaps[i].user = m;
+        return ms->swaps[i].fd;
+    }
+    return -1;
+}
+
+static void leave_swap(struct models *ms, const served *m)
+{
+    for (uint32_t i = 0; i < ms->n_swaps; i++) {
+        if (ms->swaps[i].user != m) continue;
+        ms->swaps[i].user = NULL;
+        if (ftruncate(ms->swaps[i].fd, 0)) log_line(LARDER_LOG_WARN, "{\"event\":\"swap kept\"}");
+    }
+}
+
+static larder_status open_swaps(server *s, larder_error *err)
+{
+    struct models *ms = s->models;
+    for (; s->engine_options.swap_bytes && ms->n_swaps < MOST_SWAPS; ms->n_swaps++)
+        LR_TRY(larder_swap_file(s->engine_options.swap_folder, &ms->swaps[ms->n_swaps].fd, err));
+    return LARDER_OK;
+}
+
 /* ---------------------------------------------------------------- the list */
 static served *add(struct models *ms, const char *name, const char *path, bool stored, bool pinned)
 {
@@ -203,34 +232,6 @@ static larder_status make_room(server *s, served *m, const larder_plan *p, larde
 }
 
 /* With no --ctx: the largest that fits beside the others, unless that is too little to be of use. */
-/* A file for a model's swap; -1: all are in use. Loader's thread. */
-static int take_swap(struct models *ms, const served *m)
-{
-    for (uint32_t i = 0; i < ms->n_swaps; i++) {
-        if (ms->swaps[i].user && ms->swaps[i].user != m) continue;
-        ms->swaps[i].user = m;
-        return ms->swaps[i].fd;
-    }
-    return -1;
-}
-
-static void leave_swap(struct models *ms, const served *m)
-{
-    for (uint32_t i = 0; i < ms->n_swaps; i++) {
-        if (ms->swaps[i].user != m) continue;
-        ms->swaps[i].user = NULL;
-        if (ftruncate(ms->swaps[i].fd, 0)) log_line(LARDER_LOG_WARN, "{\"event\":\"swap kept\"}");
-    }
-}
-
-static larder_status open_swaps(server *s, larder_error *err)
-{
-    struct models *ms = s->models;
-    for (; s->engine_options.swap_bytes && ms->n_swaps < MOST_SWAPS; ms->n_swaps++)
-        LR_TRY(larder_swap_file(s->engine_options.swap_folder, &ms->swaps[ms->n_swaps].fd, err));
-    return LARDER_OK;
-}
-
 static larder_status choose(server *s, served *m, const larder_model *model, larder_engine_options *o, larder_plan *p,
                             larder_error *err)
 {
