@@ -71,6 +71,7 @@ int verb_plan(int argc, char **argv)
         .examples = "  larder plan llama-3.3-70b --on dgx-spark,\"M4 Max 40c 128GB\",\"2x RTX 4090\"\n"
                     "  larder plan gpt-oss-120b --rank --by tok-per-dollar\n"
                     "  larder plan llama-3.1-8b --on rtx-4090 --why\n"
+                    "  larder plan llama-3.1-8b --on dgx-spark --simulate --rate 2 --parallel 16\n"
                     "  larder plan --score rows.csv --json"};
     const arg own[] = {
         {"on", 0, ARG_STR, &ask.on, "MACHINES", "names parted by commas; this: the machine you are on (default)", 0},
@@ -95,6 +96,14 @@ int verb_plan(int argc, char **argv)
         {"kwh", 0, ARG_CALL, &ask.kwh, "USD", "price of a kWh (default 0.30)", set_number},
         {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD",
          "price of a million tokens elsewhere: when the box pays for itself", set_number},
+        {"simulate", 0, ARG_FLAG, &ask.simulate, NULL,
+         "serving: the scheduler of serve under a load, over predicted steps: throughput, TTFT, TPOT, queue, cache", 0},
+        {"rate", 0, ARG_CALL, &ask.rate, "R", "of it: requests a second, Poisson (default: --users in turn)", set_number},
+        {"trace", 0, ARG_STR, &ask.trace, "FILE", "of it: lines of seconds,prompt,answer", 0},
+        {"prompts", 0, ARG_STR, &ask.prompts, "DIST", "of it: lengths, as bench serve has them (lognormal:512,0.7)", 0},
+        {"answers", 0, ARG_STR, &ask.answers, "DIST", "of it: lengths (exp:128)", 0},
+        {"requests", 0, ARG_U32, &ask.n_requests, "N", "of it: how many (default 400)", 0},
+        {"parallel", 0, ARG_U32, &ask.n_parallel, "N", "of it: answers made at once, as serve's (default 8)", 0},
         {"software", 0, ARG_FLAG, &ask.software, NULL,
          "in place of a model: which software runs on which family of machine", 0},
         {"score", 0, ARG_STR, &score, "ROWS", "predict measured rows of a table, and the errors", 0},

@@ -55,6 +55,7 @@ typedef struct lr_machine {
     int n_thread;   /* 0: all */
     bool weak_host; /* a card on a board with a slow processor and one PCIe lane */
     double host_bw; /* of the host's memory, for what does not fit the card */
+    const struct lr_own *own; /* larder's kernels as measured on it (own.h); NULL: not */
 } lr_machine;
 
 typedef struct lr_catalogue {

@@ -1,6 +1,6 @@
 /* predict.c - see predict.h. The efficiency model: every term is a time at the machine's stated figures, with a factor
  * that was fitted. docs/planner.md says what each stands for. */
-#include "predict.h"
+#include "own.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -116,6 +116,21 @@ static double spilled(const lr_machine *m, const lr_plan_model *model, double ca
 
 bool lr_machine_holds(const lr_machine *m, double bytes) { return bytes <= m->memory * m->usable * m->count; }
 
+/* Larder's own engine where its kernels were measured: the steps it would run. */
+static void own_features(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, lr_work task,
+                         double n_tok, double n_seq, double depth, lr_features *f)
+{
+    lr_own_model sum;
+    if (!m->own || s->engine != LR_ENGINE_LARDER || !lr_own_model_make(model, &sum)) return;
+    f->has_own = true;
+    double ub = task == LR_TASK_DECODE ? n_tok : LR_MIN(s->ubatch, n_tok);
+    for (double at = 0; at < n_tok; at += ub) {
+        lr_own_seq part = {.n = 1, .n_tok = LR_MIN(ub, n_tok - at), .depth = depth + at};
+        if (task == LR_TASK_DECODE) part = (lr_own_seq){.n = n_seq, .n_tok = 1, .depth = depth};
+        lr_own_step(m->own, &sum, &part, 1, task == LR_TASK_DECODE ? n_seq : at + ub >= n_tok, s->kv_bytes, f->own);
+    }
+}
+
 void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, lr_work task, double n_tok,
                       double n_seq, double depth, lr_features *out)
 {
@@ -188,6 +203,7 @@ void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_
     double ops = (c.dense_ops + c.expert_ops + c.attn_ops) * n_step / most / cards;
     out->ceiling = LR_MAX(bytes, ops);
     out->by_compute = ops > bytes;
+    own_features(m, model, s, task, n_tok, n_seq, depth, out);
 }
 
 /* ---------------------------------------------------------------- the model */
@@ -312,10 +328,15 @@ static double alu_factor(const lr_features *f, const double *v)
 
 static bool is_old(const lr_features *f) { return f->year < 2024.9 && f->engine == LR_ENGINE_LLAMA_CPP; }
 
-/* larder's own engine on a processor: shares of the measured limits that its kernels reach (bench/results), by class. */
+/* larder's own engine on a processor: from its measured kernels, or else shares of the measured limits that they reach
+ * (bench/results), by class. */
 static void own_parts(const lr_features *f, double *part)
 {
     static const double byte[LR_CLSES] = {1.2, 1.35, 1.15, 1.25}, product[LR_CLSES] = {1.5, 2.0, 1.8, 1.8};
+    if (f->has_own) {
+        memcpy(part, f->own, LR_PARTS * sizeof *part);
+        return;
+    }
     double quantised = f->cls == LR_CLS_F16 ? 1 : 4; /* attention is in float32, and t_attn at the rate of int8 */
     part[LR_PART_LAYERS] = 40e-6 * f->n_layer * f->n_step;
     if (f->task == LR_TASK_DECODE) {
@@ -484,9 +505,10 @@ void lr_predict(const lr_features *f, lr_prediction *out)
     double rate = f->tokens / t * exp(near.shift), most = f->tokens / f->ceiling;
     *out = (lr_prediction){.ceiling = most, .n_near = near.weight, .own = near.own, .shift = exp(near.shift)};
     memcpy(out->part, part, sizeof part);
+    double low = f->has_own ? 0.88 : exp(fit_low[range]), high = f->has_own ? 1.1 : exp(fit_high[range]);
     out->rate = LR_MIN(rate, most);
-    out->low = LR_MIN(rate * exp(fit_low[range]), most);
-    out->high = LR_MIN(rate * exp(fit_high[range]), most);
+    out->low = LR_MIN(rate * low, most);
+    out->high = LR_MIN(rate * high, most);
     out->seconds = f->tokens / out->rate;
     out->share = out->rate / most;
     out->bottleneck = f->t_spill > f->t_weight ? "the link to the host's memory"

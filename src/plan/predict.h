@@ -58,6 +58,8 @@ typedef struct lr_features {
     double power;           /* watts per TFLOPS, of a card; 0: not known */
     double ceiling;         /* seconds that physics allows at least */
     bool by_compute;        /* and which limit that is */
+    bool has_own;           /* larder's own kernels were measured there: */
+    double own[8];          /* then seconds by part */
 } lr_features;
 
 /* Where the seconds go. */

@@ -9,6 +9,7 @@
  */
 #include "base.h"
 #include "larder_tools.h"
+#include "traffic.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -67,7 +68,7 @@ static uint64_t mix(uint64_t x)
     return x ^ (x >> 31);
 }
 
-static double uniform(uint64_t *state) /* in (0, 1] */
+double lr_load_uniform(uint64_t *state)
 {
     *state = mix(*state);
     return ((double)(*state >> 11) + 1) * 0x1p-53;
@@ -75,21 +76,20 @@ static double uniform(uint64_t *state) /* in (0, 1] */
 
 static double normal(uint64_t *state)
 {
-    double u = uniform(state), v = uniform(state);
+    double u = lr_load_uniform(state), v = lr_load_uniform(state);
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-/* "128", "64-256", "exp:128", "normal:128,32", "lognormal:128,0.5" (median, sigma): a length, at least 1. */
-static bool draw(const char *text, uint64_t *state, uint32_t *out)
+bool lr_load_draw(const char *text, uint64_t *state, uint32_t *out)
 {
     double a = 0, b = 0, v;
     int n = 0;
-    if (sscanf(text, "exp:%lf%n", &a, &n) == 1 && !text[n]) v = -a * log(uniform(state));
+    if (sscanf(text, "exp:%lf%n", &a, &n) == 1 && !text[n]) v = -a * log(lr_load_uniform(state));
     else if (sscanf(text, "normal:%lf,%lf%n", &a, &b, &n) == 2 && !text[n]) v = a + b * normal(state);
     else if (sscanf(text, "lognormal:%lf,%lf%n", &a, &b, &n) == 2 && !text[n]) v = a * exp(b * normal(state));
     else if (*text < '0' || *text > '9') return false;
     else if (sscanf(text, "%lf-%lf%n", &a, &b, &n) == 2 && !text[n] && b >= a)
-        v = a + floor((b - a + 1) * (1 - uniform(state)));
+        v = a + floor((b - a + 1) * (1 - lr_load_uniform(state)));
     else if (sscanf(text, "%lf%n", &a, &n) == 1 && !text[n]) v = a;
     else return false;
     if (!(a >= 1 && a <= 1e7 && b >= 0 && b <= 1e7) || isnan(v)) return false;
@@ -393,35 +393,39 @@ static larder_status learn_words(load *l, larder_error *err)
     return LARDER_OK;
 }
 
-static larder_status read_trace(load *l, larder_error *err)
+larder_status lr_load_trace(const char *path, double (**out)[3], uint32_t *n_out, larder_error *err)
 {
     char line[256];
-    size_t cap = 0;
-    FILE *f = fopen(l->o->trace, "re");
+    double(*trace)[3] = NULL;
+    uint32_t cap = 0, n_trace = 0;
+    FILE *f = fopen(path, "re");
     larder_status st = LARDER_OK;
-    if (!f) return lr_fail_errno(err, errno, "%s", l->o->trace);
+    if (!f) return lr_fail_errno(err, errno, "%s", path);
     for (uint32_t n = 1; !st && fgets(line, sizeof line, f); n++) {
         double v[3];
         char end;
         if (*line == '#' || *line == '\n' || (n == 1 && (*line < '0' || *line > '9'))) continue;
-        if (l->n_trace == cap) {
+        if (n_trace == cap) {
             cap = cap ? cap * 2 : 256;
-            double(*more)[3] = cap > MOST_REQUESTS ? NULL : lr_realloc(l->trace, cap * sizeof *more);
+            double(*more)[3] = cap > MOST_REQUESTS ? NULL : lr_realloc(trace, cap * sizeof *more);
             if (!more) {
                 st = LR_NOMEM(err, "the trace");
                 break;
             }
-            l->trace = more;
+            trace = more;
         }
         if (sscanf(line, "%lf,%lf,%lf%c", &v[0], &v[1], &v[2], &end) != 4 || end != '\n' || !(v[0] >= 0) ||
             !(v[1] >= 1 && v[1] < 1e7) || !(v[2] >= 1 && v[2] < 1e7) ||
-            (l->n_trace && v[0] < l->trace[l->n_trace - 1][0]))
+            (n_trace && v[0] < trace[n_trace - 1][0]))
             st = lr_fail(err, LARDER_FORMAT, "%s, line %u: not 'seconds,prompt,answer' with rising seconds",
-                         l->o->trace, n);
-        else memcpy(l->trace[l->n_trace++], v, sizeof v);
+                         path, n);
+        else memcpy(trace[n_trace++], v, sizeof v);
     }
     fclose(f);
-    if (!st && !l->n_trace) st = lr_fail(err, LARDER_FORMAT, "%s holds no request", l->o->trace);
+    if (!st && !n_trace) st = lr_fail(err, LARDER_FORMAT, "%s holds no request", path);
+    if (st) lr_free(trace);
+    *out = st ? NULL : trace;
+    *n_out = st ? 0 : n_trace;
     return st;
 }
 
@@ -434,8 +438,8 @@ static larder_status check(const larder_load_options *o, larder_error *err)
         return lr_fail(err, LARDER_USAGE, "a server's URL begins with http:// or https://");
     if (strlen(o->url) > 1000) return lr_fail(err, LARDER_USAGE, "the URL is too long");
     if (ways != 1) return lr_fail(err, LARDER_USAGE, "one of --rate, --users and --trace is needed");
-    if (!draw(o->prompt, &state, &n)) return lr_fail(err, LARDER_USAGE, "--prompt: no distribution: %s", o->prompt);
-    if (!draw(o->answer, &state, &n)) return lr_fail(err, LARDER_USAGE, "--answer: no distribution: %s", o->answer);
+    if (!lr_load_draw(o->prompt, &state, &n)) return lr_fail(err, LARDER_USAGE, "--prompt: no distribution: %s", o->prompt);
+    if (!lr_load_draw(o->answer, &state, &n)) return lr_fail(err, LARDER_USAGE, "--answer: no distribution: %s", o->answer);
     if (!o->trace && !o->n_requests && !(o->duration_s > 0))
         return lr_fail(err, LARDER_USAGE, "--requests or --duration must say when to stop");
     if (o->n_requests > MOST_REQUESTS || o->n_users > 65536)
@@ -452,7 +456,7 @@ static larder_status prepare(load *l, larder_error *err)
     size_t n = strlen(base);
     if (n > 3 && !strcmp(base + n - 3, "/v1")) base[n - 3] = 0;
     snprintf(l->url, sizeof l->url, "%s/v1/%s", base, o->chat ? "chat/completions" : "completions");
-    if (o->trace) LR_TRY(read_trace(l, err));
+    if (o->trace) LR_TRY(lr_load_trace(l->o->trace, &l->trace, &l->n_trace, err));
     curl_global_init(CURL_GLOBAL_DEFAULT);
     l->multi = curl_multi_init();
     l->headers = curl_slist_append(NULL, "Content-Type: application/json");
@@ -484,8 +488,8 @@ static larder_status send_drawn(load *l, double at, uint32_t user, larder_error 
         n_prompt = (uint32_t)l->trace[l->n_sent][1];
         n_answer = (uint32_t)l->trace[l->n_sent][2];
     } else {
-        draw(l->o->prompt, &l->random, &n_prompt);
-        draw(l->o->answer, &l->random, &n_answer);
+        lr_load_draw(l->o->prompt, &l->random, &n_prompt);
+        lr_load_draw(l->o->answer, &l->random, &n_answer);
     }
     return fly(l, at, user, 0, n_prompt, n_answer, err);
 }
@@ -513,7 +517,7 @@ static larder_status send_due(load *l, double *wait, larder_error *err)
             break;
         }
         LR_TRY(send_drawn(l, l->next_at, 0, err));
-        if (!l->trace) l->next_at -= log(uniform(&l->random)) / l->o->rate;
+        if (!l->trace) l->next_at -= log(lr_load_uniform(&l->random)) / l->o->rate;
     }
     return LARDER_OK;
 }

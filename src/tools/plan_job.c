@@ -1,9 +1,10 @@
 /* plan_job.c - the planner's jobs: what is asked, the tables and files it is asked about, and this machine. */
 #include "claims.h"
-#include "larder_tools.h"
+#include "kernels.h"
 #include "load.h"
 #include "report.h"
 #include "score.h"
+#include "simulate.h"
 #include "store.h"
 #include "workload.h"
 
@@ -240,6 +241,30 @@ static larder_status own_account(const larder_plan_ask *ask, const char *path, l
     return st;
 }
 
+static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, const lr_plan_model *model,
+                              const lr_setup *s, const char *words, lr_buf *out, larder_error *err)
+{
+    lr_sim r;
+    lr_sim_ask a = {.rate = ask->rate,
+                    .n_users = LR_MAX(ask->n_users, 1u),
+                    .trace = ask->trace,
+                    .prompt = ask->prompts ? ask->prompts : "lognormal:512,0.7",
+                    .answer = ask->answers ? ask->answers : "exp:128",
+                    .n_requests = ask->n_requests ? ask->n_requests : 400,
+                    .n_parallel = ask->n_parallel ? ask->n_parallel : 8,
+                    .n_batch = m->id < 0 ? 512 : 2048,
+                    .seed = 1};
+    double fits = lr_fit_context(m, model, a.n_parallel, s->kv_bytes);
+    if (ask->n_ctx > fits)
+        return lr_fail(err, LARDER_NOMEM, "%s: %u contexts of %u do not fit with %s; %.0f would", words, a.n_parallel,
+                       ask->n_ctx, model->name, fits);
+    a.n_ctx = ask->n_ctx ? ask->n_ctx : (uint32_t)fits;
+    LR_TRY(lr_simulate(m, model, s, &a, &r, err));
+    if (ask->json) lr_sim_json(&r, m->name, out);
+    else lr_sim_text(&r, &a, m->name, out);
+    return LARDER_OK;
+}
+
 static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
                                  const char *words, const lr_plan_model *model, const char *path, lr_buf *out,
                                  larder_error *err)
@@ -248,6 +273,12 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_setup s;
     lr_outlook o;
     LR_TRY(find_machine(c, words, ask, &m, &s, err));
+    lr_own own;
+    uint32_t fmts[LR_OWN_FORMATS];
+    size_t n_fmt = m.id < 0 && s.engine == LR_ENGINE_LARDER ? lr_own_formats(model, fmts) : 0;
+    if (n_fmt) LR_TRY(lr_own_measure(false, fmts, n_fmt, &own, ask->progress, ask->user, err));
+    if (n_fmt) m.own = &own;
+    if (ask->simulate) return simulate(ask, &m, model, &s, words, out, err);
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);

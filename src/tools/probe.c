@@ -3,7 +3,7 @@
  * The result is kept in the cache folder as JSON, with a fingerprint of what it was measured on; another machine,
  * another limit of cores or another larder measures anew. */
 #include "backend.h"
-#include "larder_tools.h"
+#include "kernels.h"
 
 #include <fcntl.h>
 #include <jansson.h>
@@ -94,7 +94,7 @@ static double disk_rate(const char *folder, larder_progress_fn *progress, void *
     return rate;
 }
 
-static void fingerprint(char out[256])
+void lr_probe_mark(char out[256])
 {
     lr_topology t;
     lr_topology_get(&t);
@@ -156,7 +156,7 @@ fail:
 static larder_status save(const larder_probe *p, const char *path, larder_error *err)
 {
     char mark[256];
-    fingerprint(mark);
+    lr_probe_mark(mark);
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
         json_array_append_new(reads, json_pack("[i,f]", (int)p->n_threads[i], p->read_gbs[i]));
@@ -186,7 +186,7 @@ static bool restore(larder_probe *p, const char *path)
     if (lr_read_file(path, 1 << 16, &text, &n, &quiet)) return false;
     json_t *o = json_loadb(text, n, 0, NULL);
     lr_free(text);
-    fingerprint(mark);
+    lr_probe_mark(mark);
     const char *same = json_string_value(json_object_get(o, "machine"));
     bool ok = same && !strcmp(same, mark) && positive(o, "int8_gops", &p->int8_gops) &&
               positive(o, "bf16_gflops", &p->bf16_gflops) && positive(o, "f32_gflops", &p->f32_gflops) &&

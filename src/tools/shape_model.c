@@ -3,9 +3,10 @@
  * Speed depends on shapes and formats, not on numbers, as long as they stay ordinary: matrices are small noise, norms are
  * near one, and each row is one of a few that were encoded once, so that filling runs at the memory's speed. What is
  * float32 (routers, norms, biases) differs everywhere, so that tokens go to different experts. */
+#include "shape_model.h"
+
 #include "catalogue.h"
 #include "engine.h"
-#include "larder_tools.h"
 
 #include <math.h>
 
@@ -123,32 +124,30 @@ static larder_status find_shape(const char *name, const char *format, lr_file *o
     return st;
 }
 
-larder_status larder_shape_open(const char *name, const char *format, uint64_t memory, larder_model **out,
-                                larder_progress_fn *progress, void *user, larder_error *err)
+larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, larder_progress_fn *progress, void *user,
+                             larder_error *err)
 {
-    lr_file f = {0};
     maker m = {.seed = 1, .progress = progress, .user = user};
     uint8_t *weights = NULL;
     size_t n = 0;
-    larder_status st = find_shape(name, format, &f, err);
+    larder_status st = LARDER_OK;
     *out = NULL;
-    if (st) return st;
-    for (size_t i = 0; i < f.n_tensors; i++) {
-        n += LR_ALIGN_UP((size_t)f.tensors[i].n_bytes, 64);
-        m.total += f.tensors[i].n_bytes;
+    for (size_t i = 0; i < f->n_tensors; i++) {
+        n += LR_ALIGN_UP((size_t)f->tensors[i].n_bytes, 64);
+        m.total += f->tensors[i].n_bytes;
     }
     uint64_t room = memory ? memory : lr_mem_available();
     if (n + RESERVE > room)
         LR_GO(lr_fail(err, LARDER_NOMEM, "%s needs %.2f GiB of weights and %.2f GiB besides, and %.2f GiB are free",
-                      f.path, (double)n / (double)LR_GIB, (double)RESERVE / (double)LR_GIB,
+                      f->path, (double)n / (double)LR_GIB, (double)RESERVE / (double)LR_GIB,
                       (double)room / (double)LR_GIB));
     weights = lr_pages_alloc(n);
     if (!weights) {
         st = LR_NOMEM(err, "the weights");
         goto fail;
     }
-    LR_GO(fill(&m, &f, weights, err));
-    st = lr_model_adopt(&f, out, err);
+    LR_GO(fill(&m, f, weights, err));
+    st = lr_model_adopt(f, out, err);
     if (!st) {
         (*out)->made = weights;
         (*out)->n_made = n;
@@ -157,6 +156,15 @@ fail:
     lr_free(m.rows);
     lr_free(m.row);
     if (st && weights) lr_pages_free(weights, n);
-    if (st) lr_file_close(&f);
+    if (st) lr_file_close(f);
     return st;
+}
+
+larder_status larder_shape_open(const char *name, const char *format, uint64_t memory, larder_model **out,
+                                larder_progress_fn *progress, void *user, larder_error *err)
+{
+    lr_file f = {0};
+    *out = NULL;
+    LR_TRY(find_shape(name, format, &f, err));
+    return lr_shape_model(&f, memory, out, progress, user, err);
 }

@@ -1,0 +1,172 @@
+/* own.c - see own.h. */
+#include "own.h"
+
+#include <math.h>
+
+const double lr_own_rows[LR_OWN_ROWS] = {1, 4, 16, 64, 256, 512};
+const uint32_t lr_own_head[LR_OWN_HEADS] = {64, 128};
+
+const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt)
+{
+    for (uint32_t i = 0; i < o->n_formats; i++)
+        if (o->formats[i].fmt == fmt) return &o->formats[i];
+    return NULL;
+}
+
+static double bytes_of(uint32_t fmt)
+{
+    const lr_fmt_info *info = lr_fmt_get(fmt);
+    return info ? (double)info->bytes / info->block : 2;
+}
+
+/* Seconds per number at so many rows: straight lines between the measured ones, on logarithms. A format that was not
+ * measured takes what the nearest in size takes per byte. */
+static double per_number(const lr_own *o, uint32_t fmt, double rows)
+{
+    const lr_own_format *f = lr_own_find(o, fmt);
+    double scale = 1;
+    if (!f) {
+        double want = log(bytes_of(fmt)), best = INFINITY;
+        for (uint32_t i = 0; i < o->n_formats; i++) {
+            double d = fabs(log(bytes_of(o->formats[i].fmt)) - want);
+            if (d >= best) continue;
+            best = d;
+            f = &o->formats[i];
+        }
+        if (!f) return 0;
+        scale = bytes_of(fmt) / bytes_of(f->fmt);
+    }
+    const double *x = lr_own_rows;
+    if (rows <= x[0]) return scale * f->s[0];
+    if (rows >= x[LR_OWN_ROWS - 1]) return scale * f->s[LR_OWN_ROWS - 1] * rows / x[LR_OWN_ROWS - 1];
+    int i = 0;
+    while (rows > x[i + 1]) i++;
+    double at = log(rows / x[i]) / log(x[i + 1] / x[i]);
+    return scale * exp(log(f->s[i]) + at * (log(f->s[i + 1]) - log(f->s[i])));
+}
+
+/* ---------------------------------------------------------------- the model */
+static bool add_linear(lr_own_model *out, uint32_t fmt, bool output, double n, double n_expert, double k)
+{
+    for (int i = 0; i < out->n_linear; i++) {
+        if (out->linear[i].fmt != fmt || out->linear[i].output != output ||
+            fabs(out->linear[i].n_expert - n_expert) > 0.5 || fabs(out->linear[i].k - k) > 0.5)
+            continue;
+        out->linear[i].n += n;
+        return true;
+    }
+    if (out->n_linear == (int)LR_LEN(out->linear)) return false;
+    out->linear[out->n_linear].fmt = fmt;
+    out->linear[out->n_linear].output = output;
+    out->linear[out->n_linear].n = n;
+    out->linear[out->n_linear].n_expert = n_expert;
+    out->linear[out->n_linear++].k = k;
+    return true;
+}
+
+static bool add_attend(lr_own_model *out, const lr_attn *a)
+{
+    for (int i = 0; i < out->n_attend; i++) {
+        if (!(fabs(out->attend[i].n_head - a->n_head) < 0.5 && fabs(out->attend[i].n_head_kv - a->n_head_kv) < 0.5 &&
+              fabs(out->attend[i].head_dim - a->head_dim) < 0.5 && fabs(out->attend[i].window - a->window) < 0.5))
+            continue;
+        out->attend[i].n_layer++;
+        return true;
+    }
+    if (out->n_attend == (int)LR_LEN(out->attend)) return false;
+    out->attend[out->n_attend].n_layer = 1;
+    out->attend[out->n_attend].n_head = a->n_head;
+    out->attend[out->n_attend].n_head_kv = a->n_head_kv;
+    out->attend[out->n_attend].head_dim = a->head_dim;
+    out->attend[out->n_attend++].window = a->window;
+    return true;
+}
+
+bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
+{
+    const lr_program *p = &m->program;
+    *out = (lr_own_model){.n_layer = m->n_layer, .n_embd = m->n_embd, .bytes = m->file_bytes};
+    if (!m->has_program) return false;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const lr_op *op = &p->ops[i];
+        if (op->kind == LR_OP_ATTEND && !add_attend(out, &op->attn)) return false;
+        if (op->kind != LR_OP_LINEAR && op->kind != LR_OP_LINEAR_ROUTED) continue;
+        const lr_tensor *t = p->weights[op->w].t;
+        const lr_value *v = &p->values[op->out];
+        bool routed = op->kind == LR_OP_LINEAR_ROUTED;
+        double n = (double)t->ne[0] * (double)t->ne[1] * (double)t->ne[2];
+        if (!add_linear(out, t->fmt, v->rows == LR_ROWS_OUT, n, routed ? (double)t->ne[2] : 0, routed ? v->mul : 0))
+            return false;
+    }
+    return true;
+}
+
+size_t lr_own_formats(const lr_plan_model *m, uint32_t out[LR_OWN_FORMATS])
+{
+    lr_own_model sum;
+    size_t n = 0;
+    if (!lr_own_model_make(m, &sum)) return 0;
+    for (int i = 0; i < sum.n_linear; i++) {
+        size_t k = 0;
+        while (k < n && out[k] != sum.linear[i].fmt) k++;
+        if (k == n && n < LR_OWN_FORMATS) out[n++] = sum.linear[i].fmt;
+    }
+    return n;
+}
+
+/* ---------------------------------------------------------------- a step */
+static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out)
+{
+    double sum = 0;
+    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes : 2; /* in the last cache up to half, fading to whole */
+    double gain = o->in_cache > 0 ? 1 - (1 - o->in_cache) * LR_MIN(1, LR_MAX(0, 2 - 2 * fill)) : 1;
+    for (int i = 0; i < m->n_linear; i++) {
+        double rows = m->linear[i].output ? n_out : n_tok, n = m->linear[i].n;
+        if (!(rows > 0)) continue;
+        if (m->linear[i].n_expert > 0) {
+            double seen = lr_cost_experts(m->linear[i].n_expert, m->linear[i].k, rows);
+            double each = rows * m->linear[i].k / seen;
+            sum += n * seen / m->linear[i].n_expert * per_number(o, m->linear[i].fmt, each);
+            continue;
+        }
+        sum += n * per_number(o, m->linear[i].fmt, rows) * (rows < 2 ? gain : 1);
+    }
+    return sum;
+}
+
+static double attends(const lr_own *o, const lr_own_model *m, const lr_own_seq *s, double kv_bytes)
+{
+    double sum = 0;
+    for (int i = 0; i < m->n_attend; i++) {
+        int h = m->attend[i].head_dim <= 96 ? 0 : 1;
+        double keys = s->depth + (s->n_tok + 1) / 2, span = s->depth + s->n_tok, window = m->attend[i].window;
+        if (window > 0) {
+            keys = LR_MIN(keys, window);
+            span = LR_MIN(span, window + s->n_tok);
+        }
+        double bytes = 2 * span * m->attend[i].n_head_kv * m->attend[i].head_dim * kv_bytes;
+        double ops = 4 * s->n_tok * keys * m->attend[i].n_head * m->attend[i].head_dim;
+        sum += m->attend[i].n_layer * LR_MAX(bytes * o->kv_byte_s[h], s->n_tok > 1 ? ops * o->attn_op_s[h] : 0);
+    }
+    return sum;
+}
+
+double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seqs, size_t n, double n_out,
+                   double kv_bytes, double *part)
+{
+    double n_seq = 0, n_tok = 0, attention = 0;
+    for (size_t i = 0; i < n; i++) {
+        n_seq += seqs[i].n;
+        n_tok += seqs[i].n * seqs[i].n_tok;
+        attention += seqs[i].n * attends(o, m, &seqs[i], kv_bytes);
+    }
+    double matrices = linears(o, m, n_tok, n_out), fixed = m->n_layer * o->layer_s;
+    double rows = m->n_layer * n_tok * m->n_embd * o->row_s;
+    if (part) {
+        part[n_tok > n_seq ? LR_PART_MATRICES : LR_PART_WEIGHTS] += matrices;
+        part[LR_PART_CACHE] += attention;
+        part[LR_PART_LAYERS] += fixed;
+        part[LR_PART_DECODING] += rows;
+    }
+    return matrices + attention + fixed + rows;
+}

@@ -1,0 +1,61 @@
+/* own.h - larder's own engine on a machine it has measured: seconds of a step from the times of its kernels.
+ *
+ * Owns: adding a program's operators up from times per format, row and byte of cache. Refuses to own: measuring them
+ * (src/tools/kernels.c), machines known by their figures alone (predict.h).
+ */
+#ifndef LR_OWN_H
+#define LR_OWN_H
+
+#include "predict.h"
+
+enum { LR_OWN_ROWS = 6, LR_OWN_FORMATS = 32, LR_OWN_HEADS = 2 };
+extern const double lr_own_rows[LR_OWN_ROWS]; /* rows of a step that formats are timed with */
+extern const uint32_t lr_own_head[LR_OWN_HEADS];
+
+typedef struct lr_own_format {
+    uint32_t fmt;
+    double s[LR_OWN_ROWS]; /* seconds a number of a matrix takes in a step of so many rows, from memory */
+} lr_own_format;
+
+typedef struct lr_own {
+    lr_own_format formats[LR_OWN_FORMATS];
+    uint32_t n_formats;
+    double layer_s;                                         /* a layer's fixed time */
+    double row_s;                                           /* per row, layer and number of the width */
+    double kv_byte_s[LR_OWN_HEADS], attn_op_s[LR_OWN_HEADS]; /* one token over the cache; many tokens */
+    double in_cache; /* a weight's time when the whole model lies in the last cache, against from memory */
+    double cache_bytes;
+    double sample_s; /* choosing a token, per number of the vocabulary */
+} lr_own;
+
+const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt);
+
+/* A model's operators, summed by kind: made once, so that a step costs microseconds to predict. */
+typedef struct lr_own_model {
+    struct {
+        uint32_t fmt;
+        bool output; /* rows are those whose logits are wanted */
+        double n;    /* numbers */
+        double n_expert, k;
+    } linear[64];
+    struct {
+        double n_layer, n_head, n_head_kv, head_dim, window;
+    } attend[8];
+    int n_linear, n_attend;
+    double n_layer, n_embd, bytes;
+} lr_own_model;
+/* false: it has no program, or more kinds of operators than are kept apart. */
+bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out);
+/* Formats of its matrices; returns how many. */
+size_t lr_own_formats(const lr_plan_model *m, uint32_t out[LR_OWN_FORMATS]);
+
+typedef struct lr_own_seq {
+    double n;            /* sequences alike: */
+    double n_tok, depth; /* tokens of this step, positions before them */
+} lr_own_seq;
+/* Seconds of a step of these sequences with n_out rows of logits; the parts are added to part (LR_PARTS), if it is not
+ * NULL. */
+double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seqs, size_t n, double n_out,
+                   double kv_bytes, double *part);
+
+#endif

@@ -1,0 +1,338 @@
+/* kernels.c - timing larder's own kernels: small models of random weights, run by the real engine.
+ *
+ * Owns: which shapes tell the times apart, and keeping what was measured (kernels.json beside probe.json). Refuses to own:
+ * what the times are for (src/plan/own.c).
+ *
+ * Every time is the median of several steps. A format's matrices come from a model several times larger than the last
+ * cache; what a step costs besides them comes from a model so small that its matrices cost nothing. */
+#include "kernels.h"
+
+#include "engine.h"
+#include "shape_model.h"
+
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { STEPS = 5, DEPTH = 3072, BATCH = 512, MATRIX_MB = 144 };
+
+typedef struct rig {
+    larder_model *model;
+    larder_engine *e;
+    int32_t ids[BATCH];
+    uint32_t *blocks;
+    double numbers; /* of matrices that every token passes */
+} rig;
+
+/* Of `fmt` where every matrix can be of it. */
+static const lr_mix_type *type_of(uint32_t fmt)
+{
+    for (const char *const *n = lr_mix_names(); *n; n++) {
+        const lr_mix_type *t = lr_mix_find(*n);
+        if (t && t->base == fmt) return t;
+    }
+    return NULL;
+}
+
+static void rig_close(rig *r)
+{
+    larder_engine_free(r->e);
+    larder_model_free(r->model);
+    lr_free(r->blocks);
+    *r = (rig){0};
+}
+
+static larder_status rig_open(const lr_shape *shape, uint32_t fmt, rig *r, larder_error *err)
+{
+    lr_file f = {0};
+    larder_engine_options o = larder_engine_defaults();
+    larder_status st;
+    *r = (rig){0};
+    LR_TRY(lr_shape_file(shape, type_of(fmt), true, &f, err));
+    LR_TRY(lr_shape_model(&f, 0, &r->model, NULL, NULL, err));
+    o.n_ctx = shape->n_ctx;
+    o.n_batch = BATCH;
+    LR_GO(larder_engine_open(r->model, &o, &r->e, err));
+    uint32_t n_block = (o.n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
+    r->blocks = lr_calloc(n_block, sizeof *r->blocks);
+    if (!r->blocks) LR_GO(LR_NOMEM(err, "a block table"));
+    for (uint32_t i = 0; i < n_block; i++) r->blocks[i] = lr_kv_take(&r->e->kv);
+    for (uint32_t i = 0; i < BATCH; i++) r->ids[i] = (int32_t)(i * 37 % shape->n_vocab);
+    const lr_program *p = &r->e->program;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != LR_OP_LINEAR || p->values[p->ops[i].out].rows == LR_ROWS_OUT) continue;
+        const lr_tensor *t = p->weights[p->ops[i].w].t;
+        r->numbers += (double)t->ne[0] * (double)t->ne[1];
+    }
+    return LARDER_OK;
+fail:
+    rig_close(r);
+    return st;
+}
+
+static larder_status step(rig *r, uint32_t depth, uint32_t n, double *s, larder_error *err)
+{
+    const float *logits;
+    uint32_t last = n - 1;
+    lr_batch_seq seq = {.blocks = r->blocks, .n_past = depth, .n_tok = n};
+    lr_batch b = {.ids = r->ids, .n_tok = n, .seqs = &seq, .n_seq = 1, .out = &last, .n_out = 1};
+    uint64_t t0 = lr_now_ns();
+    LR_TRY(r->e->backend->step(r->e->exec, &b, &logits, err));
+    *s = (double)(lr_now_ns() - t0) * 1e-9;
+    return LARDER_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median time of a step of n tokens behind `depth` others, after one that warms up. */
+static larder_status timed(rig *r, uint32_t depth, uint32_t n, double *out, larder_error *err)
+{
+    double s[3 * STEPS], warm;
+    int rounds = n >= 256 ? 3 : n >= 16 ? STEPS : 3 * STEPS;
+    LR_TRY(step(r, depth, n, &warm, err));
+    for (int i = 0; i < rounds; i++) LR_TRY(step(r, depth, n, &s[i], err));
+    qsort(s, (size_t)rounds, sizeof *s, by_value);
+    *out = s[rounds / 2];
+    return LARDER_OK;
+}
+
+/* ---------------------------------------------------------------- what is timed */
+static lr_shape shape_of(uint32_t n_layer, uint32_t n_embd, uint32_t head_dim, uint32_t n_ff, uint32_t n_ctx)
+{
+    lr_shape s = {.name = "kernels", .arch = "llama", .n_layer = n_layer, .n_embd = n_embd, .n_ff = n_ff};
+    s.head_dim = head_dim;
+    s.n_head = n_embd / head_dim;
+    s.n_head_kv = LR_MAX(s.n_head / 4, 1u);
+    s.n_vocab = 256;
+    s.n_ctx = n_ctx;
+    s.tied = true;
+    return s;
+}
+
+/* A layer's fixed time, and what its rows cost besides matrices: a model whose matrices are next to nothing. */
+static larder_status time_layers(lr_own *o, larder_error *err)
+{
+    rig r;
+    double one, many, s8 = lr_own_find(o, LR_FMT_Q8_0)->s[LR_OWN_ROWS - 1];
+    lr_shape s = shape_of(16, 128, 64, 128, 1024);
+    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
+    larder_status st = timed(&r, 0, 1, &one, err);
+    if (!st) st = timed(&r, 0, BATCH, &many, err);
+    if (!st) {
+        double attention = 16 * 4.0 * BATCH * (BATCH + 1) / 2 * 128 * o->attn_op_s[0];
+        o->layer_s = one / 16;
+        o->row_s = LR_MAX(0, (many - one - r.numbers * s8 - attention) / (16.0 * BATCH * 128));
+    }
+    rig_close(&r);
+    return st;
+}
+
+/* A model of this many layers that lies in the last cache: how much faster its weights come. */
+static larder_status time_cached(lr_own *o, larder_error *err)
+{
+    rig r;
+    double one;
+    lr_topology topo;
+    lr_topology_get(&topo);
+    o->cache_bytes = (double)topo.l3;
+    o->in_cache = 1;
+    if (topo.l3 < 12 * LR_MIB) return LARDER_OK;
+    lr_shape s = shape_of(3, 512, 64, 1536, 512);
+    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
+    larder_status st = timed(&r, 0, 1, &one, err);
+    double full = lr_own_find(o, LR_FMT_Q8_0)->s[0];
+    if (!st) o->in_cache = LR_MIN(1, LR_MAX(0.1, (one - 3 * o->layer_s) / (r.numbers * full)));
+    rig_close(&r);
+    return st;
+}
+
+/* Choosing a token as requests do by default: most of the time goes into looking over the vocabulary. */
+static larder_status time_sampler(lr_own *o, larder_error *err)
+{
+    enum { N = 32768, TIMES = 40 };
+    lr_sampler sampler = {0};
+    lr_sampler_work work = {0};
+    larder_sampling how = larder_sampling_defaults();
+    float *logits = lr_alloc(N * sizeof *logits);
+    int32_t past[1] = {0};
+    larder_status st = LARDER_OK;
+    uint64_t random = 1, spent = 0;
+    if (!logits) return LR_NOMEM(err, "logits");
+    LR_GO(lr_sampler_work_init(&work, N, 64, err));
+    LR_GO(lr_sampler_init(&sampler, &how, N, err));
+    for (int k = 0; k < TIMES; k++) {
+        for (int i = 0; i < N; i++) {
+            random = random * 6364136223846793005ull + 1442695040888963407ull;
+            logits[i] = (float)(random >> 40) * 0x1p-20f;
+        }
+        uint64_t t0 = lr_now_ns();
+        (void)lr_sample(&sampler, &work, logits, past, 1);
+        spent += lr_now_ns() - t0;
+    }
+    o->sample_s = (double)spent * 1e-9 / TIMES / N;
+fail:
+    lr_sampler_close(&sampler);
+    lr_sampler_work_close(&work);
+    lr_free(logits);
+    return st;
+}
+
+/* Attention over a long cache, one token and many, with heads of each size. */
+static larder_status time_attention(lr_own *o, int h, larder_error *err)
+{
+    rig r;
+    double near[2], far[2], warm;
+    uint32_t dim = lr_own_head[h], n_layer = 8;
+    lr_shape s = shape_of(n_layer, 2048, dim, 256, DEPTH + BATCH);
+    larder_status st = LARDER_OK;
+    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
+    for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(&r, at, BATCH, &warm, err));
+    LR_GO(timed(&r, 0, 1, &near[0], err));
+    LR_GO(timed(&r, DEPTH, 1, &far[0], err));
+    LR_GO(timed(&r, 0, BATCH, &near[1], err));
+    LR_GO(timed(&r, DEPTH, BATCH, &far[1], err));
+    o->kv_byte_s[h] = LR_MAX(1e-13, (far[0] - near[0]) / (n_layer * 2.0 * DEPTH * s.n_head_kv * dim * 2));
+    o->attn_op_s[h] = LR_MAX(1e-15, (far[1] - near[1]) / (n_layer * 4.0 * BATCH * DEPTH * s.n_head * dim));
+fail:
+    rig_close(&r);
+    return st;
+}
+
+static larder_status time_format(lr_own *o, uint32_t fmt, larder_error *err)
+{
+    rig r;
+    const lr_fmt_info *info = lr_fmt_get(fmt);
+    double bits = info ? 8.0 * info->bytes / info->block : 16;
+    lr_own_format *f = &o->formats[o->n_formats];
+    double layer = 2.5 * 2048 * 2048 + 3.0 * 2048 * 6144;
+    lr_shape s = shape_of((uint32_t)ceil(MATRIX_MB * 1e6 * 8 / bits / layer), 2048, 64, 6144, 512);
+    LR_TRY(rig_open(&s, fmt, &r, err));
+    larder_status st = LARDER_OK;
+    *f = (lr_own_format){.fmt = fmt};
+    for (int i = 0; i < LR_OWN_ROWS && !st; i++) {
+        double t, n = lr_own_rows[i];
+        st = timed(&r, 0, (uint32_t)n, &t, err);
+        double attention = s.n_layer * 4.0 * n * (n + 1) / 2 * 2048 * o->attn_op_s[0];
+        double besides = s.n_layer * (o->layer_s + (n > 1 ? n * 2048 * o->row_s : 0)) + attention;
+        if (!st) f->s[i] = LR_MAX(0.5 * t, t - besides) / r.numbers;
+    }
+    rig_close(&r);
+    if (!st) o->n_formats++;
+    return st;
+}
+
+/* ---------------------------------------------------------------- kept */
+static larder_status save(const lr_own *o, const char *path, larder_error *err)
+{
+    char mark[256];
+    lr_probe_mark(mark);
+    json_t *formats = json_object();
+    for (uint32_t i = 0; i < o->n_formats; i++) {
+        json_t *times = json_array();
+        for (int k = 0; k < LR_OWN_ROWS; k++) json_array_append_new(times, json_real(o->formats[i].s[k]));
+        json_object_set_new(formats, lr_fmt_get(o->formats[i].fmt)->name, times);
+    }
+    json_t *all = json_pack("{s:s,s:f,s:f,s:f,s:[f,f],s:[f,f],s:f,s:f,s:o}", "machine", mark, "layer_s", o->layer_s, "row_s",
+                            o->row_s, "sample_s", o->sample_s, "kv_byte_s", o->kv_byte_s[0], o->kv_byte_s[1], "attn_op_s", o->attn_op_s[0],
+                            o->attn_op_s[1], "in_cache", o->in_cache, "cache_bytes", o->cache_bytes, "formats", formats);
+    char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
+    larder_status st = text ? lr_write_file(path, text, strlen(text), err) : LR_NOMEM(err, "the measurements");
+    free(text);
+    json_decref(all);
+    return st;
+}
+
+static bool good(double v, double least, double most) { return isfinite(v) && v >= least && v <= most; }
+
+static bool restore_formats(lr_own *o, const json_t *formats)
+{
+    for (uint32_t fmt = 0; fmt < 4096; fmt++) {
+        const lr_fmt_info *info = lr_fmt_get(fmt);
+        const json_t *times = info ? json_object_get(formats, info->name) : NULL;
+        if (!times || lr_own_find(o, fmt)) continue;
+        if (json_array_size(times) != LR_OWN_ROWS || o->n_formats == LR_OWN_FORMATS) return false;
+        lr_own_format *f = &o->formats[o->n_formats++];
+        f->fmt = fmt;
+        for (size_t k = 0; k < LR_OWN_ROWS; k++) {
+            f->s[k] = json_number_value(json_array_get(times, k));
+            if (!good(f->s[k], 1e-15, 1e-3)) return false;
+        }
+    }
+    return o->n_formats > 0;
+}
+
+static bool restore(lr_own *o, const char *path)
+{
+    char mark[256], *text;
+    size_t n;
+    larder_error quiet;
+    if (lr_read_file(path, 1 << 18, &text, &n, &quiet)) return false;
+    json_t *all = json_loadb(text, n, 0, NULL);
+    lr_free(text);
+    lr_probe_mark(mark);
+    const char *same = json_string_value(json_object_get(all, "machine"));
+    bool ok = same && !strcmp(same, mark) && restore_formats(o, json_object_get(all, "formats"));
+    o->layer_s = json_number_value(json_object_get(all, "layer_s"));
+    o->row_s = json_number_value(json_object_get(all, "row_s"));
+    o->sample_s = json_number_value(json_object_get(all, "sample_s"));
+    o->in_cache = json_number_value(json_object_get(all, "in_cache"));
+    o->cache_bytes = json_number_value(json_object_get(all, "cache_bytes"));
+    ok = ok && good(o->layer_s, 0, 1) && good(o->row_s, 0, 1e-3) && good(o->sample_s, 0, 1e-3) && good(o->in_cache, 0.05, 1) &&
+         good(o->cache_bytes, 0, 1e12);
+    for (size_t h = 0; h < LR_OWN_HEADS; h++) {
+        o->kv_byte_s[h] = json_number_value(json_array_get(json_object_get(all, "kv_byte_s"), h));
+        o->attn_op_s[h] = json_number_value(json_array_get(json_object_get(all, "attn_op_s"), h));
+        ok = ok && good(o->kv_byte_s[h], 1e-14, 1e-3) && good(o->attn_op_s[h], 1e-16, 1e-3);
+    }
+    json_decref(all);
+    return ok;
+}
+
+static bool tell(larder_progress_fn *progress, void *user, size_t done, size_t all)
+{
+    larder_progress at = {"kernels", done, all, 0, -1};
+    return !progress || progress(user, &at);
+}
+
+/* What every format's times are corrected by comes first: in a first round with nothing known of the rest. */
+static larder_status time_common(lr_own *o, larder_error *err)
+{
+    for (int round = 0; round < 2; round++) {
+        for (int h = 0; h < LR_OWN_HEADS && !round; h++) LR_TRY(time_attention(o, h, err));
+        o->n_formats = 0;
+        LR_TRY(time_format(o, LR_FMT_Q8_0, err));
+        LR_TRY(time_layers(o, err));
+    }
+    LR_TRY(time_sampler(o, err));
+    return time_cached(o, err);
+}
+
+larder_status lr_own_measure(bool fresh, const uint32_t *fmts, size_t n, lr_own *out, larder_progress_fn *progress,
+                             void *user, larder_error *err)
+{
+    char folder[4096], path[4200] = "";
+    bool changed = false;
+    *out = (lr_own){0};
+    if (!lr_user_dir("cache", folder, sizeof folder, NULL)) (void)snprintf(path, sizeof path, "%s/kernels.json", folder);
+    if (fresh || !*path || !restore(out, path)) {
+        *out = (lr_own){0};
+        if (!tell(progress, user, 0, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
+        LR_TRY(time_common(out, err));
+        changed = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (lr_own_find(out, fmts[i]) || out->n_formats == LR_OWN_FORMATS) continue;
+        if (!type_of(fmts[i]) || !lr_fmt_can_encode(fmts[i])) continue; /* own.c takes the nearest in size */
+        if (!tell(progress, user, i + 1, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
+        LR_TRY(time_format(out, fmts[i], err));
+        changed = true;
+    }
+    if (changed && *path && save(out, path, err))
+        lr_log(LARDER_LOG_WARN, "the kernels' times could not be kept: %s", err ? err->message : path);
+    return LARDER_OK;
+}
