@@ -50,11 +50,11 @@ typedef struct lr_machine {
     double idle_w, load_w, price;
     int n_core;
     /* as written */
-    int count;      /* machines or cards together */
-    bool cluster;   /* they are machines on a network, not cards in one */
-    int n_thread;   /* 0: all */
-    bool weak_host; /* a card on a board with a slow processor and one PCIe lane */
-    double host_bw; /* of the host's memory, for what does not fit the card */
+    int count;                /* machines or cards together */
+    bool cluster;             /* they are machines on a network, not cards in one */
+    int n_thread;             /* 0: all */
+    bool weak_host;           /* a card on a board with a slow processor and one PCIe lane */
+    double host_bw;           /* of the host's memory, for what does not fit the card */
     const struct lr_own *own; /* larder's kernels as measured on it (own.h); NULL: not */
 } lr_machine;
 

@@ -118,7 +118,8 @@ size_t lr_own_formats(const lr_plan_model *m, uint32_t out[LR_OWN_FORMATS])
 static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out)
 {
     double sum = 0;
-    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes : 2; /* in the last cache up to half, fading to whole */
+    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes
+                                     : 2; /* in the last cache up to half, fading to whole */
     double gain = o->in_cache > 0 ? 1 - (1 - o->in_cache) * LR_MIN(1, LR_MAX(0, 2 - 2 * fill)) : 1;
     for (int i = 0; i < m->n_linear; i++) {
         double rows = m->linear[i].output ? n_out : n_tok, n = m->linear[i].n;

@@ -20,8 +20,8 @@ typedef struct lr_own_format {
 typedef struct lr_own {
     lr_own_format formats[LR_OWN_FORMATS];
     uint32_t n_formats;
-    double layer_s;                                         /* a layer's fixed time */
-    double row_s;                                           /* per row, layer and number of the width */
+    double layer_s;                                          /* a layer's fixed time */
+    double row_s;                                            /* per row, layer and number of the width */
     double kv_byte_s[LR_OWN_HEADS], attn_op_s[LR_OWN_HEADS]; /* one token over the cache; many tokens */
     double in_cache; /* a weight's time when the whole model lies in the last cache, against from memory */
     double cache_bytes;

@@ -415,10 +415,8 @@ larder_status lr_load_trace(const char *path, double (**out)[3], uint32_t *n_out
             trace = more;
         }
         if (sscanf(line, "%lf,%lf,%lf%c", &v[0], &v[1], &v[2], &end) != 4 || end != '\n' || !(v[0] >= 0) ||
-            !(v[1] >= 1 && v[1] < 1e7) || !(v[2] >= 1 && v[2] < 1e7) ||
-            (n_trace && v[0] < trace[n_trace - 1][0]))
-            st = lr_fail(err, LARDER_FORMAT, "%s, line %u: not 'seconds,prompt,answer' with rising seconds",
-                         path, n);
+            !(v[1] >= 1 && v[1] < 1e7) || !(v[2] >= 1 && v[2] < 1e7) || (n_trace && v[0] < trace[n_trace - 1][0]))
+            st = lr_fail(err, LARDER_FORMAT, "%s, line %u: not 'seconds,prompt,answer' with rising seconds", path, n);
         else memcpy(trace[n_trace++], v, sizeof v);
     }
     fclose(f);
@@ -438,8 +436,10 @@ static larder_status check(const larder_load_options *o, larder_error *err)
         return lr_fail(err, LARDER_USAGE, "a server's URL begins with http:// or https://");
     if (strlen(o->url) > 1000) return lr_fail(err, LARDER_USAGE, "the URL is too long");
     if (ways != 1) return lr_fail(err, LARDER_USAGE, "one of --rate, --users and --trace is needed");
-    if (!lr_load_draw(o->prompt, &state, &n)) return lr_fail(err, LARDER_USAGE, "--prompt: no distribution: %s", o->prompt);
-    if (!lr_load_draw(o->answer, &state, &n)) return lr_fail(err, LARDER_USAGE, "--answer: no distribution: %s", o->answer);
+    if (!lr_load_draw(o->prompt, &state, &n))
+        return lr_fail(err, LARDER_USAGE, "--prompt: no distribution: %s", o->prompt);
+    if (!lr_load_draw(o->answer, &state, &n))
+        return lr_fail(err, LARDER_USAGE, "--answer: no distribution: %s", o->answer);
     if (!o->trace && !o->n_requests && !(o->duration_s > 0))
         return lr_fail(err, LARDER_USAGE, "--requests or --duration must say when to stop");
     if (o->n_requests > MOST_REQUESTS || o->n_users > 65536)

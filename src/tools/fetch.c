@@ -44,6 +44,9 @@ typedef struct transfer {
     /* where the body goes: memory, */
     lr_buf *memory;
     size_t max;
+    uint64_t head;   /* of a file, so many bytes from its beginning; 0: all of it */
+    bool enough;     /* they are there */
+    uint64_t length; /* of all of it */
     /* or a file */
     int fd, dir;
     lr_remote *file;
@@ -356,6 +359,25 @@ static size_t to_file(transfer *t, const char *p, size_t n, long code)
     return n;
 }
 
+/* The beginning of a file: from a server that sends parts, or one that would send everything. */
+static size_t to_head(transfer *t, const char *p, size_t n, long code)
+{
+    curl_off_t length = -1;
+    curl_easy_getinfo(t->net->curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
+    if (code == 206 && (!t->has_range || t->range_begin))
+        return stop(t, lr_fail(t->err, LARDER_IO,
+                               "%s: the server answered with another part of the file than was asked for", t->what));
+    if (code == 200 && length < 0)
+        return stop(t,
+                    lr_fail(t->err, LARDER_UNSUPPORTED, "%s: the server does not say how long the file is", t->what));
+    t->length = code == 206 ? t->range_total : (uint64_t)length;
+    size_t take = LR_MIN(n, t->max - t->memory->n);
+    lr_buf_add(t->memory, p, take);
+    if (t->memory->failed) return stop(t, LR_NOMEM(t->err, "the answer"));
+    t->enough = t->memory->n == t->max;
+    return take == n ? n : 0; /* more than was asked for: the rest is not taken */
+}
+
 static size_t on_body(char *p, size_t size, size_t count, void *ctx)
 {
     transfer *t = ctx;
@@ -369,6 +391,7 @@ static size_t on_body(char *p, size_t size, size_t count, void *ctx)
         return t->junk ? 0 : n;
     }
     if (!t->memory) return to_file(t, p, n, code);
+    if (t->head) return to_head(t, p, n, code);
     if (code == 206) return stop(t, lr_fail(t->err, LARDER_FORMAT, "%s: half an answer", t->what));
     if (n > t->max - t->memory->n)
         return stop(t, lr_fail(t->err, LARDER_LIMIT, "%s: the answer is longer than %zu bytes", t->what, t->max));
@@ -414,6 +437,10 @@ static struct curl_slist *request_headers(const transfer *t, const char *url, bo
     struct curl_slist *list = NULL;
     if (t->net->token[0] && lr_url_is_of(url, t->net->endpoint)) {
         snprintf(line, sizeof line, "Authorization: Bearer %s", t->net->token);
+        list = add_header(list, line, failed);
+    }
+    if (t->head) {
+        snprintf(line, sizeof line, "Range: bytes=0-%llu", (ull)t->head - 1);
         list = add_header(list, line, failed);
     }
     if (t->offset) {
@@ -512,7 +539,7 @@ static outcome one_hop(transfer *t, const char *url, char *location, size_t cap)
     CURLcode r = failed ? CURLE_OUT_OF_MEMORY : perform(t, url, headers);
     curl_slist_free_all(headers);
     curl_easy_getinfo(t->net->curl, CURLINFO_RESPONSE_CODE, &o.code);
-    if (r != CURLE_OK && !t->junk) return network_failure(t, r);
+    if (r != CURLE_OK && !t->junk && !(t->enough && !t->st)) return network_failure(t, r);
     location[0] = 0;
     if (o.code >= 300 && o.code < 400 && o.code != 304) {
         char *to = NULL;
@@ -592,6 +619,25 @@ larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *o
             if (next) memcpy(next, t.next, sizeof t.next);
             return o.st;
         }
+        LR_TRY(pause_before(&t, n, o.wait_s, 0));
+    }
+}
+
+larder_status lr_fetch_head(lr_fetch *net, const char *url, uint64_t n_head, lr_buf *out, uint64_t *total,
+                            larder_error *err)
+{
+    larder_error own = {0};
+    transfer t = {.net = net, .what = "the file's header", .err = err ? err : &own, .memory = out, .fd = -1};
+    size_t before = out->n;
+    t.head = n_head;
+    for (uint32_t n = 1;; n++) {
+        out->n = before;
+        t.max = before + (size_t)n_head;
+        t.enough = false;
+        outcome o = request(&t, url);
+        *total = t.length;
+        if (!o.st && out->n == before) return lr_fail(t.err, LARDER_FORMAT, "%s: the file is empty", t.what);
+        if (!o.st || !o.again || n >= net->n_tries) return o.st;
         LR_TRY(pause_before(&t, n, o.wait_s, 0));
     }
 }

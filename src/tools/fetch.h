@@ -29,6 +29,11 @@ void lr_fetch_close(lr_fetch *net);
 larder_status lr_fetch_get(lr_fetch *net, const char *url, size_t max, lr_buf *out, char next[2048],
                            larder_error *err);
 
+/* The first n bytes of the file at `url` (fewer if it is shorter), appended to `out`, and its whole length. A server that
+ * cannot send parts is cut off once it has sent as much. */
+larder_status lr_fetch_head(lr_fetch *net, const char *url, uint64_t n, lr_buf *out, uint64_t *total,
+                            larder_error *err);
+
 typedef struct lr_remote {
     const char *url;
     const char *name; /* of the file here; it was checked to be a plain name */

@@ -267,10 +267,11 @@ typedef struct larder_plan_ask {
     bool timeline; /* what each layer waits for */
     bool simulate; /* serving: a load on the engine's scheduler over predicted steps */
     double rate;   /* of it: requests a second; 0: n_users in turn, or the trace */
-    const char *trace, *prompts, *answers; /* a file; distributions of lengths (NULL: "lognormal:512,0.7", "exp:128") */
-    uint32_t n_requests, n_parallel;       /* 0: 400; 8 */
-    bool software;                /* in place of a model: which software runs on which family */
-    larder_progress_fn *progress; /* measuring this machine the first time */
+    const char *trace, *prompts,
+        *answers;                    /* a file; distributions of lengths (NULL: "lognormal:512,0.7", "exp:128") */
+    uint32_t n_requests, n_parallel; /* 0: 400; 8 */
+    bool software;                   /* in place of a model: which software runs on which family */
+    larder_progress_fn *progress;    /* measuring this machine the first time */
     void *user;
 } larder_plan_ask;
 larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_error *err);

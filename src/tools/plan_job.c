@@ -1,5 +1,6 @@
 /* plan_job.c - the planner's jobs: what is asked, the tables and files it is asked about, and this machine. */
 #include "claims.h"
+#include "header.h"
 #include "kernels.h"
 #include "load.h"
 #include "report.h"
@@ -121,7 +122,7 @@ static larder_status config_preset(const char *path, lr_preset *out, larder_erro
 
 typedef struct asked_model {
     lr_file file;
-    bool from_file;
+    bool from_file, remote; /* remote: known by its header alone */
     lr_plan_model m;
 } asked_model;
 
@@ -159,6 +160,15 @@ static const char *format_colon(const char *words)
     return colon && !size && lr_quant_find(colon + 1, &q) ? colon : NULL;
 }
 
+/* An address, or owner/repo of the hub that no preset is named like. */
+static bool is_remote(const lr_catalogue *c, const char *words)
+{
+    if (strstr(words, "://")) return true;
+    const char *slash = strchr(words, '/');
+    return slash && slash > words && !strchr(slash + 1, '/') && *words != '.' &&
+           (strcasestr(words, "gguf") || !lr_preset_find(c, words));
+}
+
 static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *ask, asked_model *out,
                                 larder_error *err)
 {
@@ -175,6 +185,13 @@ static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *as
         if (exists) (void)snprintf(real, sizeof real, "%s", ask->model);
         LR_TRY(lr_load(real, &out->file, err));
         out->from_file = true;
+        larder_status st = lr_plan_model_file(&out->file, ask->n_ctx, &out->m, err);
+        if (st) lr_file_close(&out->file);
+        return st;
+    }
+    if (is_remote(c, ask->model)) {
+        LR_TRY(lr_pull_header(ask->model, NULL, &out->file, err));
+        out->from_file = out->remote = true;
         larder_status st = lr_plan_model_file(&out->file, ask->n_ctx, &out->m, err);
         if (st) lr_file_close(&out->file);
         return st;
@@ -368,7 +385,9 @@ larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_er
     if (!ask->workload) LR_GO(open_model(&c, ask, &model, err));
     if (ask->workload) LR_GO(workload(&c, ask, &a, &b, err));
     else if (ask->rank_by) LR_GO(lr_rank(&c, &model.m, &a, by, ask->json, &b, err));
-    else LR_GO(each_machine(&c, ask, &a, &model.m, model.from_file ? model.file.path : NULL, &b, err));
+    else
+        LR_GO(
+            each_machine(&c, ask, &a, &model.m, model.from_file && !model.remote ? model.file.path : NULL, &b, err));
     LR_GO(steal(&b, out, err));
 fail:
     lr_buf_free(&b);

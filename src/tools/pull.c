@@ -6,6 +6,7 @@
  * Refuses to own: HTTP (fetch.c), names and the store's layout (load/store.h).
  */
 #include "fetch.h"
+#include "header.h"
 #include "larder_tools.h"
 #include "load.h"
 #include "store.h"
@@ -671,6 +672,86 @@ larder_status larder_pull(const char *name, const larder_pull_options *options, 
     larder_status st = pull(j, name);
     if (!st && path) st = lr_store_model_in(j->final, path, cap, j->err);
     if (j->dir >= 0) close(j->dir);
+    lr_fetch_close(&j->net);
+    lr_arena_free(&j->arena);
+    lr_free(j->files);
+    lr_free(j);
+    return st;
+}
+
+/* ---------------------------------------------------------------- a header alone */
+enum { HEADER_FIRST = 4 << 20, HEADER_MOST = 256 << 20 };
+
+/* Into a file as long as the whole one, with nothing behind its header: `lr_load` touches no tensor's bytes. */
+static larder_status write_sparse(const lr_buf *head, uint64_t total, char *path, size_t cap, larder_error *err)
+{
+    char folder[4000];
+    LR_TRY(lr_user_dir("cache", folder, sizeof folder, err));
+    if (snprintf(path, cap, "%s/header.XXXXXX", folder) >= (int)cap) return lr_fail(err, LARDER_LIMIT, "a long path");
+    int fd = mkstemp(path);
+    if (fd < 0) return lr_fail_errno(err, errno, "cannot write in %s", folder);
+    bool ok = total <= INT64_MAX && !ftruncate(fd, (off_t)total) &&
+              write(fd, head->p, LR_MIN(head->n, total)) == (ssize_t)LR_MIN(head->n, total);
+    larder_status st = ok ? LARDER_OK : lr_fail_errno(err, errno, "cannot write in %s", folder);
+    close(fd);
+    if (st) unlink(path);
+    return st;
+}
+
+/* Longer and longer beginnings, until one holds the whole header. */
+static larder_status load_header(job *j, const char *url, lr_file *out)
+{
+    char path[4200];
+    for (uint64_t n = HEADER_FIRST;; n *= 4) {
+        lr_buf head = {0};
+        uint64_t total = 0;
+        larder_error quiet = {0};
+        larder_status st = lr_fetch_head(&j->net, url, n, &head, &total, j->err);
+        size_t got = head.n;
+        if (!st) st = write_sparse(&head, total, path, sizeof path, j->err);
+        lr_buf_free(&head);
+        if (st) return st;
+        st = lr_load(path, out, &quiet);
+        unlink(path);
+        if (!st) return LARDER_OK;
+        if (got >= total || n >= HEADER_MOST) {
+            if (j->err) *j->err = quiet;
+            return st;
+        }
+    }
+}
+
+static larder_status peek(job *j, const char *name, lr_file *out)
+{
+    LR_TRY(open_net(j));
+    LR_TRY(parse_name(j, name));
+    if (j->url[0]) return load_header(j, j->url, out);
+    LR_TRY(read_list(j));
+    LR_TRY(choose(j));
+    const remote *one = NULL;
+    for (size_t i = 0; i < j->n_files; i++) {
+        if (!j->files[i].wanted || !ends_with(j->files[i].path, ".gguf")) continue;
+        if (one)
+            return lr_fail(j->err, LARDER_UNSUPPORTED,
+                           "%s is in several files: only a model in one GGUF can be planned by its header", name);
+        one = &j->files[i];
+    }
+    if (!one) return lr_fail(j->err, LARDER_UNSUPPORTED, "%s: only GGUFs can be planned by their headers", name);
+    char *url;
+    LR_TRY(file_url(j, one, &url));
+    return load_header(j, url, out);
+}
+
+larder_status lr_pull_header(const char *name, const larder_pull_options *options, lr_file *out, larder_error *err)
+{
+    static const larder_pull_options none;
+    larder_error own = {0};
+    job *j = lr_calloc(1, sizeof *j);
+    if (!j) return LR_NOMEM(err, "a header");
+    j->o = options ? options : &none;
+    j->err = err ? err : &own;
+    j->dir = -1;
+    larder_status st = peek(j, name, out);
     lr_fetch_close(&j->net);
     lr_arena_free(&j->arena);
     lr_free(j->files);

@@ -124,8 +124,8 @@ static larder_status find_shape(const char *name, const char *format, lr_file *o
     return st;
 }
 
-larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, larder_progress_fn *progress, void *user,
-                             larder_error *err)
+larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, larder_progress_fn *progress,
+                             void *user, larder_error *err)
 {
     maker m = {.seed = 1, .progress = progress, .user = user};
     uint8_t *weights = NULL;

@@ -165,13 +165,6 @@ static larder_status arrive(sim *s, double at, uint32_t user, larder_error *err)
     return lr_sched_add(&s->sched, &r->job, s->now, err);
 }
 
-static double next_arrival(sim *s)
-{
-    if (s->n == s->n_due) return INFINITY;
-    if (s->trace) return s->trace[s->n][0];
-    return s->ask->rate > 0 ? s->now : INFINITY; /* replaced by the caller's clock of arrivals */
-}
-
 static larder_status finish(sim *s, request *r, larder_error *err)
 {
     s->n_free += r->job.n_blocks;
@@ -215,14 +208,15 @@ static larder_status take_step(sim *s, lr_sim *out, bool *stuck, larder_error *e
 static larder_status run(sim *s, lr_sim *out, larder_error *err)
 {
     bool stuck;
-    double next = s->trace || s->ask->rate > 0 ? next_arrival(s) : INFINITY;
-    if (s->ask->rate > 0 && !s->trace) next = 0;
+    double next = s->trace ? s->trace[0][0] : s->ask->rate > 0 ? 0 : INFINITY; /* of an open loop */
     for (uint32_t i = 0; !s->trace && !(s->ask->rate > 0) && i < s->ask->n_users && s->n < s->n_due; i++)
         LR_TRY(arrive(s, 0, i, err));
     while (s->n_left) {
         while (s->n < s->n_due && next <= s->now) {
             LR_TRY(arrive(s, next, 0, err));
-            next = s->trace ? next_arrival(s) : next - log(lr_load_uniform(&s->random)) / s->ask->rate;
+            next = !s->trace         ? next - log(lr_load_uniform(&s->random)) / s->ask->rate
+                   : s->n < s->n_due ? s->trace[s->n][0]
+                                     : INFINITY;
         }
         LR_TRY(take_step(s, out, &stuck, err));
         if (!stuck) continue;
@@ -299,7 +293,8 @@ static larder_status check(const lr_sim_ask *a, larder_error *err)
 {
     uint64_t seed = 1;
     uint32_t n;
-    if (!(a->rate >= 0 && a->rate <= 1e6)) return lr_fail(err, LARDER_USAGE, "a rate of %g requests a second", a->rate);
+    if (!(a->rate >= 0 && a->rate <= 1e6))
+        return lr_fail(err, LARDER_USAGE, "a rate of %g requests a second", a->rate);
     if (!a->trace && (!lr_load_draw(a->prompt, &seed, &n) || !lr_load_draw(a->answer, &seed, &n)))
         return lr_fail(err, LARDER_USAGE,
                        "lengths are N, A-B, exp:MEAN, normal:MEAN,SD or lognormal:MEDIAN,SIGMA, of 1 to 10,000,000");
@@ -310,8 +305,8 @@ static larder_status check(const lr_sim_ask *a, larder_error *err)
     return LARDER_OK;
 }
 
-larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const lr_setup *setup, const lr_sim_ask *ask,
-                          lr_sim *out, larder_error *err)
+larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const lr_setup *setup,
+                          const lr_sim_ask *ask, lr_sim *out, larder_error *err)
 {
     sim s = {.m = m, .model = model, .setup = *setup, .ask = ask, .random = ask->seed};
     lr_sched_limits l = {.n_seq = ask->n_parallel, .n_tok = LR_MAX(ask->n_batch, ask->n_parallel), .block = BLOCK};
@@ -383,14 +378,15 @@ void lr_sim_json(const lr_sim *r, const char *machine, lr_buf *b)
 {
     lr_buf_puts(b, "{\"machine\": ");
     lr_json_text(b, machine);
-    lr_buf_printf(b,
-                  ", \"requests\": %u, \"done\": %u, \"refused\": %u, \"seconds\": %.4f, \"answers_s\": %.4f,\n"
-                  " \"prompt_tok_s\": %.3f, \"answer_tok_s\": %.3f, \"steps\": %u, \"preempted\": %llu,\n"
-                  " \"queue_mean\": %.3f, \"queue_max\": %.0f, \"running_mean\": %.3f, \"kv_mean\": %.4f, \"kv_max\": "
-                  "%.4f",
-                  r->n_requests, r->n_done, r->n_refused, r->seconds, per_s(r->n_done, r), per_s(r->n_prompt, r),
-                  per_s(r->n_answer, r), r->n_steps, (unsigned long long)r->n_preempted, r->queue_mean, r->queue_max,
-                  r->running_mean, r->kv_mean, r->kv_max);
+    lr_buf_printf(
+        b,
+        ", \"requests\": %u, \"done\": %u, \"refused\": %u, \"seconds\": %.4f, \"answers_s\": %.4f,\n"
+        " \"prompt_tok_s\": %.3f, \"answer_tok_s\": %.3f, \"steps\": %u, \"preempted\": %llu,\n"
+        " \"queue_mean\": %.3f, \"queue_max\": %.0f, \"running_mean\": %.3f, \"kv_mean\": %.4f, \"kv_max\": "
+        "%.4f",
+        r->n_requests, r->n_done, r->n_refused, r->seconds, per_s(r->n_done, r), per_s(r->n_prompt, r),
+        per_s(r->n_answer, r), r->n_steps, (unsigned long long)r->n_preempted, r->queue_mean, r->queue_max,
+        r->running_mean, r->kv_mean, r->kv_max);
     spread_json(b, "ttft", &r->ttft);
     spread_json(b, "tpot", &r->tpot);
     spread_json(b, "e2e", &r->e2e);
