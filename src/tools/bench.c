@@ -66,7 +66,7 @@ static larder_status advance(job *j, uint32_t from, uint32_t to, uint32_t chunk,
 }
 
 /* The cache up to `depth`, which at great depths takes long enough to show how far it is. */
-static larder_status fill(job *j, uint32_t depth, larder_error *err)
+static larder_status fill_by_steps(job *j, uint32_t depth, larder_error *err)
 {
     uint64_t t0 = lr_now_ns();
     for (uint32_t at = 0; at < depth;) {
@@ -75,6 +75,23 @@ static larder_status fill(job *j, uint32_t depth, larder_error *err)
         at = to;
         LR_TRY(tell(j, "filling the cache", at, depth, at / ((double)(lr_now_ns() - t0) * 1e-9), err));
     }
+    return LARDER_OK;
+}
+
+/* Random weights remember nothing worth computing: their first chunk's blocks stand for all that follow. */
+static larder_status fill(job *j, uint32_t depth, larder_error *err)
+{
+    const lr_backend *be = j->e->backend;
+    uint32_t chunk = j->e->limits.n_tok / LR_KV_BLOCK * LR_KV_BLOCK;
+    if (!j->model->n_made || depth <= chunk || !chunk) return fill_by_steps(j, depth, err);
+    LR_TRY(fill_by_steps(j, chunk, err));
+    uint8_t *block = lr_calloc(be->kv_block_bytes(&j->e->program, j->e->limits.kv), 1);
+    if (!block) return LR_NOMEM(err, "a block of the cache");
+    for (uint32_t i = chunk / LR_KV_BLOCK; i * LR_KV_BLOCK < depth; i++) {
+        be->kv_read(j->e->exec, j->blocks[i % (chunk / LR_KV_BLOCK)], block);
+        be->kv_write(j->e->exec, j->blocks[i], block);
+    }
+    lr_free(block);
     return LARDER_OK;
 }
 

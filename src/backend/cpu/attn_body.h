@@ -11,17 +11,15 @@ VEC_FN v16 load_b(larder_kv kv, const uint8_t *b, size_t at)
                                : v_load((const float *)(const void *)b + at);
 }
 
-/* Blocks of a head mostly lie one after the other: what comes 16 KiB later is asked for now, since the processor's own
- * prefetchers stop at page ends. Measured at 2, 4, 8, 12, 16 and 32 KiB: a decode step at 16k positions takes a third
- * of the time it takes without. */
-#define AHEAD 16384
-VEC_FN void fetch_ahead(larder_kv kv, const uint8_t *b, size_t at)
+/* What comes a span later is asked for now, since the processor's own prefetchers stop at page ends: while a block's K
+ * is read its V, which follows when all K of the span are done; while V is read, the K of the next span. */
+VEC_FN void fetch_ahead(larder_kv kv, const uint8_t *ahead, size_t at)
 {
-    __builtin_prefetch(b + at * (kv == LARDER_KV_F16 ? 2 : 4) + AHEAD);
+    __builtin_prefetch(ahead + at * (kv == LARDER_KV_F16 ? 2 : 4));
 }
 
 VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb,
-                 size_t col, float *c, size_t ldc, bool on)
+                 size_t col, float *c, size_t ldc, bool on, const uint8_t *ahead)
 {
     v16 acc[8][8], bv[8];
     for (int r = 0; r < nr; r++)
@@ -29,7 +27,7 @@ VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_
     for (uint32_t k = 0; k < n; k++) {
         for (int v = 0; v < nv; v++) {
             bv[v] = load_b(kv, b, k * ldb + col + 16 * (size_t)v);
-            if (kv == LARDER_KV_F32 || v % 2 == 0) fetch_ahead(kv, b, k * ldb + col + 16 * (size_t)v);
+            if (kv == LARDER_KV_F32 || v % 2 == 0) fetch_ahead(kv, ahead, k * ldb + col + 16 * (size_t)v);
         }
         for (int r = 0; r < nr; r++) {
             v16 x = v_set1(a[(size_t)r * lda + k]);
@@ -43,12 +41,12 @@ VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_
 /* Constant sizes, so that the accumulators are registers: 16 of AVX-512's 32 or NEON's, 12 of AVX2's 16. */
 #define TILE(nr, nv) \
     static void tile_##nr##_##nv(larder_kv kv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb, \
-                                 size_t col, float *c, size_t ldc, bool on) \
+                                 size_t col, float *c, size_t ldc, bool on, const uint8_t *ahead) \
     { \
-        if (kv == LARDER_KV_F16) tile(LARDER_KV_F16, nr, nv, n, a, lda, b, ldb, col, c, ldc, on); \
-        else tile(LARDER_KV_F32, nr, nv, n, a, lda, b, ldb, col, c, ldc, on); \
+        if (kv == LARDER_KV_F16) tile(LARDER_KV_F16, nr, nv, n, a, lda, b, ldb, col, c, ldc, on, ahead); \
+        else tile(LARDER_KV_F32, nr, nv, n, a, lda, b, ldb, col, c, ldc, on, ahead); \
     }
-#define T(nr, nv) tile_##nr##_##nv(kv, n, a + r * lda, lda, b, ldb, col, c + r * ldc, ldc, on)
+#define T(nr, nv) tile_##nr##_##nv(kv, n, a + r * lda, lda, b, ldb, col, c + r * ldc, ldc, on, ahead)
 
 #if defined(VEC_AVX512)
 TILE(8, 2)
@@ -65,7 +63,7 @@ TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
 static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
-                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on)
+                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on, const uint8_t *ahead)
 {
     size_t r = 0;
     for (; r + 8 <= nr; r += 8) {
@@ -103,7 +101,7 @@ TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
 static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
-                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on)
+                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on, const uint8_t *ahead)
 {
     size_t r = 0;
     for (; r + 6 <= nr; r += 6)
@@ -123,6 +121,55 @@ static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const
     }
 }
 #endif
+
+/* The scores of few rows against two blocks at once: C[r][0..32) from b[0], C[r][32..64) from b[1]. The chains of one
+ * block alone are too few to hide each other's latency. */
+VEC_FN void pair(larder_kv kv, int nr, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2], float *c,
+                 size_t ldc, const uint8_t *const ahead[2])
+{
+    v16 acc[4][4];
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < 4; v++) acc[r][v] = v_set1(0);
+    for (uint32_t k = 0; k < n; k++) {
+        v16 bv[4];
+        for (int v = 0; v < 4; v++) {
+            bv[v] = load_b(kv, b[v / 2], (size_t)k * LR_KV_BLOCK + 16 * (size_t)(v % 2));
+            if (kv == LARDER_KV_F32 || v % 2 == 0)
+                fetch_ahead(kv, ahead[v / 2], (size_t)k * LR_KV_BLOCK + 16 * (size_t)(v % 2));
+        }
+        for (int r = 0; r < nr; r++) {
+            v16 x = v_set1(a[(size_t)r * lda + k]);
+            for (int v = 0; v < 4; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
+        }
+    }
+    for (int r = 0; r < nr; r++)
+        for (int v = 0; v < 4; v++) v_store(c + (size_t)r * ldc + 16 * (size_t)v, acc[r][v]);
+}
+#define PAIR(nr) \
+    static void pair_##nr(larder_kv kv, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2], float *c, \
+                          size_t ldc, const uint8_t *const ahead[2]) \
+    { \
+        if (kv == LARDER_KV_F16) pair(LARDER_KV_F16, nr, n, a, lda, b, c, ldc, ahead); \
+        else pair(LARDER_KV_F32, nr, n, a, lda, b, c, ldc, ahead); \
+    }
+PAIR(1)
+#if defined(VEC_AVX512)
+enum { PAIR_ROWS = 7 };
+PAIR(2)
+PAIR(4)
+#else
+enum { PAIR_ROWS = 1 };
+#endif
+static void scores_pair(larder_kv kv, uint32_t nr, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2],
+                        float *c, size_t ldc, const uint8_t *const ahead[2])
+{
+    size_t r = 0;
+#if defined(VEC_AVX512)
+    for (; r + 4 <= nr; r += 4) pair_4(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
+    for (; r + 2 <= nr; r += 2) pair_2(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
+#endif
+    for (; r < nr; r++) pair_1(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
+}
 
 /* ---------------------------------------------------------------- storing */
 static void store(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_t p, const float *k, const float *v)
@@ -167,6 +214,18 @@ VEC_FN const uint8_t *block_of(const span *t, uint32_t b)
     return t->j->cache + (uint64_t)t->j->blocks[t->at / LR_KV_BLOCK + b] * t->j->stride;
 }
 
+VEC_FN const uint8_t *values_of(const span *t, uint32_t b)
+{
+    return block_of(t, b) + (size_t)LR_KV_BLOCK * t->j->head_dim * (t->j->kv == LARDER_KV_F16 ? 2 : 4);
+}
+/* What is read when this span is done: block b of the next, if some query sees it; else the block itself. */
+VEC_FN const uint8_t *block_after(const span *t, uint32_t b)
+{
+    uint32_t next = t->at / LR_KV_BLOCK + LR_ATTN_SPAN / LR_KV_BLOCK + b;
+    if (next > t->j->pos[t->j->n_row - 1] / LR_KV_BLOCK) return block_of(t, b);
+    return t->j->cache + (uint64_t)t->j->blocks[next] * t->j->stride;
+}
+
 /* Rows that see anything of block b of the span: a run, since positions rise. */
 static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, bool *all)
 {
@@ -184,10 +243,23 @@ static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, boo
     }
 }
 
+/* Few rows are bound by memory, which their weighing leaves idle: a part of what comes next is asked for in between,
+ * `part` of `parts` of the K of the next span's first two blocks. */
+enum { FEW_ROWS = 8 };
+VEC_FN void ask_for(const span *t, uint32_t part, uint32_t parts)
+{
+    size_t lines = (size_t)LR_KV_BLOCK * t->j->head_dim * (t->j->kv == LARDER_KV_F16 ? 2 : 4) / 64;
+    for (uint32_t b = 0; b < 2; b++) {
+        const uint8_t *k = block_after(t, b);
+        for (size_t i = lines * part / parts; i < lines * (part + 1) / parts; i++) __builtin_prefetch(k + 64 * i);
+    }
+}
+
 /* Scores of row r, [lo, hi) of them, into weights; the rest of the vectors they lie in becomes 0. */
 static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
 {
     float *s = t->s + (size_t)r * LR_ATTN_SPAN;
+    enum { N_VEC = LR_ATTN_SPAN / 16 };
     uint32_t v0 = lo / 16, v1 = (hi + 15) / 16;
     v16 none = v_set1(-INFINITY), most = none, sum = v_set1(0.0f);
     for (uint32_t v = v0; v < v1; v++) {
@@ -205,6 +277,7 @@ static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
         v16 x = v_exp(v_sub(v_load(s + 16 * v), v_set1(top)));
         v_store(s + 16 * v, x);
         sum = v_add(sum, x);
+        if (t->j->n_row <= FEW_ROWS) ask_for(t, r * N_VEC + v, t->j->n_row * N_VEC);
     }
     float *o = t->to.v + (size_t)r * t->pad;
     if (t->to.sum[r] != 0.0f && top != old) {
@@ -220,12 +293,12 @@ static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
 static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all)
 {
     const lr_attn_job *j = t->j;
-    const uint8_t *v = block_of(t, b) + (size_t)LR_KV_BLOCK * j->head_dim * (j->kv == LARDER_KV_F16 ? 2 : 4);
+    const uint8_t *v = values_of(t, b), *ahead = block_after(t, j->n_row <= FEW_ROWS ? b | 2 : b);
     size_t row = (size_t)t->pad * (j->kv == LARDER_KV_F16 ? 2 : 4);
     uint32_t b0 = b * LR_KV_BLOCK, lo, hi;
     if (all) {
         product(j->kv, to - from, t->pad, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, v,
-                t->pad, t->to.v + (size_t)from * t->pad, t->pad, true);
+                t->pad, t->to.v + (size_t)from * t->pad, t->pad, true, ahead);
         return;
     }
     /* Rows of one token see the same: they go together. */
@@ -236,7 +309,7 @@ static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all
         hi = LR_MIN(hi, b0 + LR_KV_BLOCK);
         if (lo >= hi) continue;
         product(j->kv, n, t->pad, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, v + (lo - b0) * row,
-                t->pad, t->to.v + (size_t)r * t->pad, t->pad, true);
+                t->pad, t->to.v + (size_t)r * t->pad, t->pad, true, ahead);
     }
 }
 
@@ -246,12 +319,20 @@ static void do_span(span *t)
     enum { N_BLOCK = LR_ATTN_SPAN / LR_KV_BLOCK };
     uint32_t from[N_BLOCK], to[N_BLOCK];
     bool all[N_BLOCK];
+    for (uint32_t b = 0; b < N_BLOCK; b++) rows_of(t, b, &from[b], &to[b], &all[b]);
     for (uint32_t b = 0; b < N_BLOCK; b++) {
-        rows_of(t, b, &from[b], &to[b], &all[b]);
         if (from[b] == to[b]) continue;
+        if (b + 1 < N_BLOCK && from[b + 1] == from[b] && to[b + 1] == to[b] && to[b] - from[b] <= PAIR_ROWS) {
+            const uint8_t *const k[2] = {block_of(t, b), block_of(t, b + 1)};
+            const uint8_t *const v[2] = {values_of(t, b), values_of(t, b + 1)};
+            scores_pair(j->kv, to[b] - from[b], j->head_dim, t->q + (size_t)from[b] * t->pad, t->pad, k,
+                        t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK, LR_ATTN_SPAN, v);
+            b++;
+            continue;
+        }
         product(j->kv, to[b] - from[b], LR_KV_BLOCK, j->head_dim, t->q + (size_t)from[b] * t->pad, t->pad,
                 block_of(t, b), LR_KV_BLOCK, t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK,
-                LR_ATTN_SPAN, false);
+                LR_ATTN_SPAN, false, values_of(t, b));
     }
     for (uint32_t r = 0, lo, hi; r < j->n_row; r++) {
         seen(t, r, &lo, &hi);

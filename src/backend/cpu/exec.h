@@ -106,7 +106,7 @@ struct lr_exec {
     uint8_t *shared, *turned, *cache, *scratch, *parts;
     float *floats, *logits;
     lr_counter *next;  /* per phase: what has been dealt */
-    lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the products at hand (exec_mm.c) */
+    lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the phase at hand (lr_deal) */
     uint32_t *pos, *seq,
         *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
     uint64_t step_bytes;
@@ -154,6 +154,19 @@ static inline uint64_t lr_next(const lr_worker *w, uint32_t phase, uint64_t grai
 {
     return atomic_fetch_add_explicit(&w->x->next[phase].v, grain, memory_order_relaxed);
 }
+
+/* A phase's n units as one thread sees them: a share each, taken from its front `own` at a time; then halves of what
+ * others have left, from the back, while it is at least `least` (at most UINT32_MAX). Shares and halves are whole
+ * multiples of `unit`. Every thread must deal every such phase, and a barrier must end it. (exec_mm.c) */
+typedef struct lr_hand {
+    lr_counter *deals; /* [n_thread] */
+    uint64_t n;
+    uint32_t unit;
+    uint64_t own, least;
+    int at; /* whose turn: so many threads after this one */
+} lr_hand;
+lr_hand lr_deal(lr_worker *w, uint64_t n, uint32_t unit, uint64_t own, uint64_t least);
+bool lr_hand_next(const lr_worker *w, lr_hand *h, uint64_t *from, uint64_t *n);
 
 /* Adds a phase's bytes and operations of this step to its figures. */
 void lr_count(const lr_exec *x, lr_phase *ph);

@@ -101,21 +101,30 @@ static lr_attn_sum part_of(const lr_exec *x, const lr_node *n, uint64_t i)
     return (lr_attn_sum){v + group * pad, v + group * pad + group, v};
 }
 
-static void run_split(lr_worker *w, const lr_phase *ph, const lr_node *n)
+/* Unit u of a split phase: one chunk of one head of one sequence, the newest position stored first. */
+static void run_chunk(lr_worker *w, const lr_node *n, uint64_t u)
 {
     const lr_exec *x = w->x;
     const lr_attn *a = &n->op.attn;
-    uint32_t at = (uint32_t)(ph - x->c.phases), group = a->n_head / a->n_head_kv, pad = lr_attn_pad(a->head_dim);
-    uint64_t heads = (uint64_t)x->b->n_seq * a->n_head_kv;
-    for (uint64_t u; (u = lr_next(w, at, 1)) < heads * x->n_chunk;) {
-        uint32_t c = (uint32_t)(u / heads), seq = (uint32_t)(u % heads / a->n_head_kv),
-                 head = (uint32_t)(u % a->n_head_kv);
-        uint32_t pos = x->pos[seq], chunk = c + lr_attn_first(pos, a->window);
-        if (chunk > pos / LR_ATTN_CHUNK) continue;
-        if (x->one && chunk == pos / LR_ATTN_CHUNK) lr_store_kv(w, n, 0, head);
-        lr_attn_job j = job_of(w, n, seq, head, seq, seq + 1);
-        x->c.k->attn->chunk(&j, chunk, part_of(x, n, (u % heads) * x->n_chunk + c), w->scratch + x->c.at_attn);
-    }
+    uint64_t which = u / x->n_chunk;
+    uint32_t seq = (uint32_t)(which / a->n_head_kv), head = (uint32_t)(which % a->n_head_kv), pos = x->pos[seq];
+    uint32_t chunk = (uint32_t)(u % x->n_chunk) + lr_attn_first(pos, a->window);
+    if (chunk > pos / LR_ATTN_CHUNK) return;
+    if (x->one && chunk == pos / LR_ATTN_CHUNK) lr_store_kv(w, n, 0, head);
+    lr_attn_job j = job_of(w, n, seq, head, seq, seq + 1);
+    x->c.k->attn->chunk(&j, chunk, part_of(x, n, u), w->scratch + x->c.at_attn);
+}
+
+/* Units lie head by head, so that the chunks a thread takes lie one after the other. */
+static void run_split(lr_worker *w, const lr_node *n)
+{
+    const lr_exec *x = w->x;
+    const lr_attn *a = &n->op.attn;
+    uint32_t group = a->n_head / a->n_head_kv, pad = lr_attn_pad(a->head_dim);
+    uint64_t heads = (uint64_t)x->b->n_seq * a->n_head_kv, from, many;
+    lr_hand h = lr_deal(w, heads * x->n_chunk, 1, 1, 1);
+    while (lr_hand_next(w, &h, &from, &many))
+        for (uint64_t u = from; u < from + many; u++) run_chunk(w, n, u);
     lr_pool_barrier(x->pool);
     for (uint64_t u = (uint64_t)w->thread; u < heads; u += (uint64_t)w->n_thread) {
         uint32_t seq = (uint32_t)(u / a->n_head_kv), pos = x->pos[seq];
@@ -134,6 +143,6 @@ void lr_run_attn(lr_worker *w, const lr_phase *ph)
     uint64_t units = (uint64_t)x->b->n_seq * n->op.attn.n_head_kv;
     bool split = x->n_chunk > 1 && w->n_thread > 1 && units < 4 * (uint64_t)w->n_thread &&
                  !(n->op.attn.window && n->op.attn.window <= LR_ATTN_CHUNK);
-    if (split) run_split(w, ph, n);
+    if (split) run_split(w, n);
     else run_whole(w, ph, n);
 }

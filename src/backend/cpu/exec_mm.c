@@ -116,42 +116,31 @@ static void products(lr_worker *w, const lr_phase *ph, uint64_t from, uint64_t t
 }
 
 /* ---------------------------------------------------------------- dealing */
-/* Where the share of a thread begins, in tiles of 16 rows: even, since the matrix kernel takes two at a time. */
-static uint64_t share_at(uint64_t tiles, int thread, int n_thread)
+lr_hand lr_deal(lr_worker *w, uint64_t n, uint32_t unit, uint64_t own, uint64_t least)
 {
-    return thread == n_thread ? tiles : tiles / 2 * (uint64_t)thread / (uint64_t)n_thread * 2;
+    size_t n_thread = (size_t)w->n_thread;
+    lr_hand h = {w->x->deals + (w->dealt & 1) * n_thread, n, unit, own, least, 0};
+    /* The other set belongs to the phase before, which a barrier has ended, and to the one after. */
+    lr_counter *others = w->x->deals + (~w->dealt & 1) * n_thread;
+    atomic_store_explicit(&others[w->thread].v, 0, memory_order_relaxed);
+    w->dealt++;
+    return h;
 }
 
-/* Tiles of a piece: few enough that threads end together, enough that taking one costs nothing. */
-typedef struct grain {
-    uint64_t own, theirs;
-    bool fixed; /* everybody does his share: there is too little to deal */
-} grain;
-
-static grain grain_of(const lr_phase *ph, uint32_t n_tok, int n_thread)
+static uint64_t share_at(const lr_hand *h, int thread, int n_thread)
 {
-    enum { OWN = 128, THEIRS = 32 }; /* KiB of weights, for one token */
-    uint64_t per_tile = LR_MAX(ph->bytes / LR_MAX(ph->tiles, 1u), 1u) * LR_MIN(n_tok, 16u);
-    grain g = {LR_MAX(OWN * LR_KIB / per_tile, 1u), LR_MAX(THEIRS * LR_KIB / per_tile, 1u), false};
-    if (n_tok > 8) { /* the matrix kernel: pairs of tiles, and pointers to every token for each piece */
-        uint64_t share = ph->tiles / (uint64_t)n_thread;
-        g.theirs = 2;
-        g.own = LR_MAX(share / 12 / 2 * 2, 4u);
-    }
-    g.fixed = n_thread == 1 || per_tile * ph->tiles < (uint64_t)n_thread * 128 * LR_KIB;
-    if (n_thread == 1) g.own = ph->tiles;
-    return g;
+    return thread == n_thread ? h->n : h->n / h->unit * (uint64_t)thread / (uint64_t)n_thread * h->unit;
 }
 
-/* Takes up to `most` of `size` tiles from one end of a share; false if all are gone. The word: how many have gone from
- * the front, and (upper half) from the back. */
-static bool take_tiles(lr_counter *c, uint64_t size, uint64_t most, bool back, uint64_t *at, uint64_t *n)
+/* Takes from one end of a share of `size`. The word: how many have gone from the front, and (upper half) from the back. */
+static bool take(lr_counter *c, uint64_t size, const lr_hand *h, bool back, uint64_t *at, uint64_t *n)
 {
     uint64_t v = atomic_load_explicit(&c->v, memory_order_relaxed);
     for (;;) {
         uint64_t front = v & UINT32_MAX, end = v >> 32, left = size - front - end;
-        if (!left) return false;
-        *n = LR_MIN(back ? LR_MIN((left + 1) / 2, most) : most, left);
+        if (!left || (back && left < h->least)) return false;
+        *n = back ? LR_ALIGN_UP(left / 2, (uint64_t)h->unit) : LR_MIN(h->own, left);
+        *n = LR_MIN(*n, left);
         *at = back ? size - end - *n : front;
         if (atomic_compare_exchange_weak_explicit(&c->v, &v, v + (back ? *n << 32 : *n), memory_order_relaxed,
                                                   memory_order_relaxed))
@@ -159,26 +148,33 @@ static bool take_tiles(lr_counter *c, uint64_t size, uint64_t most, bool back, u
     }
 }
 
+bool lr_hand_next(const lr_worker *w, lr_hand *h, uint64_t *from, uint64_t *n)
+{
+    for (; h->at < w->n_thread; h->at++) {
+        int who = (w->thread + h->at) % w->n_thread;
+        uint64_t begin = share_at(h, who, w->n_thread), size = share_at(h, who + 1, w->n_thread) - begin;
+        if (!take(&h->deals[who], size, h, h->at > 0, from, n)) continue;
+        *from += begin;
+        return true;
+    }
+    return false;
+}
+
+/* Pieces: small enough that threads end together, large enough that taking one costs nothing. What is too little to be
+ * worth taking from another is left to him: its rows are not on their way yet. */
 void lr_run_mm(lr_worker *w, const lr_phase *ph)
 {
+    enum { OWN = 128 * LR_KIB, LEAST = 96 * LR_KIB }; /* of weights, for one token */
     uint32_t rows = lr_rows_of(w->x, ph->rows);
-    grain g = grain_of(ph, rows, w->n_thread);
-    uint64_t tiles = ph->tiles, from, n;
-    lr_counter *deals = w->x->deals + (size_t)(w->dealt & 1) * (size_t)w->n_thread;
-    /* The other set belongs to the phase before, which a barrier has ended, and to the one after. */
-    lr_counter *others = w->x->deals + (size_t)(~w->dealt & 1) * (size_t)w->n_thread;
-    atomic_store_explicit(&others[w->thread].v, 0, memory_order_relaxed);
-    w->dealt++;
-    for (int i = 0; i < (g.fixed ? 1 : w->n_thread); i++) {
-        int who = (w->thread + i) % w->n_thread;
-        uint64_t begin = share_at(tiles, who, w->n_thread), size = share_at(tiles, who + 1, w->n_thread) - begin;
-        if (g.fixed) {
-            if (size) products(w, ph, begin, begin + size);
-            continue;
-        }
-        while (take_tiles(&deals[who], size, i ? g.theirs : g.own, i > 0, &from, &n))
-            products(w, ph, begin + from, begin + from + n);
+    uint64_t per_tile = LR_MAX(ph->bytes / LR_MAX(ph->tiles, 1u), 1u) * LR_MIN(rows, 16u), from, n;
+    uint64_t own = LR_MAX(OWN / per_tile, 1u), least = LR_MAX(LEAST / per_tile, 2u);
+    if (rows > 8) { /* the matrix kernel: pairs of tiles, and pointers to every token for each piece */
+        own = LR_MAX(ph->tiles / (uint32_t)w->n_thread / 12 / 2 * 2, 4u);
+        least = 4;
     }
+    if (w->n_thread == 1 || per_tile * ph->tiles < (uint64_t)w->n_thread * 128 * LR_KIB) own = least = UINT32_MAX;
+    lr_hand h = lr_deal(w, ph->tiles, 2, own, least);
+    while (lr_hand_next(w, &h, &from, &n)) products(w, ph, from, from + n);
 }
 
 /* ---------------------------------------------------------------- routed products */
