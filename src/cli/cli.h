@@ -142,6 +142,8 @@ uint64_t cli_peak(void);
 #define X(name, text) int verb_##name(int argc, char **argv);
 CLI_VERBS(X)
 #undef X
+/* The process that pulls for serve, into this folder; *out is the socket to it. 0 or an exit status. */
+int cli_pull_helper(const char *folder, int *out);
 int bench_serve(int argc, char **argv); /* of bench */
 
 #endif

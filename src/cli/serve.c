@@ -21,7 +21,7 @@ typedef struct serve_job {
     char names[MOST][200], paths[MOST][PATH_MAX], folder_text[MOST + 1][PATH_MAX];
     const char *folders[MOST + 1], *pins[MOST];
     uint32_t n_pins;
-    bool key_shown, no_store;
+    bool key_shown, no_store, allow_pull;
     cli_config config;
     const char *config_file; /* read by cli_config_read; named here for --help */
 } serve_job;
@@ -209,6 +209,7 @@ static int use_store(serve_job *j)
     larder_error err = {0};
     char root[PATH_MAX];
     if (larder_store_folder(root, sizeof root, &err)) return cli_fail("serve", &err);
+    if (j->allow_pull && cli_pull_helper(root, &j->o.pull_fd)) return EXIT_FAILED;
     j->o.find = find_stored;
     j->o.list = list_stored;
     add_folder(j, root, true);
@@ -242,6 +243,7 @@ static int prepare(serve_job *j, int n, char **words)
     if (!status) status = pin_models(j);
     if (!status && !j->no_store) status = use_store(j);
     if (!status && !n && j->no_store) return wrong("no MODEL, and none of the store: nothing to serve", "");
+    if (!status && j->allow_pull && j->no_store) return wrong("--allow-pull and --no-store do not go together", "");
     bool later = n > 1 || j->o.idle_named;
     for (uint32_t i = 0; !status && later && i < j->o.n_models; i++) add_folder(j, j->paths[i], false);
     j->o.models = j->models;
@@ -322,6 +324,8 @@ int verb_serve(int argc, char **argv)
         {"idle-unload", 0, ARG_CALL, &j->o, "SECONDS",
          "unload a model nobody asked for so long; 0 never (default: 300 for those of the store)", set_idle},
         {"no-store", 0, ARG_FLAG, &j->no_store, NULL, "serve no model of the store, only those given", 0},
+        {"allow-pull", 0, ARG_FLAG, &j->allow_pull, NULL, "let clients download models into the store (/api/pull)",
+         0},
         {"api-key", 0, ARG_CALL, j, "KEY", "a key that clients must send; may be repeated", add_key},
         {"api-key-file", 0, ARG_STR, &j->key_file, "FILE", "keys, one a line", 0},
         {"allow-host", 0, ARG_CALL, j, "NAME", "a name this machine is called by; may be repeated", add_host},

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
 #ifdef __linux__
@@ -15,10 +16,13 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-static void allow(int rules, const char *path)
+#define READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define EVERYTHING \
+    ((uint64_t)(LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1) /* of the first version, which all kernels with it have */
+
+static void allow(int rules, const char *path, uint64_t what)
 {
-    struct landlock_path_beneath_attr a = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE |
-                                                             LANDLOCK_ACCESS_FS_READ_DIR};
+    struct landlock_path_beneath_attr a = {.allowed_access = what};
     a.parent_fd = open(path, O_PATH | O_CLOEXEC);
     if (a.parent_fd < 0) return;
     syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &a, 0);
@@ -28,15 +32,15 @@ static void allow(int rules, const char *path)
 void confine_files(const server *s)
 {
     static const char *const readable[] = {"/proc", "/sys", "/dev/urandom"};
-    struct landlock_ruleset_attr all = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
+    struct landlock_ruleset_attr all = {.handled_access_fs = EVERYTHING};
     if (s->o.no_confine) return;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     int rules = abi < 1 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &all, sizeof all, 0);
     int why = errno;
     bool done = false;
     if (rules >= 0) {
-        for (size_t i = 0; i < LR_LEN(readable); i++) allow(rules, readable[i]);
-        for (uint32_t i = 0; i < s->o.n_folders; i++) allow(rules, s->o.folders[i]);
+        for (size_t i = 0; i < LR_LEN(readable); i++) allow(rules, readable[i], READ);
+        for (uint32_t i = 0; i < s->o.n_folders; i++) allow(rules, s->o.folders[i], READ);
         done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_landlock_restrict_self, rules, 0);
         why = errno;
         close(rules);
@@ -102,6 +106,27 @@ void confine_calls(const server *s)
         log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"calls\":\"seccomp: no programs, no new sockets\"}");
     else log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"calls\":\"%s\"}", strerror(-bad));
 }
+
+/* It may read what it likes (certificates, how names are looked up) and speak to hubs: that is its work. */
+void larder_serve_confine_helper(const char *folder)
+{
+    struct landlock_ruleset_attr written = {.handled_access_fs = EVERYTHING & ~(uint64_t)READ};
+    int rules = (int)syscall(SYS_landlock_create_ruleset, &written, sizeof written, 0);
+    bool done = false;
+    if (rules >= 0) {
+        allow(rules, folder, EVERYTHING & ~(uint64_t)(READ | LANDLOCK_ACCESS_FS_EXECUTE));
+        done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_landlock_restrict_self, rules, 0);
+        close(rules);
+    }
+    scmp_filter_ctx f = seccomp_init(SCMP_ACT_ALLOW);
+    bool calls = f && !seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(execve), 0) &&
+                 !seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(execveat), 0) &&
+                 !seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ptrace), 0) && !seccomp_load(f);
+    if (f) seccomp_release(f);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    log_line(done && calls ? LARDER_LOG_INFO : LARDER_LOG_WARN, "{\"event\":\"helper %s\",\"for\":\"pull\"}",
+             done && calls ? "confined" : "not confined");
+}
 #else
 void confine_files(const server *s)
 {
@@ -110,4 +135,6 @@ void confine_files(const server *s)
 }
 
 void confine_calls(const server *s) { (void)s; }
+
+void larder_serve_confine_helper(const char *folder) { (void)folder; }
 #endif

@@ -103,7 +103,7 @@ static int check_route(exchange *x, const char **message)
         *message = other ? "this route takes another method" : "there is no such route";
         return other ? 405 : 404;
     }
-    if (x->route->api && !is_json(x)) {
+    if (!strcmp(x->method, "POST") && !is_json(x)) {
         *message = "the body must be JSON, and Content-Type say so: application/json";
         return 415;
     }
@@ -134,7 +134,7 @@ int guard_check(exchange *x, const char **message)
         *message = "a key is needed: Authorization: Bearer KEY, or x-api-key";
         return 401;
     }
-    if (x->s->draining && (!x->route || x->route->api)) {
+    if (x->s->draining && (!x->route || !strcmp(x->method, "POST"))) {
         *message = "the server is shutting down";
         return 503;
     }

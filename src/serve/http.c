@@ -52,6 +52,8 @@ static void on_signal(int sig)
     errno = saved;
 }
 
+exchange *http_exchanges(server *s) { return s->http->exchanges; }
+
 void http_wake(void)
 {
     if (write(wake_pipe[1], "n", 1) < 0) {}
@@ -357,6 +359,7 @@ static void on_completed(void *user, struct MHD_Connection *c, void **state, enu
     if (x->prev) x->prev->next_x = x->next_x;
     else s->http->exchanges = x->next_x;
     if (x->next_x) x->next_x->prev = x->prev;
+    if (x->pulling) pull_left(x);
     lr_buf_free(&x->body);
     lr_buf_free(&x->out);
     lr_free(x->type);
@@ -458,12 +461,14 @@ larder_status http_loop(server *s, larder_error *err)
     struct http *h = s->http;
     char bytes[256];
     while (!drained(s)) {
-        struct pollfd p[] = {{h->epoll, POLLIN, 0}, {h->watch, POLLIN, 0}, {wake_pipe[0], POLLIN, 0}};
-        if (poll(p, 3, poll_ms(s)) < 0 && errno != EINTR) return lr_fail_errno(err, errno, "waiting for clients");
+        struct pollfd p[] = {
+            {h->epoll, POLLIN, 0}, {h->watch, POLLIN, 0}, {wake_pipe[0], POLLIN, 0}, {s->o.pull_fd, POLLIN, 0}};
+        if (poll(p, 4, poll_ms(s)) < 0 && errno != EINTR) return lr_fail_errno(err, errno, "waiting for clients");
         if (p[2].revents)
             while (read(wake_pipe[0], bytes, sizeof bytes) == (ssize_t)sizeof bytes) {}
         if (told_to_stop) begin_drain(s);
         work_notes(s);
+        if (p[3].revents) pull_notes(s);
         if (p[1].revents) look_who_left(s);
         keep_alive(s);
         close_late(s);

@@ -39,9 +39,13 @@ typedef struct larder_serve_options {
     uint32_t max_connections;
     uint32_t drain_s; /* on SIGTERM, running calls have this long */
     bool no_confine;
+    int pull_fd;      /* to the helper that pulls; -1: /api/pull is off */
     double bandwidth; /* bytes a second that this memory was measured to read; 0: not known */
 } larder_serve_options;
 larder_serve_options larder_serve_defaults(void);
+
+/* For the helper: from now on it writes in this folder only, and starts no program. */
+void larder_serve_confine_helper(const char *folder);
 
 /* Serves until SIGTERM or SIGINT; returns once running calls are done. `engine` holds for every model. */
 larder_status larder_serve(const larder_engine_options *engine, const larder_serve_options *options,

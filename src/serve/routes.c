@@ -168,6 +168,7 @@ static const route routes[] = {
     {"POST", "/tokenize", ROUTE_KEY, &api_tokenize, NULL, error_openai},
     {"POST", "/detokenize", ROUTE_KEY, &api_detokenize, NULL, error_openai},
     {"POST", "/apply-template", ROUTE_KEY, &api_template, NULL, error_openai},
+    {"POST", "/api/pull", ROUTE_KEY, NULL, pull_post, error_ollama},
     {"GET", "/api/tags", ROUTE_KEY, NULL, get_tags, error_ollama},
     {"GET", "/api/ps", ROUTE_KEY, NULL, get_ps, error_ollama},
     {"GET", "/api/version", ROUTE_KEY, NULL, get_version, error_ollama},

@@ -16,6 +16,7 @@ larder_serve_options larder_serve_defaults(void)
                                   .n_queue = 256,
                                   .max_body = 32 * LR_MIB,
                                   .max_connections = 1024,
+                                  .pull_fd = -1,
                                   .idle_s = 300,
                                   .drain_s = 60};
 }

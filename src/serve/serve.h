@@ -351,6 +351,7 @@ struct exchange {
     lr_buf body;
     bool refused; /* an answer is ready before the body was read */
     bool suspended, gone, queued, streaming, finished, slow;
+    bool pulling, pull_stream; /* it waits for a model to be pulled */
     call *call;
     int status;
     char *type;
@@ -374,8 +375,14 @@ const char *exchange_header(exchange *x, const char *name);
 
 larder_status http_start(server *s, larder_error *err);
 void http_stop(server *s);
+exchange *http_exchanges(server *s);
 void http_wake(void); /* from any thread: the loop looks at the notes */
 larder_status http_loop(server *s, larder_error *err);
+
+/* pull.c */
+void pull_post(exchange *x);
+void pull_left(exchange *x);
+void pull_notes(server *s);
 
 /* listen.c */
 larder_status listen_open(server *s, int *out, larder_error *err);
@@ -502,6 +509,7 @@ struct server {
     uint64_t t_drain;
     uint32_t n_calls; /* alive */
     metrics m;
+    char pulling[256]; /* what is being pulled; "" if nothing is */
     struct http *http;
     struct work *work;
 };
