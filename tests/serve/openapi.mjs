@@ -109,7 +109,8 @@ await ask('/api/embeddings', { model, prompt: 'a' });
 await ask('/tokenize', { content: 'a b', with_pieces: true });
 await ask('/detokenize', { tokens: [5, 6] });
 await ask('/apply-template', { messages });
-for (const path of Object.keys(doc.paths).filter((p) => doc.paths[p].post)) {
+await ask('/api/pull', { model: 'some/model' }, 403); // off here; see pull.py
+for (const path of Object.keys(doc.paths).filter((p) => doc.paths[p].post && p !== '/api/pull')) {
     await ask(path, { model, wibble: 1 }, 400);
     await ask(path, { model, input: 'a', prompt: 'a', messages, content: 'a', tokens: [1], max_tokens: 3, stream: 7 }, 400);
 }
@@ -120,6 +121,6 @@ for (const f of new Set(faults.map((f) => f.slice(0, 600)))) console.log(f);
 assert.equal(faults.length, 0);
 for (const [path, ops] of Object.entries(doc.paths))
     for (const [method, op] of Object.entries(ops))
-        for (const media of Object.keys(follow(op.responses['200']).content)) assert(seen.has(`${method} ${path} 200 ${media}`), `${method} ${path} ${media} was not seen`);
+        for (const media of path === '/api/pull' ? [] : Object.keys(follow(op.responses['200']).content)) assert(seen.has(`${method} ${path} 200 ${media}`), `${method} ${path} ${media} was not seen`);
 assert(!check('components', 'schemas', 'ChatAnswer')({}) && !check('components', 'schemas', 'ChatRequest')({ model, messages, wibble: 1 }), 'it passes anything');
 console.log(`${n} bodies held to the description`);
