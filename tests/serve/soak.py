@@ -150,7 +150,7 @@ with Server("--no-store", parallel=6, models=("a=" + MODEL,)) as server:
     one = server.metric("models_memory_bytes")
 with Server("--no-store", "--memory", str(int(one * 1.5)), "--queue", "64", parallel=6, models=("a=" + MODEL, "b=" + MODEL)) as server:
     expected = [json.loads(server.ask("POST", "/v1/chat/completions", body(i, "a"))[2])["choices"][0]["message"]["content"] for i in range(16)]
-    mix(server, expected, max(TOTAL // 5, 240), 1)  # until every pool and cache has been used once
+    mix(server, expected, min(max(TOTAL // 5, 240), TOTAL), 1)  # until every pool and cache has been used once
     before, began, n = settled(server), time.time(), 0
     while n < TOTAL:
         part = min(TOTAL - n, 4000)
