@@ -89,6 +89,7 @@ int verb_plan(int argc, char **argv)
         {"rank", 0, ARG_FLAG, &rank, NULL, "all machines of the catalogue, best first", 0},
         {"by", 0, ARG_STR, &by, "WHAT", "speed, capacity, price, watts, tok-per-dollar, gb-per-dollar", 0},
         {"why", 0, ARG_FLAG, &ask.why, NULL, "the derivation, line by line", 0},
+        {"timeline", 0, ARG_FLAG, &ask.timeline, NULL, "what each layer waits for: which memory, PCIe, the link", 0},
         {"what-if", 0, ARG_STR, &ask.what_if, "LIST", "another machine: bandwidth=546,memory=256", 0},
         {"chart", 0, ARG_FLAG, &ask.chart, NULL, "tok/s against context, in letters", 0},
         {"plot", 0, ARG_STR, &ask.svg, "FILE", "roofline and tok/s against context, as SVG", 0},

@@ -1,6 +1,8 @@
 /* report.c - see report.h. */
 #include "report.h"
 
+#include "place.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,11 +148,9 @@ static void fit_line(const lr_outlook *o, lr_buf *b)
                   (o->weights + o->cache + o->scratch) / GIB, o->room / GIB);
     if (o->max_ctx > 0) lr_buf_printf(b, "; largest context %s\n", count(o->max_ctx, most));
     else lr_buf_printf(b, "; no context fits\n");
-    if (!o->fits && !o->m->unified && o->m->kind != LR_KIND_CPU)
-        lr_buf_printf(b,
-                      "  best placement: cache and %.0f%% of the weights on the card, the rest read from the host's "
-                      "memory at %.0f GB/s\n",
-                      100 * o->on_card, o->m->host_bw * 1e-9);
+    lr_placement place;
+    lr_place(o->m, o->model, &o->setup, o->cache, o->scratch, &place);
+    lr_place_text(&place, o->m, b);
 }
 
 void lr_outlook_text(const lr_outlook *o, lr_buf *b)
@@ -195,6 +195,13 @@ void lr_outlook_text(const lr_outlook *o, lr_buf *b)
     if (o->pays_after > 0)
         lr_buf_printf(b, "  pays for itself after %.0f million tokens: %.0f days of decoding without a pause\n",
                       o->pays_after, o->pays_after * 1e6 / o->users.rate / 86400);
+}
+
+void lr_outlook_timeline(const lr_outlook *o, lr_buf *b)
+{
+    lr_placement place;
+    lr_place(o->m, o->model, &o->setup, o->cache, o->scratch, &place);
+    lr_place_timeline(&place, o->m, o->model, b);
 }
 
 /* ---------------------------------------------------------------- why */
@@ -306,8 +313,12 @@ void lr_outlook_json(const lr_outlook *o, lr_buf *b)
     lr_buf_printf(
         b,
         ",\n \"first_token_s\": %.4g, \"watts_prefill\": %.4g, \"watts_decode\": %.4g, \"joules_per_token\": %.4g, "
-        "\"usd_per_million_energy\": %.4g, \"usd_per_million\": %.4g, \"pays_after_million_tokens\": %.4g}",
+        "\"usd_per_million_energy\": %.4g, \"usd_per_million\": %.4g, \"pays_after_million_tokens\": %.4g",
         o->first_token_s, o->watts_prefill, o->watts_decode, o->joules, o->usd_energy, o->usd_all, o->pays_after);
+    lr_placement place;
+    lr_place(o->m, o->model, &o->setup, o->cache, o->scratch, &place);
+    lr_place_json(&place, b);
+    lr_buf_putc(b, '}');
 }
 
 /* ---------------------------------------------------------------- plots */

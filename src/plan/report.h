@@ -40,6 +40,7 @@ void lr_outlook_make(const lr_machine *m, const lr_plan_model *model, const lr_s
 void lr_outlook_text(const lr_outlook *o, lr_buf *out);
 void lr_outlook_json(const lr_outlook *o, lr_buf *out);
 void lr_outlook_why(const lr_outlook *o, lr_buf *out);
+void lr_outlook_timeline(const lr_outlook *o, lr_buf *out);                 /* what each layer waits for */
 void lr_outlook_chart(const lr_outlook *o, const lr_ask *ask, lr_buf *out); /* rate against context, in letters */
 void lr_outlook_svg(const lr_outlook *o, const lr_ask *ask, lr_buf *out);   /* roofline, and rate against context */
 

@@ -301,6 +301,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     else lr_outlook_text(&o, out);
     if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
+    if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
     if (ask->svg) LR_TRY(write_svg(&o, a, ask->svg, err));
     return LARDER_OK;
