@@ -82,11 +82,20 @@ static bool add_attend(lr_own_model *out, const lr_attn *a)
     return true;
 }
 
+uint32_t lr_own_last_attention(const lr_program *p)
+{
+    uint32_t last = p->n_ops;
+    for (uint32_t i = 0; i < p->n_ops; i++)
+        if (p->ops[i].kind == LR_OP_ATTEND) last = i;
+    return last;
+}
+
 bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
 {
     const lr_program *p = &m->program;
     *out = (lr_own_model){.n_layer = m->n_layer, .n_embd = m->n_embd, .bytes = m->file_bytes};
     if (!m->has_program) return false;
+    uint32_t last = lr_own_last_attention(p);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const lr_op *op = &p->ops[i];
         if (op->kind == LR_OP_ATTEND && !add_attend(out, &op->attn)) return false;
@@ -95,7 +104,8 @@ bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
         const lr_value *v = &p->values[op->out];
         bool routed = op->kind == LR_OP_LINEAR_ROUTED;
         double n = (double)t->ne[0] * (double)t->ne[1] * (double)t->ne[2];
-        if (!add_linear(out, t->fmt, v->rows == LR_ROWS_OUT, n, routed ? (double)t->ne[2] : 0, routed ? v->mul : 0))
+        if (!add_linear(out, t->fmt, i > last || v->rows == LR_ROWS_OUT, n, routed ? (double)t->ne[2] : 0,
+                        routed ? v->mul : 0))
             return false;
     }
     return true;

@@ -25,7 +25,8 @@ typedef struct lr_own {
     double kv_byte_s[LR_OWN_HEADS], attn_op_s[LR_OWN_HEADS]; /* one token over the cache; many tokens */
     double in_cache; /* a weight's time when the whole model lies in the last cache, against from memory */
     double cache_bytes;
-    double sample_s; /* choosing a token, per number of the vocabulary */
+    double bandwidth; /* of memory, which the times of few rows are for */
+    double sample_s;  /* choosing a token, per number of the vocabulary */
 } lr_own;
 
 const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt);
@@ -34,7 +35,7 @@ const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt);
 typedef struct lr_own_model {
     struct {
         uint32_t fmt;
-        bool output; /* rows are those whose logits are wanted */
+        bool output; /* rows are those whose logits are wanted: after the last attention no other is computed */
         double n;    /* numbers */
         double n_expert, k;
     } linear[64];
@@ -44,6 +45,8 @@ typedef struct lr_own_model {
     int n_linear, n_attend;
     double n_layer, n_embd, bytes;
 } lr_own_model;
+/* The number of the last attention among its operators; n_ops: it has none. */
+uint32_t lr_own_last_attention(const lr_program *p);
 /* false: it has no program, or more kinds of operators than are kept apart. */
 bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out);
 /* Formats of its matrices; returns how many. */

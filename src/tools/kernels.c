@@ -7,6 +7,7 @@
  * cache; what a step costs besides them comes from a model so small that its matrices cost nothing. */
 #include "kernels.h"
 
+#include "bench_limit.h"
 #include "engine.h"
 #include "shape_model.h"
 
@@ -22,9 +23,10 @@ typedef struct rig {
     larder_engine *e;
     int32_t ids[BATCH];
     uint32_t *blocks;
-    uint8_t *other; /* read to push the model out of the last cache; NULL: it may stay */
-    size_t n_other;
-    uint64_t kept;
+    lr_bench_limit
+        limit;      /* read between steps: it pushes the model out of the last cache, and tells how fast memory is */
+    bool out;       /* it does; else the model may stay there */
+    double rest;    /* numbers of matrices behind the last attention: only rows of logits pass them */
     double numbers; /* of matrices that every token passes */
 } rig;
 
@@ -43,7 +45,7 @@ static void rig_close(rig *r)
     larder_engine_free(r->e);
     larder_model_free(r->model);
     lr_free(r->blocks);
-    if (r->other) lr_pages_free(r->other, r->n_other);
+    lr_bench_limit_close(&r->limit);
     *r = (rig){0};
 }
 
@@ -64,10 +66,11 @@ static larder_status rig_open(const lr_shape *shape, uint32_t fmt, rig *r, larde
     for (uint32_t i = 0; i < n_block; i++) r->blocks[i] = lr_kv_take(&r->e->kv);
     for (uint32_t i = 0; i < BATCH; i++) r->ids[i] = (int32_t)(i * 37 % shape->n_vocab);
     const lr_program *p = &r->e->program;
+    uint32_t last = lr_own_last_attention(p);
     for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != LR_OP_LINEAR || p->values[p->ops[i].out].rows == LR_ROWS_OUT) continue;
+        if (p->ops[i].kind != LR_OP_LINEAR) continue;
         const lr_tensor *t = p->weights[p->ops[i].w].t;
-        r->numbers += (double)t->ne[0] * (double)t->ne[1];
+        *(i > last ? &r->rest : &r->numbers) += (double)t->ne[0] * (double)t->ne[1];
     }
     return LARDER_OK;
 fail:
@@ -79,10 +82,8 @@ static larder_status push_out(rig *r, larder_error *err)
 {
     lr_topology topo;
     lr_topology_get(&topo);
-    r->n_other = (size_t)LR_MIN(LR_MAX(2 * topo.l3, 8 * LR_MIB), 1024 * LR_MIB) / 4096 * 4096;
-    r->other = lr_pages_alloc(r->n_other);
-    if (!r->other) return LR_NOMEM(err, "a buffer as large as the cache");
-    memset(r->other, 1, r->n_other);
+    LR_TRY(lr_bench_limit_open(&r->limit, r->e->pool, LR_MAX(4 * topo.l3, 64 * LR_MIB), err));
+    r->out = true;
     return LARDER_OK;
 }
 
@@ -105,18 +106,25 @@ static int by_value(const void *a, const void *b)
 }
 
 /* Median time of a step of n tokens behind `depth` others. Arithmetic is timed once it has gone on for a while, for clocks
- * sink under it; the weights of few tokens come from memory, as they do when a model is larger than the last cache. */
-static larder_status timed(rig *r, uint32_t depth, uint32_t n, double *out, larder_error *err)
+ * sink under it. The weights of few tokens come from memory, as they do when a model is larger than the last cache; memory's
+ * speed changes with what else this machine does, so it is read before and after, and the time is as it would be at
+ * `bandwidth`. */
+static larder_status timed(rig *r, uint32_t depth, uint32_t n, double bandwidth, double *out, larder_error *err)
 {
-    double s[3 * STEPS], warm = 0, once;
+    double s[3 * STEPS], warm = 0, once, before = 0, after;
     int rounds = n >= 16 ? STEPS : 3 * STEPS;
+    bool by_memory = r->out && n < 16;
     do {
         LR_TRY(step(r, depth, n, &once, err));
         warm += once;
     } while (n >= 64 && warm < 0.4);
+    if (r->out && n < 64) before = lr_bench_limit_read(&r->limit);
     for (int i = 0; i < rounds; i++) {
-        if (r->other && n < 64) r->kept += lr_cpu_read(r->other, r->n_other);
         LR_TRY(step(r, depth, n, &s[i], err));
+        if (!r->out || n >= 64) continue;
+        after = lr_bench_limit_read(&r->limit);
+        if (by_memory && bandwidth > 0) s[i] *= (before + after) / 2 / bandwidth;
+        before = after;
     }
     qsort(s, (size_t)rounds, sizeof *s, by_value);
     *out = s[rounds / 2];
@@ -143,8 +151,8 @@ static larder_status time_layers(lr_own *o, larder_error *err)
     double one, many, s8 = lr_own_find(o, LR_FMT_Q8_0)->s[LR_OWN_ROWS - 1];
     lr_shape s = shape_of(16, 128, 64, 128, 1024);
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, &one, err);
-    if (!st) st = timed(&r, 0, BATCH, &many, err);
+    larder_status st = timed(&r, 0, 1, 0, &one, err);
+    if (!st) st = timed(&r, 0, BATCH, 0, &many, err);
     if (!st) {
         double attention = 16 * 4.0 * BATCH * (BATCH + 1) / 2 * 128 * o->attn_op_s[0];
         o->layer_s = one / 16;
@@ -166,9 +174,9 @@ static larder_status time_cached(lr_own *o, larder_error *err)
     if (topo.l3 < 12 * LR_MIB) return LARDER_OK;
     lr_shape s = shape_of(3, 512, 64, 1536, 512);
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, &one, err);
+    larder_status st = timed(&r, 0, 1, 0, &one, err);
     double full = lr_own_find(o, LR_FMT_Q8_0)->s[0];
-    if (!st) o->in_cache = LR_MIN(1, LR_MAX(0.1, (one - 3 * o->layer_s) / (r.numbers * full)));
+    if (!st) o->in_cache = LR_MIN(1, LR_MAX(0.1, (one - 3 * o->layer_s) / ((r.numbers + r.rest) * full)));
     rig_close(&r);
     return st;
 }
@@ -215,10 +223,10 @@ static larder_status time_attention(lr_own *o, int h, larder_error *err)
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
     for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(&r, at, BATCH, &warm, err));
     LR_GO(push_out(&r, err));
-    LR_GO(timed(&r, 0, 1, &near[0], err));
-    LR_GO(timed(&r, DEPTH, 1, &far[0], err));
-    LR_GO(timed(&r, 0, BATCH, &near[1], err));
-    LR_GO(timed(&r, DEPTH, BATCH, &far[1], err));
+    LR_GO(timed(&r, 0, 1, o->bandwidth, &near[0], err));
+    LR_GO(timed(&r, DEPTH, 1, o->bandwidth, &far[0], err));
+    LR_GO(timed(&r, 0, BATCH, 0, &near[1], err));
+    LR_GO(timed(&r, DEPTH, BATCH, 0, &far[1], err));
     o->kv_byte_s[h] = LR_MAX(1e-13, (far[0] - near[0]) / (n_layer * 2.0 * DEPTH * s.n_head_kv * dim * 2));
     o->attn_op_s[h] = LR_MAX(1e-15, (far[1] - near[1]) / (n_layer * 4.0 * BATCH * DEPTH * s.n_head * dim));
 fail:
@@ -238,11 +246,12 @@ static larder_status time_format(lr_own *o, uint32_t fmt, larder_error *err)
     larder_status st = push_out(&r, err);
     *f = (lr_own_format){.fmt = fmt};
     for (int i = 0; i < LR_OWN_ROWS && !st; i++) {
-        double t, n = lr_own_rows[i];
-        st = timed(&r, 0, (uint32_t)n, &t, err);
+        double t = 0, n = lr_own_rows[i];
+        st = timed(&r, 0, (uint32_t)n, o->bandwidth, &t, err);
         double attention = s.n_layer * 4.0 * n * (n + 1) / 2 * 2048 * o->attn_op_s[0];
         double besides = s.n_layer * (o->layer_s + (n > 1 ? n * 2048 * o->row_s : 0)) + attention;
-        if (!st) f->s[i] = LR_MAX(0.5 * t, t - besides) / r.numbers;
+        if (i) besides += r.rest * f->s[0]; /* one row of it */
+        if (!st) f->s[i] = LR_MAX(0.5 * t, t - besides) / (r.numbers + (i ? 0 : r.rest));
     }
     rig_close(&r);
     if (!st) o->n_formats++;
@@ -260,10 +269,10 @@ static larder_status save(const lr_own *o, const char *path, larder_error *err)
         for (int k = 0; k < LR_OWN_ROWS; k++) json_array_append_new(times, json_real(o->formats[i].s[k]));
         json_object_set_new(formats, lr_fmt_get(o->formats[i].fmt)->name, times);
     }
-    json_t *all = json_pack("{s:s,s:f,s:f,s:f,s:[f,f],s:[f,f],s:f,s:f,s:o}", "machine", mark, "layer_s", o->layer_s,
-                            "row_s", o->row_s, "sample_s", o->sample_s, "kv_byte_s", o->kv_byte_s[0], o->kv_byte_s[1],
-                            "attn_op_s", o->attn_op_s[0], o->attn_op_s[1], "in_cache", o->in_cache, "cache_bytes",
-                            o->cache_bytes, "formats", formats);
+    json_t *all = json_pack("{s:s,s:f,s:f,s:f,s:[f,f],s:[f,f],s:f,s:f,s:f,s:o}", "machine", mark, "layer_s",
+                            o->layer_s, "row_s", o->row_s, "sample_s", o->sample_s, "kv_byte_s", o->kv_byte_s[0],
+                            o->kv_byte_s[1], "attn_op_s", o->attn_op_s[0], o->attn_op_s[1], "in_cache", o->in_cache,
+                            "cache_bytes", o->cache_bytes, "formats", formats);
     char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
     larder_status st = text ? lr_write_file(path, text, strlen(text), err) : LR_NOMEM(err, "the measurements");
     free(text);
@@ -305,9 +314,10 @@ static bool restore(lr_own *o, const char *path)
     o->row_s = json_number_value(json_object_get(all, "row_s"));
     o->sample_s = json_number_value(json_object_get(all, "sample_s"));
     o->in_cache = json_number_value(json_object_get(all, "in_cache"));
+    o->bandwidth = json_number_value(json_object_get(all, "bandwidth"));
     o->cache_bytes = json_number_value(json_object_get(all, "cache_bytes"));
     ok = ok && good(o->layer_s, 0, 1) && good(o->row_s, 0, 1e-3) && good(o->sample_s, 0, 1e-3) &&
-         good(o->in_cache, 0.05, 1) && good(o->cache_bytes, 0, 1e12);
+         good(o->in_cache, 0.05, 1) && good(o->cache_bytes, 0, 1e12) && good(o->bandwidth, 1e8, 1e14);
     for (size_t h = 0; h < LR_OWN_HEADS; h++) {
         o->kv_byte_s[h] = json_number_value(json_array_get(json_object_get(all, "kv_byte_s"), h));
         o->attn_op_s[h] = json_number_value(json_array_get(json_object_get(all, "attn_op_s"), h));
@@ -345,7 +355,13 @@ larder_status lr_own_measure(bool fresh, const uint32_t *fmts, size_t n, lr_own 
     if (!lr_user_dir("cache", folder, sizeof folder, NULL))
         (void)snprintf(path, sizeof path, "%s/kernels.json", folder);
     if (fresh || !*path || !restore(out, path)) {
+        larder_probe probe;
+        lr_topology topo;
         *out = (lr_own){0};
+        lr_topology_get(&topo);
+        LR_TRY(larder_probe_machine(false, &probe, progress, user, err));
+        out->bandwidth = larder_probe_bandwidth(
+            &probe, (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1));
         if (!tell(progress, user, 0, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
         LR_TRY(time_common(out, err));
         changed = true;
