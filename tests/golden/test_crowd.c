@@ -38,7 +38,7 @@ static void fill_sampling(larder_sampling *s)
 }
 
 /* Some begin alike: slices of one story, with a few tokens of their own at the end. */
-static void fill(ask *a, const larder_model *m)
+static void fill(ask *a, const larder_model *m, uint32_t n_ask)
 {
     uint32_t n = 1 + (uint32_t)(test_random() % 240), own = 1 + (uint32_t)(test_random() % 8),
              from = test_random() % 2 ? 0 : (uint32_t)(test_random() % 30);
@@ -67,7 +67,7 @@ static void fill(ask *a, const larder_model *m)
     a->o.client = test_random() % 4;
     a->o.priority = (int32_t)(test_random() % 5) - 2;
     a->o.cache_salt = test_random() % 4 ? NULL : "another";
-    a->at = (uint32_t)(test_random() % 400);
+    a->at = (uint32_t)(test_random() % n_ask);
     if (test_random() % 7 == 0) a->leaves_after = 1 + (uint32_t)(test_random() % 20);
 }
 
@@ -112,7 +112,7 @@ static void run_crowd(larder_model *m, uint32_t n, larder_engine_options o, lard
     bool busy = true;
     e->draft_anyway = true;
     for (uint32_t i = 0; i < n; i++) memset(&asks[i].crowd, 0, sizeof asks[i].crowd);
-    for (uint32_t step = 0; busy || step <= 400; step++) {
+    for (uint32_t step = 0; busy || step <= MOST; step++) {
         for (uint32_t i = 0; i < n; i++) {
             if (asks[i].at != step) continue;
             asks[i].o.user = &asks[i];
@@ -159,7 +159,7 @@ TEST_TIME(alone_and_all_at_once, 240)
     larder_model *m = open_model(BOXED_MODEL), *draft = converted(BOXED_MODEL, "Q4_0");
     CHECK_OK(larder_grammar_compile(m, LARDER_GRAMMAR_JSON_SCHEMA, json, sizeof json - 1, &grammars[0], &err));
     CHECK_OK(larder_grammar_compile(m, LARDER_GRAMMAR_REGEX, regex, sizeof regex - 1, &grammars[1], &err));
-    for (uint32_t i = 0; i < n; i++) fill(&asks[i], m);
+    for (uint32_t i = 0; i < n; i++) fill(&asks[i], m, n);
     run_alone(m, n);
     larder_engine_options o = options_of(CTX, LARDER_ACT_AUTO, LARDER_KV_F16);
     o.n_threads = 2;
@@ -172,7 +172,7 @@ TEST_TIME(alone_and_all_at_once, 240)
     CHECK(s.n_preempted > n / 10 && s.n_swap_out > n / 10 && s.n_swap_in > n / 20 && s.n_accepted > 0);
     o.swap_bytes = 0; /* what gave way is computed again */
     o.n_mixed = 17;
-    n = all ? n : n / 4;
+    n = all || test_quick() ? n : n / 4;
     o.speculate = LARDER_SPECULATE_NGRAM;
     run_crowd(m, n, o, &s);
     CHECK(s.n_preempted > 0 && s.n_recomputed > 0 && !s.n_swap_out);
