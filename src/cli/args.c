@@ -95,6 +95,15 @@ const arg *arg_find(const arg_table *t, const char *name)
     return NULL;
 }
 
+/* What getopt_long could not take: one letter of several in a word, or the word. */
+static const char *culprit(const arg_table *t, char **argv, char out[64])
+{
+    if (optopt > 0 && optopt < 256) snprintf(out, 64, "-%c", optopt);
+    else if (optopt >= 256 && optopt - 256 < t->n) snprintf(out, 64, "--%s", t->args[optopt - 256].name);
+    else return argv[optind - 1];
+    return out;
+}
+
 static int wrong(const arg_table *t, const char *what, const char *which)
 {
     fprintf(stderr, "larder %s: %s%s%s (see larder %s --help)\n", t->verb, what, which ? " " : "", which ? which : "",
@@ -122,8 +131,10 @@ int arg_parse(arg_table *t, int argc, char **argv, int *first)
             help(t);
             return EXIT_OK;
         }
-        if (c == ':') return wrong(t, "a value is missing after", argv[optind - 1]);
-        if (c == '?') return wrong(t, "there is no option", argv[optind - 1]);
+        char which[64];
+        if (c == ':') return wrong(t, "a value is missing after", culprit(t, argv, which));
+        if (c == '?')
+            return wrong(t, optopt < 256 ? "there is no option" : "no value is taken by", culprit(t, argv, which));
         int at = c - 256;
         for (int i = 0; c < 256 && i < t->n; i++)
             if (t->args[i].letter == c) at = i;

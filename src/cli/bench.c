@@ -47,7 +47,8 @@ static int open_any(cli_model *m, const char *path, const char *shape, const cha
 {
     larder_error err = {0};
     if (!shape) return cli_model_open("bench", m, path);
-    cli_model_settle(m);
+    int status = cli_model_settle("bench", m);
+    if (status) return status;
     larder_status st = larder_shape_open(shape, weights, m->engine.memory, &m->model, cli_progress, "B", &err);
     cli_progress_end();
     return st ? cli_fail("bench", &err) : 0;
@@ -88,7 +89,7 @@ int verb_bench(int argc, char **argv)
          "what changed since then (a file of --format csv); on standard error", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
-    cli_engine_args(&t, &m);
+    cli_engine_args(&t, &m, "tokens of context (default: what the runs need)");
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
     if (json) f.print = BENCH_JSON;

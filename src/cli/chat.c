@@ -101,9 +101,9 @@ static const char *last_role(const chat *c)
 
 static void drop_last(chat *c) { json_array_remove(c->messages, json_array_size(c->messages) - 1); }
 
-static void say(chat *c, const char *text)
+static void say(chat *c, const char *text, size_t n)
 {
-    json_t *message = json_pack("{s:s,s:s}", "role", "user", "content", text);
+    json_t *message = json_pack("{s:s,s:s%}", "role", "user", "content", text, n);
     if (!message) {
         cli_note("that is not UTF-8 text");
         return;
@@ -128,17 +128,20 @@ static void do_help(chat *c, const char *rest)
         "\"\"\" begins and ends a message of several lines; a line that ends in \\ goes on. Ctrl-C stops an answer.");
 }
 
-static void forget(chat *c, const char *system)
+/* false: the system message is not UTF-8, and nothing was forgotten. */
+static bool forget(chat *c, const char *system)
 {
+    json_t *first = system && *system ? json_pack("{s:s,s:s}", "role", "system", "content", system) : NULL;
+    if (system && *system && !first) return false;
     json_array_clear(c->messages);
-    if (system && *system)
-        json_array_append_new(c->messages, json_pack("{s:s,s:s}", "role", "system", "content", system));
+    if (first) json_array_append_new(c->messages, first);
+    return true;
 }
 
 static void do_system(chat *c, const char *rest)
 {
-    forget(c, rest);
-    puts(*rest ? "[system message set]" : "[no system message]");
+    if (!forget(c, rest)) puts("[that is not UTF-8 text]");
+    else puts(*rest ? "[system message set]" : "[no system message]");
 }
 
 static void do_clear(chat *c, const char *rest)
@@ -164,14 +167,20 @@ static void do_regenerate(chat *c, const char *rest)
     json_decref(old);
 }
 
-/* Whole or not at all: beside the name first, unless that is a device or a pipe. */
+/* Whole or not at all: under a fresh name beside it first, unless that is a device or a pipe. */
 static bool write_whole(const json_t *o, const char *path)
 {
     char temp[4096];
     struct stat s;
-    if (!stat(path, &s) && !S_ISREG(s.st_mode)) return !json_dump_file(o, path, JSON_INDENT(2));
-    if ((size_t)snprintf(temp, sizeof temp, "%s.part", path) >= sizeof temp) return false;
-    if (!json_dump_file(o, temp, JSON_INDENT(2)) && !rename(temp, path)) return true;
+    bool there = !stat(path, &s);
+    if (there && !S_ISREG(s.st_mode)) return !json_dump_file(o, path, JSON_INDENT(2));
+    if ((size_t)snprintf(temp, sizeof temp, "%s.XXXXXX", path) >= sizeof temp) return false;
+    int fd = mkstemp(temp);
+    if (fd < 0) return false;
+    mode_t mask = umask(0);
+    umask(mask);
+    bool good = !fchmod(fd, there ? s.st_mode & 0777 : 0666 & ~mask) && !json_dumpfd(o, fd, JSON_INDENT(2));
+    if (!close(fd) && good && !rename(temp, path)) return true;
     remove(temp);
     return false;
 }
@@ -199,7 +208,7 @@ static bool is_conversation(const json_t *list)
 static void do_load(chat *c, const char *rest)
 {
     json_error_t bad;
-    json_t *list = *rest ? json_load_file(rest, 0, &bad) : NULL;
+    json_t *list = *rest ? json_load_file(rest, JSON_ALLOW_NUL, &bad) : NULL;
     if (!*rest) puts("[/load needs a file name]");
     else if (!list) printf("[could not read %s: %s]\n", rest, cli_one_line(bad.text));
     else if (!is_conversation(list)) printf("[%s is not a conversation: a list of {\"role\", \"content\"}]\n", rest);
@@ -240,51 +249,107 @@ static bool command(chat *c, const char *line)
 }
 
 /* ---------------------------------------------------------------- reading */
-static char *append(char *text, const char *line)
+typedef struct message {
+    char *text; /* with a NUL behind it */
+    size_t n, cap;
+    bool quoted; /* between two """: never a command */
+    bool begun, failed;
+} message;
+
+static void add_line(message *m, const char *line, size_t n)
 {
-    size_t a = text ? strlen(text) : 0, b = strlen(line);
-    char *p = realloc(text, a + b + 2);
-    if (!p) return text;
-    if (a) p[a++] = '\n';
-    memcpy(p + a, line, b + 1);
-    return p;
+    size_t more = m->n + n + 2;
+    if (more > m->cap) {
+        char *p = realloc(m->text, more * 2);
+        if ((m->failed = !p)) return;
+        m->text = p;
+        m->cap = more * 2;
+    }
+    if (m->begun) m->text[m->n++] = '\n';
+    m->begun = true;
+    memcpy(m->text + m->n, line, n);
+    m->n += n;
+    m->text[m->n] = 0;
 }
 
-/* A message: one line, lines that end in a backslash joined, or everything between two """. NULL at the end. */
-static char *read_message(void)
+/* A line without its end, to be freed; NULL at the end of the input. Only a person's line goes through libedit, which
+ * drops the bytes that are no characters. */
+static char *read_line(bool person, bool first, size_t *n)
 {
-    char *text = NULL;
-    bool quoted = false;
+    char *line = NULL;
+    size_t cap = 0;
+    if (person) {
+        line = readline(first ? "> " : ". ");
+        *n = line ? strlen(line) : 0;
+        return line;
+    }
+    ssize_t got = getline(&line, &cap, stdin);
+    if (got < 0) {
+        free(line);
+        return NULL;
+    }
+    *n = (size_t)got;
+    if (*n && line[*n - 1] == '\n') line[--*n] = 0;
+    return line;
+}
+
+/* Takes a line into the message; whether it goes on. What stands beside an opening or closing """ is a line of it,
+ * unless that is nothing. */
+static bool take_line(message *m, char *line, size_t n)
+{
+    static const char quotes[] = "\"\"\"";
+    bool opens = !m->begun && !m->quoted && n >= 3 && !memcmp(line, quotes, 3), more = m->quoted;
+    if (opens) {
+        m->quoted = more = true;
+        line += 3;
+        n -= 3;
+    }
+    bool closes = m->quoted && n >= 3 && !memcmp(line + n - 3, quotes, 3);
+    if (closes) {
+        n -= 3;
+        more = false;
+    } else if (!m->quoted && n && line[n - 1] == '\\') {
+        n--;
+        more = true;
+    }
+    if (n || !(opens || closes)) add_line(m, line, n);
+    return more;
+}
+
+/* A message: one line, lines that end in a backslash joined, or everything between two """. false at the end. */
+static bool read_message(message *m, bool person)
+{
+    *m = (message){0};
     for (;;) {
-        char *line = readline(text || quoted ? ". " : "> ");
-        if (!line && cli_interrupted()) { /* Ctrl-C at the prompt: what was typed is forgotten */
+        size_t n;
+        char *line = read_line(person, !m->begun && !m->quoted, &n);
+        if (!line && person && cli_interrupted()) { /* Ctrl-C at the prompt: what was typed is forgotten */
             cli_clear_interrupt();
             fputs("\n", stdout);
-            free(text);
-            text = NULL;
-            quoted = false;
-            if (cli_interrupted()) return NULL;
+            free(m->text);
+            *m = (message){0};
+            if (cli_interrupted()) return false;
             continue;
         }
-        if (!line) return text;
-        size_t n = strlen(line);
-        bool more = quoted;
-        if (!text && !quoted && !strncmp(line, "\"\"\"", 3)) {
-            quoted = more = true;
-            memmove(line, line + 3, n - 2);
-            n -= 3;
-        }
-        if (quoted && n >= 3 && !strcmp(line + n - 3, "\"\"\"")) {
-            line[n - 3] = 0;
-            more = false;
-        } else if (!quoted && n && line[n - 1] == '\\') {
-            line[n - 1] = 0;
-            more = true;
-        }
-        if (*line || !quoted || text) text = append(text, line);
+        bool more = line && take_line(m, line, n);
         free(line);
-        if (!more) return text ? text : calloc(1, 1);
+        if (m->failed || (!line && !m->begun)) return false;
+        if (!more) break;
     }
+    if (!m->text) add_line(m, "", 0);
+    return !m->failed;
+}
+
+/* As it was typed, and at once: a terminal that goes away takes nothing with it. */
+static void remember(const message *m, const char *history)
+{
+    char *typed = malloc(m->n + 7);
+    if (!typed) return;
+    snprintf(typed, m->n + 7, m->quoted ? "\"\"\"%s\"\"\"" : "%s", m->text);
+    add_history(typed);
+    free(typed);
+    write_history(history);
+    chmod(history, 0600);
 }
 
 static void history_path(char *out, size_t cap)
@@ -315,18 +380,17 @@ static void talk(chat *c)
     for (bool go = true; go;) {
         cli_clear_interrupt();
         if (cli_interrupted()) break;
-        char *text = read_message();
-        if (!text) break;
-        if (*text && person) add_history(text);
-        if (*text == '/') go = command(c, text + 1);
-        else if (*text) say(c, text);
-        free(text);
+        message m;
+        if (read_message(&m, person)) {
+            if (m.n && person) remember(&m, history);
+            if (*m.text == '/' && !m.quoted) go = command(c, m.text + 1);
+            else if (m.n) say(c, m.text, m.n);
+        } else {
+            go = false;
+        }
+        free(m.text);
     }
-    if (person) {
-        write_history(history);
-        chmod(history, 0600);
-        putchar('\n');
-    }
+    if (person) putchar('\n');
 }
 
 int verb_chat(int argc, char **argv)
@@ -345,9 +409,15 @@ int verb_chat(int argc, char **argv)
     arg_add(&t, own, 1);
     cli_sampling_args(&t, &c.m);
     cli_draft_args(&t, &c.m);
-    cli_engine_args(&t, &c.m);
+    cli_engine_args(&t, &c.m, NULL);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
+    c.messages = json_array();
+    if (!forget(&c, system)) {
+        fprintf(stderr, "larder chat: the system message is not UTF-8\n");
+        json_decref(c.messages);
+        return EXIT_USAGE;
+    }
     cli_catch_interrupt(false);
     status = cli_model_open("chat", &c.m, argv[first]);
     larder_model_info info = {0};
@@ -359,8 +429,6 @@ int verb_chat(int argc, char **argv)
     if (!status) status = cli_engine_open("chat", &c.m, true);
     if (!status) {
         larder_engine_get_plan(c.m.e, &c.plan);
-        c.messages = json_array();
-        forget(&c, system);
         if (isatty(STDIN_FILENO)) puts("/help lists the commands.");
         talk(&c);
         if (cli_interrupted()) status = EXIT_INTERRUPTED; /* SIGTERM: Ctrl-C stops answers only */

@@ -77,6 +77,11 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev);
 const char *cli_bytes(uint64_t n, char out[24]);
 /* Writes text to a terminal without its control characters (a model must not steer it), to a file as it is. */
 void cli_put(FILE *f, const char *text, size_t n);
+/* The same for JSON: a terminal gets such characters escaped. */
+void cli_put_json(FILE *f, const char *text, size_t n);
+/* From now on no notes and no progress, only errors. */
+void cli_be_quiet(void);
+bool cli_is_quiet(void);
 /* All of standard input or of a file ("-": standard input), at most `max` bytes; NUL-terminated, free(). */
 char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n);
 
@@ -85,7 +90,7 @@ typedef struct cli_model {
     larder_engine_options engine;
     larder_request_options request;
     larder_sampling sampling;
-    bool exact;
+    bool exact, kv_given, act_given;
     const char *stops[64];
     int32_t bias_ids[256];
     float bias[256];
@@ -95,12 +100,14 @@ typedef struct cli_model {
     larder_engine *e;
 } cli_model;
 void cli_model_init(cli_model *m);
-void cli_engine_args(arg_table *t, cli_model *m);   /* --ctx --threads --batch --kv --act --exact --memory */
+/* --ctx --threads --batch --kv --act --exact --memory. ctx: what --ctx is for here; NULL: as for run */
+void cli_engine_args(arg_table *t, cli_model *m, const char *ctx);
 void cli_draft_args(arg_table *t, cli_model *m);    /* --draft --speculate */
 int cli_draft_open(const char *verb, cli_model *m); /* part of cli_model_open */
 void cli_sampling_args(arg_table *t, cli_model *m); /* --temp --top-k ... --stop --seed --max-tokens */
+/* After the options: what --exact means, a seed. 0 or an exit status. */
+int cli_model_settle(const char *verb, cli_model *m);
 /* Opens the model and then the engine; says the plan's context on standard error when `say`. 0 or an exit status. */
-void cli_model_settle(cli_model *m); /* after the options: what --exact means, a seed */
 int cli_model_open(const char *verb, cli_model *m, const char *path);
 int cli_engine_open(const char *verb, cli_model *m, bool say);
 void cli_model_close(cli_model *m);

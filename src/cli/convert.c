@@ -50,6 +50,11 @@ static int convert(const char *verb, int argc, char **argv)
         fprintf(stderr, "larder %s: usage: larder %s %s\n", verb, verb, t.usage);
         return EXIT_USAGE;
     }
+    if (argc - first == 3 && o.type) {
+        fprintf(stderr, "larder %s: the type is given twice: --type %.40s, and %.40s\n", verb, o.type,
+                argv[first + 2]);
+        return EXIT_USAGE;
+    }
     if (argc - first == 3) o.type = argv[first + 2];
     o.user = (void *)"B";
     larder_error err = {0};

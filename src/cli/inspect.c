@@ -52,7 +52,8 @@ static void print_memory(const json_t *m)
 
 static void print_all(const json_t *o, bool tensors, bool template)
 {
-    const char *key, *text = json_string_value(json_object_get(o, "template"));
+    const json_t *source = json_object_get(o, "template");
+    const char *key, *text = json_string_value(source);
     json_t *v;
     size_t i;
     printf("%s: %s\n\nkeys:\n", json_string_value(json_object_get(o, "file")),
@@ -69,7 +70,7 @@ static void print_all(const json_t *o, bool tensors, bool template)
     if (tensors) json_array_foreach(json_object_get(o, "tensors"), i, v) print_tensor(v);
     if (template && text) {
         puts("\ntemplate:");
-        cli_put(stdout, text, strlen(text));
+        cli_put(stdout, text, json_string_length(source));
         putchar('\n');
     } else {
         puts(text ? "\nit has a chat template (--template shows it)" : "\nno chat template");
@@ -100,12 +101,15 @@ int verb_inspect(int argc, char **argv)
     larder_error err = {0};
     if (larder_inspect(argv[first], max_array, &text, &err)) return cli_fail("inspect", &err);
     if (json) {
-        puts(text);
+        cli_put_json(stdout, text, strlen(text));
+        putchar('\n');
     } else {
-        json_t *o = json_loads(text, 0, NULL);
-        print_all(o, tensors, template);
+        json_t *o = json_loads(text, JSON_ALLOW_NUL, NULL);
+        if (o) print_all(o, tensors, template);
+        else status = EXIT_FAILED;
         json_decref(o);
     }
+    if (status == EXIT_FAILED) fprintf(stderr, "larder inspect: what the file says cannot be shown\n");
     larder_free(text);
-    return EXIT_OK;
+    return status == EXIT_FAILED ? status : EXIT_OK;
 }

@@ -43,7 +43,7 @@ int verb_logits(int argc, char **argv)
         {"json", 0, ARG_FLAG, &json, NULL, "what was written, as JSON", 0},
     };
     arg_add(&t, own, sizeof own / sizeof *own);
-    cli_engine_args(&t, &m);
+    cli_engine_args(&t, &m, "tokens of context (default: as many as the ids, at least 32)");
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
     int32_t *ids = NULL;

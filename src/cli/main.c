@@ -1,6 +1,7 @@
 /* main.c - finds the verb. */
 #include "cli.h"
 
+#include <langinfo.h>
 #include <locale.h>
 #include <string.h>
 
@@ -77,9 +78,19 @@ static int finish(const char *verb, int status)
     return status ? status : EXIT_FAILED;
 }
 
+/* Text here is UTF-8 whatever the locale says (in containers and cron jobs it says "C"): libedit drops what its locale
+ * does not know. */
+static void speak_utf8(void)
+{
+    static const char *const names[] = {"C.UTF-8", "en_US.UTF-8", "UTF-8"};
+    setlocale(LC_CTYPE, "");
+    for (size_t i = 0; i < sizeof names / sizeof *names && strcmp(nl_langinfo(CODESET), "UTF-8"); i++)
+        setlocale(LC_CTYPE, names[i]);
+}
+
 int main(int argc, char **argv)
 {
-    setlocale(LC_CTYPE, "");
+    speak_utf8();
     larder_set_log(on_log, NULL);
     if (argc < 2) {
         help(stderr);

@@ -21,11 +21,11 @@ void cli_model_init(cli_model *m)
 
 static bool set_kv(void *to, const char *v)
 {
-    larder_engine_options *o = to;
-    if (!strcmp(v, "f16")) o->kv = LARDER_KV_F16;
-    else if (!strcmp(v, "f32")) o->kv = LARDER_KV_F32;
+    cli_model *m = to;
+    if (!strcmp(v, "f16")) m->engine.kv = LARDER_KV_F16;
+    else if (!strcmp(v, "f32")) m->engine.kv = LARDER_KV_F32;
     else return false;
-    return true;
+    return m->kv_given = true;
 }
 
 static bool set_act(void *to, const char *v)
@@ -33,8 +33,8 @@ static bool set_act(void *to, const char *v)
     static const char *const names[] = {"auto", "int8", "bf16", "f32"};
     for (int i = 0; i < 4; i++) {
         if (strcmp(v, names[i])) continue;
-        ((larder_engine_options *)to)->act = (larder_act)i;
-        return true;
+        ((cli_model *)to)->engine.act = (larder_act)i;
+        return ((cli_model *)to)->act_given = true;
     }
     return false;
 }
@@ -47,7 +47,7 @@ static bool set_seed(void *to, const char *v)
     errno = 0;
     m->sampling.seed = strtoull(v, &end, 10);
     m->seed_given = true;
-    return !*end && !errno;
+    return !*end && !errno && m->sampling.seed <= INT64_MAX; /* JSON says it, and its numbers are signed */
 }
 
 static bool add_stop(void *to, const char *v)
@@ -110,16 +110,16 @@ int cli_draft_open(const char *verb, cli_model *m)
     return 0;
 }
 
-void cli_engine_args(arg_table *t, cli_model *m)
+void cli_engine_args(arg_table *t, cli_model *m, const char *ctx)
 {
     larder_engine_options *o = &m->engine;
     const arg list[] = {
         {"ctx", 'c', ARG_U32, &o->n_ctx, "N",
-         "tokens of context (default: the largest that fits, up to the model's own)", 0},
+         ctx ? ctx : "tokens of context (default: the largest that fits, up to the model's own)", 0},
         {"threads", 't', ARG_U32, &o->n_threads, "N", "threads (default: one per real core)", 0},
         {"batch", 'b', ARG_U32, &o->n_batch, "N", "tokens of a prompt per step (default 512)", 0},
-        {"kv", 0, ARG_CALL, o, "f16|f32", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
-        {"act", 0, ARG_CALL, o, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
+        {"kv", 0, ARG_CALL, m, "f16|f32", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
+        {"act", 0, ARG_CALL, m, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
         {"exact", 0, ARG_FLAG, &m->exact, NULL, "float32 activations and KV cache: slow, for checking", 0},
         {"memory", 0, ARG_BYTES, &o->memory, "SIZE", "memory the engine may use, as 8G (default: what is free)", 0},
     };
@@ -153,27 +153,34 @@ void cli_sampling_args(arg_table *t, cli_model *m)
         {"mirostat", 0, ARG_F32, &s->mirostat_tau, "TAU", "mirostat 2 with this target surprise; 0 off", 0},
         {"mirostat-eta", 0, ARG_F32, &s->mirostat_eta, "X", "its learning rate (default 0.1)", 0},
         {"logit-bias", 0, ARG_CALL, m, "ID=X", "add X to a token's logit, -inf bans it; may be repeated", add_bias},
-        {"seed", 's', ARG_CALL, m, "N", "the same seed gives the same answer (default: by the clock)", set_seed},
+        {"seed", 's', ARG_CALL, m, "N", "0 to 2^63 - 1: the same seed gives the same answer (default: by the clock)",
+         set_seed},
         {"stop", 0, ARG_CALL, m, "TEXT", "end the answer before this text; may be repeated", add_stop},
         {"ignore-eos", 0, ARG_FLAG, &m->request.ignore_eos, NULL, "go on when the model would end its answer", 0},
     };
     arg_add(t, list, sizeof list / sizeof *list);
 }
 
-void cli_model_settle(cli_model *m)
+int cli_model_settle(const char *verb, cli_model *m)
 {
     if (m->exact) {
+        if ((m->kv_given && m->engine.kv != LARDER_KV_F32) || (m->act_given && m->engine.act != LARDER_ACT_F32)) {
+            fprintf(stderr, "larder %s: --exact means --act f32 and --kv f32; another cannot be had with it\n", verb);
+            return EXIT_USAGE;
+        }
         m->engine.kv = LARDER_KV_F32;
         m->engine.act = LARDER_ACT_F32;
     }
     if (!m->seed_given) m->sampling.seed = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
     m->request.sampling = m->sampling;
+    return 0;
 }
 
 int cli_model_open(const char *verb, cli_model *m, const char *path)
 {
     larder_error err = {0};
-    cli_model_settle(m);
+    int status = cli_model_settle(verb, m);
+    if (status) return status;
     if (larder_model_open(path, &m->model, &err)) return cli_fail(verb, &err);
     return cli_draft_open(verb, m);
 }

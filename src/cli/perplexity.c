@@ -21,7 +21,7 @@ int verb_perplexity(int argc, char **argv)
     const arg own[] = {{"tokens", 0, ARG_U64, &max_tokens, "N", "only the text's first N tokens", 0},
                        {"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0}};
     arg_add(&t, own, 2);
-    cli_engine_args(&t, &m);
+    cli_engine_args(&t, &m, "tokens of a window (default 512)");
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
     larder_error err = {0};

@@ -105,7 +105,7 @@ static int report(const cli_model *m, const larder_request *r, const answer *a, 
         fputc('\n', a->out);
         fflush(a->out);
         if (stats) cli_stats(stderr, &t, m->e);
-        else if (isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
+        else if (!cli_is_quiet() && isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
         return EXIT_OK;
     }
     json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",
@@ -197,11 +197,15 @@ int verb_run(int argc, char **argv)
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_sampling_args(&t, &m);
     cli_draft_args(&t, &m);
-    cli_engine_args(&t, &m);
+    cli_engine_args(&t, &m, NULL);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
     if (!!answer_form.schema + !!answer_form.grammar + !!answer_form.regex > 1) {
         fprintf(stderr, "larder run: --json-schema, --grammar and --regex exclude each other\n");
+        return EXIT_USAGE;
+    }
+    if (file && argc - first > 1) {
+        fprintf(stderr, "larder run: the prompt is given twice: by --file, and as '%.60s'\n", argv[first + 1]);
         return EXIT_USAGE;
     }
     if (raw && system) {
@@ -213,7 +217,7 @@ int verb_run(int argc, char **argv)
     int32_t *ids = NULL;
     size_t n_ids = 0, n = 0;
     cli_catch_interrupt(true);
-    if (quiet) larder_set_log(NULL, NULL);
+    if (quiet) cli_be_quiet();
     if (!file && argc - first == 1 && isatty(STDIN_FILENO))
         cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
     char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1)

@@ -342,7 +342,7 @@ int verb_serve(int argc, char **argv)
     };
     arg_add(&t, own, sizeof own / sizeof *own);
     cli_draft_args(&t, &m);
-    cli_engine_args(&t, &m);
+    cli_engine_args(&t, &m, "tokens of context of each answer (default: by what fits)");
     int first = 0, status = cli_config_read(&j->config, &t, "serve.conf", argc, argv);
     if (!status) {
         j->key_shown = false; /* only those of the command line are seen by others */
@@ -356,8 +356,8 @@ int verb_serve(int argc, char **argv)
     bool named = first < argc; /* models of the command line take the place of the file's */
     status = named ? prepare(j, argc - first, argv + first) : prepare(j, j->config.n_words, j->config.words);
     if (!status) {
-        cli_model_settle(&m);
-        status = cli_draft_open("serve", &m);
+        status = cli_model_settle("serve", &m);
+        if (!status) status = cli_draft_open("serve", &m);
     }
     if (!status) {
         j->o.bandwidth = measured_bandwidth(m.engine.n_threads);

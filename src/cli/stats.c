@@ -2,6 +2,8 @@
 #include "cli.h"
 
 #include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
 
 uint64_t cli_peak(void)
@@ -17,11 +19,16 @@ uint64_t cli_peak(void)
 
 int cli_json(const char *verb, json_t *o)
 {
-    bool bad = !o || json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6) | JSON_ENCODE_ANY);
+    char *text = o ? json_dumps(o, JSON_INDENT(2) | JSON_REAL_PRECISION(6) | JSON_ENCODE_ANY) : NULL;
     json_decref(o);
-    if (bad) fprintf(stderr, "larder %s: the result could not be written as JSON\n", verb);
-    else putchar('\n');
-    return bad ? EXIT_FAILED : EXIT_OK;
+    if (!text) {
+        fprintf(stderr, "larder %s: the result could not be written as JSON\n", verb);
+        return EXIT_FAILED;
+    }
+    cli_put_json(stdout, text, strlen(text));
+    putchar('\n');
+    free(text);
+    return EXIT_OK;
 }
 
 static double decode_rate(const larder_timing *t)

@@ -11,7 +11,10 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted, terminated;
-static bool progress_shown, leaves_on_second;
+static bool progress_shown, leaves_on_second, quiet;
+
+void cli_be_quiet(void) { quiet = true; }
+bool cli_is_quiet(void) { return quiet; }
 
 static bool is_control(unsigned char c) { return c < 0x20 || c == 0x7f; }
 /* U+0080 to U+009F in UTF-8: controls too. text[i + 1] may be read. */
@@ -49,6 +52,7 @@ void cli_note(const char *fmt, ...)
 {
     char line[1024];
     va_list ap;
+    if (quiet) return;
     cli_progress_end();
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
@@ -98,7 +102,7 @@ static const char *left_text(double s, char out[24])
 bool cli_progress(void *unit, const larder_progress *p)
 {
     if (cli_interrupted()) return false;
-    if (!isatty(STDERR_FILENO)) return true;
+    if (quiet || !isatty(STDERR_FILENO)) return true;
     struct winsize w = {.ws_col = 80};
     ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
     double share = p->n_total ? (double)p->n_done / (double)p->n_total : 0;
@@ -155,11 +159,22 @@ void cli_put(FILE *f, const char *text, size_t n)
     }
 }
 
+void cli_put_json(FILE *f, const char *text, size_t n)
+{
+    bool terminal = isatty(fileno(f));
+    for (size_t i = 0; i < n; i++) {
+        if (terminal && i + 1 < n && is_c1(text + i)) fprintf(f, "\\u%04x", (unsigned char)text[++i]);
+        else if (terminal && text[i] == 0x7f) fputs("\\u007f", f);
+        else fputc(text[i], f);
+    }
+}
+
 char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
 {
     FILE *f = strcmp(path, "-") ? fopen(path, "rb") : stdin;
     char *p = NULL;
     size_t cap = 0, got = 0;
+    bool bad = false;
     if (!f) {
         fprintf(stderr, "larder %s: cannot open %s: %s\n", verb, path, strerror(errno));
         return NULL;
@@ -168,18 +183,20 @@ char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n)
         if (got + 1 >= cap) {
             cap = cap ? cap * 2 : 65536;
             char *q = realloc(p, cap);
-            if (!q) break;
+            if ((bad = !q)) break;
             p = q;
         }
         size_t k = fread(p + got, 1, cap - got - 1, f);
         got += k;
         if (!k || got > max) break;
     }
-    bool bad = ferror(f) || got > max || !p;
+    bad = bad || ferror(f) || got > max;
+    const char *why = got > max ? "it is too long" : strerror(errno);
     if (f != stdin) fclose(f);
     if (bad) {
         if (!cli_interrupted())
-            fprintf(stderr, "larder %s: %s %s\n", verb, path, got > max ? "is too long" : "could not be read");
+            fprintf(stderr, "larder %s: cannot read %s: %s\n", verb, strcmp(path, "-") ? path : "standard input",
+                    why);
         free(p);
         return NULL;
     }

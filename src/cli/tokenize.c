@@ -16,10 +16,12 @@ static int open_input(const char *verb, const char *path, larder_text **text, ch
     return *input ? 0 : EXIT_FAILED;
 }
 
-static int print_result(const char *verb, larder_status st, char *out, size_t n, const larder_error *err)
+typedef void put_fn(FILE *f, const char *text, size_t n);
+
+static int print_result(const char *verb, larder_status st, char *out, size_t n, put_fn *put, const larder_error *err)
 {
     if (st) return cli_fail(verb, err);
-    fwrite(out, 1, n, stdout);
+    put(stdout, out, n);
     larder_free(out);
     return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
 }
@@ -46,8 +48,8 @@ int verb_tokenize(int argc, char **argv)
     size_t n;
     status = open_input("tokenize", argv[first], &text, &in, &n);
     if (!status) {
-        larder_status st = larder_text_tokenize(text, in, !plain, special, &out, &err);
-        status = print_result("tokenize", st, out, out ? strlen(out) : 0, &err);
+        larder_status st = larder_text_tokenize(text, in, n, !plain, special, &out, &err);
+        status = print_result("tokenize", st, out, out ? strlen(out) : 0, cli_put_json, &err);
         if (!status) putchar('\n');
     }
     free(in);
@@ -70,8 +72,8 @@ int verb_detokenize(int argc, char **argv)
     size_t n;
     status = open_input("detokenize", argv[first], &text, &in, &n);
     if (!status) {
-        larder_status st = larder_text_detokenize(text, in, &out, &err);
-        status = print_result("detokenize", st, out, out ? strlen(out) : 0, &err);
+        larder_status st = larder_text_detokenize(text, in, n, &out, &err);
+        status = print_result("detokenize", st, out, out ? strlen(out) : 0, cli_put_json, &err);
         if (!status) putchar('\n');
     }
     free(in);
@@ -107,7 +109,8 @@ int verb_template(int argc, char **argv)
         .about = "Renders the model's chat template. Standard input: {\"messages\": [...], \"tools\": [...],\n"
                  "\"add_generation_prompt\": true, ...}; standard output: the text, byte for byte."};
     const arg own[] = {
-        {"now", 0, ARG_CALL, &now, "DATE", "what templates that ask the clock are told (UTC)", set_now},
+        {"now", 0, ARG_CALL, &now, "DATE",
+         "what templates that ask the clock are told: 2026-11-20, 2026-11-20T09:30:00, seconds since 1970", set_now},
         {"json", 0, ARG_FLAG, &json, NULL, "the text as a JSON string", 0}};
     arg_add(&t, own, 2);
     int first, status = arg_parse(&t, argc, argv, &first);
@@ -118,12 +121,12 @@ int verb_template(int argc, char **argv)
     size_t n = 0;
     status = open_input("template", argv[first], &text, &in, &n);
     if (!status) {
-        larder_status st = larder_text_template(text, in, now, &out, &n, &err);
+        larder_status st = larder_text_template(text, in, n, now, &out, &n, &err);
         if (!st && json) {
             status = cli_json("template", json_stringn(out, n));
             larder_free(out);
         } else {
-            status = print_result("template", st, out, n, &err);
+            status = print_result("template", st, out, n, cli_put, &err);
         }
     }
     free(in);

@@ -6,6 +6,7 @@
 #include "text.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 enum { MAX_JSON = 64 << 20, MAX_TEMPLATE = 1 << 20 };
 
@@ -215,6 +216,8 @@ static larder_status open_path(lr_text *t, const char *path, larder_error *err)
 {
     char dir[4096];
     if (lr_is_dir(path)) return open_folder(t, path, err);
+    if (!lr_is_file(path) && access(path, F_OK) == 0)
+        return lr_fail(err, LARDER_USAGE, "%.300s is not a regular file", path);
     if (!lr_is_file(path)) return lr_fail(err, LARDER_NOT_FOUND, "%.300s: no such file or folder", path);
     if (ends_with(path, ".jinja")) return read_jinja(t, path, LR_STR("default"), err);
     if (ends_with(path, ".gguf")) return lr_fail(err, LARDER_USAGE, "%.300s: open it as a model file", path);

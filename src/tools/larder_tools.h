@@ -96,12 +96,13 @@ larder_status larder_text_open(const char *path, larder_text **out, larder_error
 void larder_text_free(larder_text *text);
 /* A JSON array of strings to a JSON array of id arrays, and back. `added`: added tokens inside text are recognised;
  * `special`: the tokens the tokenizer adds at the ends are added. Results: larder_free. */
-larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out,
-                                   larder_error *err);
-larder_status larder_text_detokenize(const larder_text *text, const char *json, char **out, larder_error *err);
+larder_status larder_text_tokenize(const larder_text *text, const char *json, size_t n_json, bool added, bool special,
+                                   char **out, larder_error *err);
+larder_status larder_text_detokenize(const larder_text *text, const char *json, size_t n_json, char **out,
+                                     larder_error *err);
 /* {"messages": [...], ...} to the rendered prompt. now: seconds since 1970, for templates that ask the clock. */
-larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n,
-                                   larder_error *err);
+larder_status larder_text_template(const larder_text *text, const char *json, size_t n_json, int64_t now, char **out,
+                                   size_t *n, larder_error *err);
 
 /* Logits of every position to a safetensors file: "logits" [n_ids, n_vocab] float32. */
 larder_status larder_logits_file(larder_model *model, const larder_engine_options *options, const int32_t *ids,

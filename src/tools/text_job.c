@@ -14,10 +14,10 @@ struct larder_text {
 };
 
 /* jansson's limits on depth stand; sizes were limited by whoever read the text. */
-static larder_status parse(const char *json, json_t **out, larder_error *err)
+static larder_status parse(const char *json, size_t n, json_t **out, larder_error *err)
 {
     json_error_t bad;
-    *out = json_loads(json, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &bad);
+    *out = json_loadb(json, n, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &bad);
     if (*out) return LARDER_OK;
     return lr_fail(err, LARDER_USAGE, "the input is not JSON: line %d, column %d: %s", bad.line, bad.column,
                    bad.text);
@@ -85,8 +85,8 @@ static larder_status hand_over(larder_status st, lr_buf *b, char **out, larder_e
     return st;
 }
 
-larder_status larder_text_tokenize(const larder_text *text, const char *json, bool added, bool special, char **out,
-                                   larder_error *err)
+larder_status larder_text_tokenize(const larder_text *text, const char *json, size_t n_json, bool added, bool special,
+                                   char **out, larder_error *err)
 {
     json_t *list, *s;
     size_t i;
@@ -94,7 +94,7 @@ larder_status larder_text_tokenize(const larder_text *text, const char *json, bo
     lr_ids ids = {0};
     *out = NULL;
     LR_TRY(need_tokenizer(text, err));
-    LR_TRY(parse(json, &list, err));
+    LR_TRY(parse(json, n_json, &list, err));
     larder_status st = json_is_array(list) ? LARDER_OK
                                            : lr_fail(err, LARDER_USAGE, "the input is not a list of strings");
     lr_buf_putc(&b, '[');
@@ -146,14 +146,15 @@ static larder_status decode_one(const larder_text *text, const json_t *list, siz
     return st;
 }
 
-larder_status larder_text_detokenize(const larder_text *text, const char *json, char **out, larder_error *err)
+larder_status larder_text_detokenize(const larder_text *text, const char *json, size_t n_json, char **out,
+                                     larder_error *err)
 {
     json_t *list, *item;
     size_t i;
     lr_buf b = {0};
     *out = NULL;
     LR_TRY(need_tokenizer(text, err));
-    LR_TRY(parse(json, &list, err));
+    LR_TRY(parse(json, n_json, &list, err));
     larder_status st = json_is_array(list) ? LARDER_OK
                                            : lr_fail(err, LARDER_USAGE, "the input is not a list of lists of ids");
     lr_buf_putc(&b, '[');
@@ -168,13 +169,13 @@ larder_status larder_text_detokenize(const larder_text *text, const char *json, 
     return hand_over(st, &b, out, err);
 }
 
-larder_status larder_text_template(const larder_text *text, const char *json, int64_t now, char **out, size_t *n,
-                                   larder_error *err)
+larder_status larder_text_template(const larder_text *text, const char *json, size_t n_json, int64_t now, char **out,
+                                   size_t *n, larder_error *err)
 {
     json_t *request;
     lr_rendered r = {0};
     *out = NULL;
-    LR_TRY(parse(json, &request, err));
+    LR_TRY(parse(json, n_json, &request, err));
     larder_status st = lr_text_render(&text->text, request, now, &r, err);
     json_decref(request);
     if (st) return st;
