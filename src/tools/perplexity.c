@@ -79,6 +79,7 @@ larder_status larder_perplexity(larder_model *model, const larder_engine_options
     LR_TRY(larder_tokenize(model, text, n_text, LARDER_TEXT_SPECIAL, &ids, &n, err));
     if (max_tokens && n > max_tokens) n = (size_t)max_tokens;
     if (!o.n_ctx) o.n_ctx = LR_MIN(512u, LR_MAX(model->info.n_ctx_train, 32u));
+    o.speculate = LARDER_SPECULATE_OFF; /* nothing is guessed here */
     o.n_out = LR_MIN(OUT_ROWS, o.n_ctx);
     uint32_t w = o.n_ctx;
     int32_t bos = lr_tokenizer_adds_bos(model->text.tok) ? lr_tokenizer_bos(model->text.tok) : -1;
