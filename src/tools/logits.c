@@ -36,7 +36,7 @@ larder_status larder_logits_file(larder_model *model, const larder_engine_option
     uint32_t most = o.n_ctx ? o.n_ctx : LR_MAX(model->info.n_ctx_train, 32u);
     if (!n_ids || n_ids > most) return lr_fail(err, LARDER_LIMIT, "%zu ids; the context is %u (--ctx)", n_ids, most);
     if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MAX(n_ids, 32u); /* no more is read, so no more is taken */
-    o.speculate = LARDER_SPECULATE_OFF; /* nothing is guessed here */
+    o.speculate = LARDER_SPECULATE_OFF;                   /* nothing is guessed here */
     o.n_out = (uint32_t)LR_MIN(n_ids, 64u);
     LR_GO(larder_engine_open(model, &o, &e, err));
     lr_tensor t = {.name = LR_STR("logits"),
