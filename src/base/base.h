@@ -102,6 +102,7 @@ bool lr_buf_reserve(lr_buf *b, size_t extra);
 void lr_buf_add(lr_buf *b, const void *p, size_t n);
 void lr_buf_puts(lr_buf *b, const char *s);
 void lr_buf_putc(lr_buf *b, char c);
+void lr_buf_base64(lr_buf *b, const void *p, size_t n); /* n bytes as RFC 4648 has it, with padding */
 void lr_buf_printf(lr_buf *b, const char *fmt, ...) LR_PRINTF(2, 3);
 char *lr_buf_steal(lr_buf *b); /* the bytes with a NUL after them, now the caller's (lr_free); NULL if failed */
 void lr_buf_free(lr_buf *b);

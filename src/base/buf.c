@@ -28,6 +28,20 @@ void lr_buf_add(lr_buf *b, const void *p, size_t n)
 void lr_buf_puts(lr_buf *b, const char *s) { lr_buf_add(b, s, strlen(s)); }
 void lr_buf_putc(lr_buf *b, char c) { lr_buf_add(b, &c, 1); }
 
+void lr_buf_base64(lr_buf *b, const void *p, size_t n)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = p;
+    for (size_t i = 0; i < n; i += 3) {
+        size_t left = n - i;
+        uint32_t three = (uint32_t)in[i] << 16 | (left > 1 ? (uint32_t)in[i + 1] << 8 : 0) |
+                         (left > 2 ? in[i + 2] : 0);
+        char out[4] = {digits[three >> 18], digits[three >> 12 & 63], left > 1 ? digits[three >> 6 & 63] : '=',
+                       left > 2 ? digits[three & 63] : '='};
+        lr_buf_add(b, out, 4);
+    }
+}
+
 void lr_buf_printf(lr_buf *b, const char *fmt, ...)
 {
     va_list ap;

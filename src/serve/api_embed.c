@@ -143,26 +143,20 @@ static double scale_of(const float *v, uint32_t n)
     return sum > 0 ? 1 / sqrt(sum) : 0;
 }
 
+/* Little-endian float32. */
 static json_t *as_base64(const float *v, uint32_t n, double scale)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    size_t bytes = (size_t)n * 4, len = (bytes + 2) / 3 * 4;
-    unsigned char *raw = lr_calloc(bytes + 2, 1);
-    char *text = lr_calloc(len + 1, 1);
-    for (uint32_t i = 0; raw && i < n; i++) {
+    lr_buf raw = {0}, text = {0};
+    for (uint32_t i = 0; i < n; i++) {
         float x = (float)((double)v[i] * scale);
         uint32_t bits;
         memcpy(&bits, &x, 4);
-        for (int k = 0; k < 4; k++) raw[4 * (size_t)i + (size_t)k] = (unsigned char)(bits >> 8 * k);
+        for (int k = 0; k < 4; k++) lr_buf_putc(&raw, (char)(unsigned char)(bits >> 8 * k));
     }
-    for (size_t i = 0, at = 0; raw && text && i < bytes; i += 3) {
-        uint32_t three = (uint32_t)raw[i] << 16 | (uint32_t)raw[i + 1] << 8 | raw[i + 2];
-        for (int k = 0; k < 4; k++) text[at++] = digits[three >> (18 - 6 * k) & 63];
-    }
-    for (size_t pad = (3 - bytes % 3) % 3; text && pad; pad--) text[len - pad] = '=';
-    json_t *o = raw && text ? json_stringn(text, len) : NULL;
-    lr_free(raw);
-    lr_free(text);
+    if (!raw.failed) lr_buf_base64(&text, raw.p, raw.n);
+    json_t *o = text.n && !text.failed ? json_stringn(text.p, text.n) : NULL;
+    lr_buf_free(&raw);
+    lr_buf_free(&text);
     return o;
 }
 

@@ -32,19 +32,41 @@ static json_t *one_item(params *p, json_t *item)
     return NULL;
 }
 
-/* instructions and input as messages, which prompt_messages then checks */
-json_t *responses_input(params *p)
+/* What was said before on this connection, then `input`; kept for the next turn. */
+static const json_t *all_items(params *p)
 {
-    json_t *input = take(p, "input"), *list = json_array(), *item;
-    const char *instructions = take_string(p, "instructions");
-    size_t i;
-    if (instructions) json_array_append_new(list, json_pack("{s:s,s:s}", "role", "system", "content", instructions));
-    if (json_is_string(input)) json_array_append_new(list, json_pack("{s:s,s:O}", "role", "user", "content", input));
+    json_t *input = take(p, "input"), *all = p->c->items ? p->c->items : json_array();
+    p->c->items = all;
+    if (json_is_string(input))
+        json_array_append_new(all, json_pack("{s:s,s:s,s:O}", "type", "message", "role", "user", "content", input));
     else if (!json_is_array(input) || !json_array_size(input))
         params_fail(p, "input", "must be a string or a list with an item or more");
-    json_array_foreach(input, i, item)
+    else json_array_extend(all, input);
+    return all;
+}
+
+/* An output belongs to a call before it. */
+static void check_call(params *p, json_t *ids, const json_t *item, const char *type)
+{
+    const char *id = json_string_value(json_object_get(item, "call_id"));
+    if (!id || !type) return;
+    if (!strcmp(type, "function_call")) json_object_set_new(ids, id, json_true());
+    if (!strcmp(type, "function_call_output") && !json_object_get(ids, id))
+        params_fail(p, "input", "there is no call '%.40s' before its output", id);
+}
+
+/* instructions and items as messages, which prompt_messages then checks */
+json_t *responses_input(params *p)
+{
+    const char *instructions = take_string(p, "instructions");
+    const json_t *items = all_items(p);
+    json_t *list = json_array(), *ids = json_object(), *item;
+    size_t i;
+    if (instructions) json_array_append_new(list, json_pack("{s:s,s:s}", "role", "system", "content", instructions));
+    json_array_foreach(items, i, item)
     {
         const char *type = json_string_value(json_object_get(item, "type"));
+        check_call(p, ids, item, type);
         if (p->st) break;
         if (type && !strcmp(type, "reasoning")) {
             call_note_add(p->c, "input: reasoning items are not given to the model");
@@ -54,6 +76,7 @@ json_t *responses_input(params *p)
         if (m) json_array_append_new(list, m);
         else params_fail(p, "input", "an item is not an object");
     }
+    json_decref(ids);
     json_object_set_new(p->o, "input", list);
     return prompt_messages(p, "input");
 }
@@ -140,6 +163,22 @@ static void echo(call *c, const larder_sampling *s, const json_t *body)
     json_object_set_new(c->echo, "frequency_penalty", json_real((double)s->frequency_penalty));
 }
 
+/* Only a WebSocket remembers, and only its last response. */
+static void take_previous(params *p)
+{
+    call *c = p->c;
+    const char *id = take_string(p, "previous_response_id"), *type = c->socket ? take_string(p, "type") : NULL;
+    if (c->socket && (!type || strcmp(type, "response.create"))) params_fail(p, "type", "must be response.create");
+    if (id && (!c->items || strcmp(id, c->previous)))
+        params_fail(p, "previous_response_id",
+                    c->socket ? "this connection knows no such response; send the whole conversation"
+                              : "nothing is stored here; send the whole conversation");
+    if (id) json_object_set_new(c->echo, "previous_response_id", json_string(id));
+    if (id || !c->items) return;
+    json_decref(c->items);
+    c->items = NULL;
+}
+
 static larder_status read_responses(call *c, larder_error *err)
 {
     params p = {.c = c, .o = c->body, .err = err};
@@ -151,11 +190,13 @@ static larder_status read_responses(call *c, larder_error *err)
     json_t *given = json_copy(c->body);
     take_model(&p);
     take_sampling(&p, &s);
+    take_previous(&p);
     json_t *messages = responses_input(&p), *tools = take_tools(&p, form_parallel(&p, "parallel_tool_calls")),
            *extra = take_reasoning(&p);
     take_text(&p);
     form_done(&p, tools);
-    take_bool(&p, "stream", &c->stream);
+    if (!c->socket) take_bool(&p, "stream", &c->stream);
+    else c->stream = true;
     if (take_int(&p, "max_output_tokens", 1, UINT32_MAX, &n)) c->max_tokens = (uint32_t)n;
     static const char *const inert[] = {"metadata", "user", "safety_identifier", "prompt_cache_key",
                                         "prompt_cache_retention"};
@@ -166,7 +207,6 @@ static larder_status read_responses(call *c, larder_error *err)
     take_refused(&p, "service_tier", "there is one tier", "\"auto\" \"default\"");
     take_refused(&p, "include", "is not supported", "[]");
     take_refused(&p, "top_logprobs", "is not supported here; /v1/chat/completions has it", "0");
-    take_refused(&p, "previous_response_id", "nothing is stored here; send the whole conversation", "");
     static const char *const refused[] = {"conversation", "prompt", "max_tool_calls", "stream_options"};
     for (size_t i = 0; i < LR_LEN(refused); i++) take_refused(&p, refused[i], "is not supported", "");
     params_done(&p);
@@ -391,6 +431,10 @@ static void close_stream(call *c)
 {
     bool cut = c->gens[0].finish == LARDER_FINISH_LENGTH;
     say(c, cut ? "response.incomplete" : "response.completed", json_pack("{s:o}", "response", response(c, true)));
+    if (!c->x || !c->x->ws) return;
+    json_array_extend(c->items, c->answer);
+    ws_done(c->x, c->items, c->id);
+    c->items = NULL;
 }
 
 static void fail(call *c, int status, const char *message, const char *param)

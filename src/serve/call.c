@@ -69,6 +69,7 @@ void call_free(call *c)
     json_decref(c->kept);
     json_decref(c->echo);
     json_decref(c->answer);
+    json_decref(c->items);
     lr_free(c->own_note);
     models_release(c);
     c->s->n_calls--;
@@ -420,6 +421,12 @@ void call_say(call *c, const char *event, json_t *o)
         return;
     }
     lr_buf b = {0};
+    c->x->t_said = lr_now_ns();
+    if (c->x->ws) {
+        ws_say(c->x->ws, text);
+        free(text);
+        return;
+    }
     if (c->api->frames == FRAME_SSE) {
         if (event) lr_buf_printf(&b, "event: %s\n", event);
         lr_buf_puts(&b, "data: ");

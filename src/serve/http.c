@@ -79,6 +79,8 @@ const char *exchange_header(exchange *x, const char *name)
     return MHD_lookup_connection_value(x->c, MHD_HEADER_KIND, name);
 }
 
+void http_unwatch(exchange *x) { epoll_ctl(x->s->http->watch, EPOLL_CTL_DEL, x->conn->fd, NULL); }
+
 static void answer_with(exchange *x, int status, const char *type)
 {
     x->status = status;
@@ -103,6 +105,10 @@ void reply_json(exchange *x, int status, json_t *o)
 
 void reply_error(exchange *x, int status, const char *message, const char *param)
 {
+    if (x->ws) {
+        ws_fail(x, status, message, param);
+        return;
+    }
     if (status == 429 || status == 503) x->retry_after = 1;
     reply_json(x, status,
                (x->route && x->route->error ? x->route->error : route_error(x->path))(status, message, param));
@@ -112,12 +118,13 @@ void stream_begin(exchange *x, const char *type)
 {
     x->streaming = true;
     x->t_said = lr_now_ns();
+    if (x->ws) return;
     answer_with(x, 200, type);
 }
 
 void stream_add(exchange *x, const char *p, size_t n)
 {
-    if (x->gone) return;
+    if (x->gone || x->ws) return; /* comments and marks: frames are said by ws_say */
     if (x->sent && (x->sent == x->out.n || x->sent > MOST_UNSENT / 4)) {
         memmove(x->out.p, x->out.p + x->sent, x->out.n - x->sent);
         x->out.n -= x->sent;
@@ -137,7 +144,7 @@ void stream_add(exchange *x, const char *p, size_t n)
 void stream_end(exchange *x)
 {
     x->finished = true;
-    resume(x);
+    if (!x->ws) resume(x);
 }
 
 static ssize_t give_stream(void *user, uint64_t pos, char *out, size_t max)
@@ -160,10 +167,11 @@ static enum MHD_Result send_answer(exchange *x)
 {
     struct MHD_Response *r;
     char number[16];
-    if (x->streaming) r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, give_stream, x, NULL);
+    if (x->status == 101) r = ws_response(x);
+    else if (x->streaming) r = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, 16384, give_stream, x, NULL);
     else r = MHD_create_response_from_buffer(x->out.n, x->out.p, MHD_RESPMEM_MUST_COPY);
     if (!r) return MHD_NO;
-    MHD_add_response_header(r, "Content-Type", x->type ? x->type : "application/json");
+    if (x->status != 101) MHD_add_response_header(r, "Content-Type", x->type ? x->type : "application/json");
     MHD_add_response_header(r, "Cache-Control", "no-store");
     MHD_add_response_header(r, "X-Content-Type-Options", "nosniff");
     MHD_add_response_header(r, "x-request-id", x->id);
@@ -411,6 +419,7 @@ static void keep_alive(server *s)
     uint64_t now = lr_now_ns();
     for (exchange *x = s->http->exchanges; x; x = x->next_x)
         if (x->streaming && !x->finished && x->call && now - x->t_said > KEEP_ALIVE_NS) call_alive(x->call);
+    ws_keep_alive(s, KEEP_ALIVE_NS);
 }
 
 static void close_late(server *s)
@@ -436,6 +445,7 @@ static bool drained(server *s)
 {
     if (!s->draining) return false;
     bool late = told_to_stop > 1 || lr_now_ns() - s->t_drain > (uint64_t)s->o.drain_s * 1000000000ull;
+    if (late) ws_stop(s);
     for (exchange *x = s->http->exchanges; late && x; x = x->next_x) {
         x->gone = true;
         if (x->call) call_client_gone(x->call);
@@ -461,15 +471,17 @@ larder_status http_loop(server *s, larder_error *err)
     struct http *h = s->http;
     char bytes[256];
     while (!drained(s)) {
-        struct pollfd p[] = {
+        struct pollfd p[4 + 256] = {
             {h->epoll, POLLIN, 0}, {h->watch, POLLIN, 0}, {wake_pipe[0], POLLIN, 0}, {s->o.pull_fd, POLLIN, 0}};
-        if (poll(p, 4, poll_ms(s)) < 0 && errno != EINTR) return lr_fail_errno(err, errno, "waiting for clients");
+        if (poll(p, 4 + ws_polls(s, p + 4, LR_LEN(p) - 4), poll_ms(s)) < 0 && errno != EINTR)
+            return lr_fail_errno(err, errno, "waiting for clients");
         if (p[2].revents)
             while (read(wake_pipe[0], bytes, sizeof bytes) == (ssize_t)sizeof bytes) {}
         if (told_to_stop) begin_drain(s);
         work_notes(s);
         if (p[3].revents) pull_notes(s);
         if (p[1].revents) look_who_left(s);
+        ws_look(s);
         keep_alive(s);
         close_late(s);
         MHD_run(h->daemon);
@@ -496,7 +508,7 @@ larder_status http_start(server *s, larder_error *err)
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK)) return lr_fail_errno(err, errno, "a pipe");
     h->watch = epoll_create1(EPOLL_CLOEXEC);
     more_files(s->o.max_connections);
-    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (s->o.tls_cert ? MHD_USE_TLS : 0);
+    unsigned flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_ALLOW_UPGRADE | (s->o.tls_cert ? MHD_USE_TLS : 0);
     struct MHD_OptionItem tls[] = {{MHD_OPTION_HTTPS_MEM_CERT, 0, (void *)(uintptr_t)s->o.tls_cert},
                                    {MHD_OPTION_HTTPS_MEM_KEY, 0, (void *)(uintptr_t)s->o.tls_key},
                                    {MHD_OPTION_END, 0, NULL}};
@@ -524,6 +536,8 @@ void http_stop(server *s)
     struct http *h = s->http;
     if (!h) return;
     if (h->daemon) {
+        ws_stop(s);
+        MHD_run(h->daemon);
         for (exchange *x = h->exchanges; x; x = x->next_x) {
             x->gone = true;
             resume(x);

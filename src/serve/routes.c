@@ -157,6 +157,7 @@ static const route routes[] = {
     {"POST", "/v1/chat/completions", ROUTE_KEY, &api_chat, NULL, error_openai},
     {"POST", "/v1/completions", ROUTE_KEY, &api_completions, NULL, error_openai},
     {"POST", "/v1/responses", ROUTE_KEY, &api_responses, NULL, error_openai},
+    {"GET", "/v1/responses", ROUTE_KEY, NULL, ws_get, error_openai},
     {"POST", "/v1/responses/compact", ROUTE_KEY, &api_compact, NULL, error_openai},
     {"POST", "/v1/messages", ROUTE_KEY, &api_anthropic, NULL, error_anthropic},
     {"POST", "/v1/messages/count_tokens", ROUTE_KEY, &api_count, NULL, error_anthropic},

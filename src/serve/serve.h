@@ -25,6 +25,7 @@ typedef struct call call;
 typedef struct gen gen;
 typedef struct note note;
 typedef struct params params;
+typedef struct ws ws;
 
 #define NO_BUDGET UINT32_MAX
 enum {
@@ -181,6 +182,9 @@ struct call {
     float *vectors; /* [n_texts, n_embd] */
     larder_pooling pooling;
     bool base64;
+    bool socket;       /* a turn on a WebSocket (/v1/responses): */
+    json_t *items;     /* its conversation: what was before, and the input */
+    char previous[40]; /* the response that what was before ends with */
     uint32_t sequence; /* of events in a stream */
     json_t *echo;      /* what the answer repeats of the request */
     char note[200];    /* what the answer's Larder-Note header says */
@@ -349,6 +353,7 @@ struct exchange {
     char id[40];
     uint64_t t0;
     lr_buf body;
+    ws *ws;       /* a turn on it: there is no connection of libmicrohttpd's */
     bool refused; /* an answer is ready before the body was read */
     bool suspended, gone, queued, streaming, finished, slow;
     bool pulling, pull_stream; /* it waits for a model to be pulled */
@@ -390,6 +395,20 @@ void notify_open(server *s);
 void notify_say(const server *s, const char *text);
 void notify_close(server *s);
 larder_status check_host(const server *s, larder_error *err); /* serve.c: no key, no listening elsewhere */
+
+/* ws.c: /v1/responses over a WebSocket. What it needs from http.c: the exchange's socket is looked at no more. */
+struct MHD_Response;
+struct pollfd;
+void http_unwatch(exchange *x);
+void ws_get(exchange *x);                                                /* the handshake: status 101, or an error */
+struct MHD_Response *ws_response(exchange *x);                           /* for status 101 */
+void ws_say(ws *w, const char *text);                                    /* one event */
+void ws_fail(exchange *x, int status, const char *m, const char *param); /* ends the turn */
+void ws_done(exchange *x, json_t *items, const char *id); /* what the next turn may go on from; takes items */
+void ws_look(server *s);
+size_t ws_polls(const server *s, struct pollfd *p, size_t most);
+void ws_keep_alive(server *s, uint64_t ns);
+void ws_stop(server *s);
 
 /* guard.c: 0, or the status and message to refuse with. */
 int guard_check(exchange *x, const char **message);
@@ -512,6 +531,8 @@ struct server {
     char pulling[256]; /* what is being pulled; "" if nothing is */
     struct http *http;
     struct work *work;
+    ws *sockets;
+    uint32_t n_sockets;
 };
 extern const char *const marks[8];
 void new_id(server *s, const char *prefix, char out[40]);
