@@ -4,7 +4,7 @@ import os
 import re
 import socket
 
-from served import JSON, NAME, Server, chat
+from served import JSON, NAME, QUICK, Server, chat
 
 USER = [{"role": "user", "content": "Hi"}]
 GENERATE = {
@@ -21,8 +21,16 @@ OTHER_POST = {
     "/detokenize": {"tokens": [5]},
     "/apply-template": {"messages": USER},
     "/api/show": {"model": NAME},
+    "/v1/responses/compact": {"model": NAME, "input": "Hi"},
+    "/v1/embeddings": {"model": NAME, "input": "Hi"},
+    "/api/embed": {"model": NAME, "input": "Hi"},
+    "/api/embeddings": {"model": NAME, "prompt": "Hi"},
 }
-GET = ["/health", "/ready", "/metrics", "/v1/models", "/v1/models/" + NAME, "/api/tags", "/api/ps", "/api/version"]
+GET = ["/health", "/ready", "/metrics", "/v1/models", "/v1/models/" + NAME, "/api/tags", "/api/ps", "/api/version", "/openapi.yaml"]
+POST = {**GENERATE, **OTHER_POST}
+# Every route there is, from the source: a new one that is not in the lists above fails the test.
+SOURCE = re.findall(r'\{"(GET|POST)", "([^"]+)", ROUTE', open("src/serve/routes.c").read())
+EXTRA = {"/v1/responses"}  # GET: a WebSocket
 LEAK = re.compile(r"0x[0-9a-f]{5,}|/[a-z]+/[a-z]+/|\.c:\d|errno|\.gguf")
 
 
@@ -116,11 +124,54 @@ def sizes(s):
     assert os.environ.get("LARDER_MODE", "release") not in ("release", "debug") or s.resident() - before < 80 << 20
 
 
+def forms(s):
+    """S1, S2, S3, S4: what an answer must look like, as nobody should ask; on every route that takes it."""
+    deep = 20000
+    bad = {"JSON": '{"type":"object","properties":{"a":' * deep + "{}" + "}}" * deep, "refs": {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}},
+           "away": {"$ref": "http://127.0.0.1:1/x"}, "pattern": {"type": "string", "pattern": "(" * deep}, "type": {"type": "thing"}, "unique": {"type": "array", "uniqueItems": True, "minItems": 2, "maxItems": 9},
+           "wide": {"type": "string", "pattern": "((a{1,900}){1,900}){1,900}"}}
+    for schema in bad.values():
+        raw = schema if isinstance(schema, str) else json.dumps(schema)
+        for path, around in (("/v1/chat/completions", '"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":%s}}'), ("/v1/completions", '"json_schema":%s'),
+                             ("/v1/responses", '"text":{"format":{"type":"json_schema","name":"x","schema":%s}}'), ("/v1/messages", '"output_config":{"format":{"type":"json_schema","schema":%s}}'),
+                             ("/api/chat", '"format":%s'), ("/api/generate", '"format":%s')):
+            refused(s, path, (json.dumps(GENERATE[path])[:-1] + "," + around % raw + "}").encode())
+    for more in ({"grammar": "root ::= " + "(" * deep}, {"grammar": "root ::= root root"}, {"grammar": "root ::= missing"}, {"guided_regex": "(" * deep}, {"guided_regex": "((a{1,900}){1,900}){1,900}"},
+                 {"guided_choice": ["x"] * 100000 + [1]}):
+        for path in ("/v1/chat/completions", "/v1/completions"):
+            refused(s, path, {**GENERATE[path], **more})
+    s.quiet()
+    before = s.resident()
+    for i in range(20 if QUICK else 150):  # nothing of them stays
+        form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": [f"{i}-{k}" for k in range(200)]}}}
+        assert s.ask("POST", "/v1/chat/completions", chat(response_format=form, max_tokens=20))[0] == 200
+    assert os.environ.get("LARDER_MODE", "release") not in ("release", "debug") or s.resident() - before < 24 << 20
+
+
+def media(s):
+    """G: nothing is fetched, and nothing but text is taken."""
+    url = "http://127.0.0.1:1/x.png"
+    for path, body in (("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]}),
+                       ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AA"}}]}]}),
+                       ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}),
+                       ("/v1/responses", {"input": [{"role": "user", "content": [{"type": "input_file", "file_url": url}]}]}),
+                       ("/v1/responses/compact", {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": url}]}]}),
+                       ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": url}}]}]}),
+                       ("/v1/messages/count_tokens", {"messages": [{"role": "user", "content": [{"type": "document", "source": {"type": "url", "url": url}}]}]}),
+                       ("/api/chat", {"messages": [{"role": "user", "content": "x", "images": ["AAAA"]}]}), ("/api/generate", {"images": ["AAAA"]}),
+                       ("/apply-template", {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]})):
+        refused(s, path, {**POST[path], **body})
+    for path, body in (("/v1/responses", {"tools": [{"type": "web_search"}]}), ("/v1/responses", {"tools": [{"type": "mcp", "server_url": url}]}),
+                       ("/v1/messages", {"tools": [{"type": "bash_20250124", "name": "bash"}]}), ("/v1/chat/completions", {"web_search_options": {}})):
+        refused(s, path, {**POST[path], **body})  # J: no tool runs here
+
+
 def routes(s):
+    assert {p for _, p in SOURCE} == set(POST) | {p.replace("models/" + NAME, "models/*") for p in GET} | EXTRA, "a route is not in the lists of this test"
     assert s.ask("GET", "/nowhere")[0] == 404 and s.ask("GET", "/v1/completions")[0] == 405 and s.ask("POST", "/health")[0] == 405
     assert s.ask("GET", "/v1/models/x%0d%0aSet-Cookie:a")[0] == 404  # A5
     assert s.ask("GET", "/../../etc/passwd")[0] == 404
-    for path in GENERATE:  # B3: no type that a page may send without asking
+    for path in POST:  # B3: no type that a page may send without asking
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx", ""):
             assert s.ask("POST", path, "{}", {"Content-Type": kind})[0] == 415
     assert all(line.startswith("{") and json.loads(line) for line in s.log().splitlines()), "a log line is not one object"
@@ -129,13 +180,13 @@ def routes(s):
 def hosts(s):
     """B1, B2: a page that is not ours gets nothing."""
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "localhost.evil.example"):
-        for path in GET:
-            status, headers, _ = s.ask("GET", path, headers={"Host": host})
+        for path in [*GET, *EXTRA, *POST]:
+            status, headers, _ = s.ask("POST", path, "{}", {"Host": host}) if path in POST else s.ask("GET", path, headers={"Host": host})
             assert status in (400, 403) and not headers["Access-Control-Allow-Origin"], (host, path, status)
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:80", "192.168.7.7", "box.example"):
         assert s.ask("GET", "/health", headers={"Host": host})[0] == 200, host
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "https://good.example.evil"):
-        for path in GENERATE:
+        for path in POST:
             status, headers, _ = s.ask("POST", path, "{}", {"Origin": origin})
             assert status == 403 and not headers["Access-Control-Allow-Origin"], (origin, path, status)
         assert s.ask("OPTIONS", "/v1/models", headers={"Origin": origin})[0] == 403
@@ -147,7 +198,7 @@ def hosts(s):
 
 def keys(s):
     """A2: every route but health asks for the key, and unknown ones do too."""
-    for path in GET[1:] + ["/nowhere"]:
+    for path in GET[1:] + ["/nowhere", *EXTRA]:
         for headers in ({}, {"Authorization": "Bearer wrong-key-1"}, {"x-api-key": "sesame-sesam"}, {"Authorization": "sesame-sesame"},
                         {"Authorization": "Bearer "}, {"Authorization": "Bearer sesame-sesamesesame-sesame"}):
             status, answer, _ = s.ask("GET", path, headers=headers)
@@ -168,6 +219,8 @@ with Server("--allow-origin", "https://good.example", "--allow-host", "box.examp
     numbers(server)
     prompts(server)
     sizes(server)
+    forms(server)
+    media(server)
     routes(server)
     hosts(server)
     server.quiet()

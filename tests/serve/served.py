@@ -16,6 +16,7 @@ LARDER = os.environ["LARDER_BIN"]
 MODEL = "models/teller-18m-q8_0.gguf"
 NAME = "teller-18m-q8_0"
 SLOW = {"asan": 4, "ubsan": 3, "tsan": 15}.get(os.environ.get("LARDER_MODE", ""), 1)
+QUICK = os.environ.get("LARDER_QUICK") == "1"  # fewer rounds, for sanitizers
 JSON = {"Content-Type": "application/json"}
 
 
