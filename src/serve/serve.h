@@ -244,6 +244,7 @@ void take_model(params *p);
 larder_status params_done(params *p);
 
 /* ---------------------------------------------------------------- how calls share the machine (share.c) */
+uint64_t share_of(exchange *x);                       /* by its headers */
 void share_begin(call *c, exchange *x);               /* loop thread */
 larder_status share_read(call *c, larder_error *err); /* reader thread, before the api's own parameters */
 double share_left(const call *c);                     /* seconds to its deadline; 0: it has none */
@@ -402,6 +403,7 @@ struct pollfd;
 void http_unwatch(exchange *x);
 void ws_get(exchange *x);                                                /* the handshake: status 101, or an error */
 struct MHD_Response *ws_response(exchange *x);                           /* for status 101 */
+uint64_t ws_client(const ws *w);                                         /* whose it is: see share.c */
 void ws_say(ws *w, const char *text);                                    /* one event */
 void ws_fail(exchange *x, int status, const char *m, const char *param); /* ends the turn */
 void ws_done(exchange *x, json_t *items, const char *id); /* what the next turn may go on from; takes items */

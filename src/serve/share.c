@@ -5,14 +5,18 @@
  */
 #include "serve.h"
 
-void share_begin(call *c, exchange *x)
+uint64_t share_of(exchange *x)
 {
     static const char *const headers[] = {"Authorization", "x-api-key", "Larder-Client"};
+    uint64_t client = 0;
     for (size_t i = 0; i < LR_LEN(headers); i++) {
         const char *v = exchange_header(x, headers[i]);
-        if (v) c->client = c->client * 31 + lr_hash(v, strlen(v));
+        if (v) client = client * 31 + lr_hash(v, strlen(v));
     }
+    return client;
 }
+
+void share_begin(call *c, exchange *x) { c->client = x->ws ? ws_client(x->ws) : share_of(x); }
 
 static void mix_in(call *c, const json_t *name)
 {

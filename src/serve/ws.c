@@ -43,8 +43,10 @@ struct ws {
     uint32_t n_waiting;
     json_t *items; /* the conversation up to response `last` */
     char last[40];
-    uint64_t t_seen;
+    uint64_t t_seen, client;
 };
+
+uint64_t ws_client(const ws *w) { return w->client; }
 
 /* ---------------------------------------------------------------- handshake */
 static uint32_t turn(uint32_t x, int n) { return x << n | x >> (32 - n); }
@@ -125,7 +127,7 @@ static void upgraded(void *user, struct MHD_Connection *c, void *state, const ch
         MHD_upgrade_action(handle, MHD_UPGRADE_ACTION_CLOSE);
         return;
     }
-    *w = (ws){.s = s, .handle = handle, .fd = fd, .t_seen = lr_now_ns(), .next = s->sockets};
+    *w = (ws){.s = s, .handle = handle, .fd = fd, .t_seen = lr_now_ns(), .next = s->sockets, .client = share_of(x)};
     s->sockets = w;
     s->n_sockets++;
     lr_buf_add(&w->in, extra, n);
