@@ -31,6 +31,7 @@ POST = {**GENERATE, **OTHER_POST}
 # Every route there is, from the source: a new one that is not in the lists above fails the test.
 SOURCE = re.findall(r'\{"(GET|POST)", "([^"]+)", ROUTE', open("src/serve/routes.c").read())
 EXTRA = {"/v1/responses"}  # GET: a WebSocket
+PULL = {"/api/pull": {"model": "a/b"}}  # off unless --allow-pull
 LEAK = re.compile(r"0x[0-9a-f]{5,}|/[a-z]+/[a-z]+/|\.c:\d|errno|\.gguf")
 
 
@@ -167,7 +168,7 @@ def media(s):
 
 
 def routes(s):
-    assert {p for _, p in SOURCE} == set(POST) | {p.replace("models/" + NAME, "models/*") for p in GET} | EXTRA, "a route is not in the lists of this test"
+    assert {p for _, p in SOURCE} == set(POST) | set(PULL) | {p.replace("models/" + NAME, "models/*") for p in GET} | EXTRA, "a route is not in the lists of this test"
     assert s.ask("GET", "/nowhere")[0] == 404 and s.ask("GET", "/v1/completions")[0] == 405 and s.ask("POST", "/health")[0] == 405
     assert s.ask("GET", "/v1/models/x%0d%0aSet-Cookie:a")[0] == 404  # A5
     assert s.ask("GET", "/../../etc/passwd")[0] == 404
@@ -180,13 +181,13 @@ def routes(s):
 def hosts(s):
     """B1, B2: a page that is not ours gets nothing."""
     for host in ("evil.example", "evil.example:80", "127.0.0.1.evil.example", "", "[::1", "localhost.evil.example"):
-        for path in [*GET, *EXTRA, *POST]:
-            status, headers, _ = s.ask("POST", path, "{}", {"Host": host}) if path in POST else s.ask("GET", path, headers={"Host": host})
+        for path in [*GET, *EXTRA, *POST, *PULL]:
+            status, headers, _ = s.ask("POST", path, "{}", {"Host": host}) if path in {**POST, **PULL} else s.ask("GET", path, headers={"Host": host})
             assert status in (400, 403) and not headers["Access-Control-Allow-Origin"], (host, path, status)
     for host in ("localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:80", "192.168.7.7", "box.example"):
         assert s.ask("GET", "/health", headers={"Host": host})[0] == 200, host
     for origin in ("http://evil.example", "null", "http://127.0.0.1:1", "http://localhost", "https://good.example.evil"):
-        for path in POST:
+        for path in {**POST, **PULL}:
             status, headers, _ = s.ask("POST", path, "{}", {"Origin": origin})
             assert status == 403 and not headers["Access-Control-Allow-Origin"], (origin, path, status)
         assert s.ask("OPTIONS", "/v1/models", headers={"Origin": origin})[0] == 403
@@ -207,6 +208,8 @@ def keys(s):
         assert s.ask("POST", path, body)[0] == 401
         assert s.ask("POST", path, body, {"x-api-key": "sesame-sesame"})[0] == 200
         assert s.ask("POST", path, body, {"Authorization": "Bearer second-key-2"})[0] == 200
+    for path, body in PULL.items():
+        assert s.ask("POST", path, body)[0] == 401 and s.ask("POST", path, body, {"x-api-key": "sesame-sesame"})[0] == 403
     assert s.ask("GET", "/health")[0] == 200
     # a body that nobody may send is not waited for
     host = f"Host: 127.0.0.1:{s.port}\r\n".encode()
