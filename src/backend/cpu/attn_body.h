@@ -218,12 +218,13 @@ VEC_FN const uint8_t *values_of(const span *t, uint32_t b)
 {
     return block_of(t, b) + (size_t)LR_KV_BLOCK * t->j->head_dim * (t->j->kv == LARDER_KV_F16 ? 2 : 4);
 }
-/* What is read when this span is done: block b of the next, if some query sees it; else the block itself. */
+/* What is read when this span is done: block b of the next, if some query sees it; else the block itself, or the last there
+ * is: the table ends with it. */
 VEC_FN const uint8_t *block_after(const span *t, uint32_t b)
 {
-    uint32_t next = t->at / LR_KV_BLOCK + LR_ATTN_SPAN / LR_KV_BLOCK + b;
-    if (next > t->j->pos[t->j->n_row - 1] / LR_KV_BLOCK) return block_of(t, b);
-    return t->j->cache + (uint64_t)t->j->blocks[next] * t->j->stride;
+    uint32_t at = t->at / LR_KV_BLOCK + b, last = t->j->pos[t->j->n_row - 1] / LR_KV_BLOCK;
+    uint32_t next = at + LR_ATTN_SPAN / LR_KV_BLOCK;
+    return t->j->cache + (uint64_t)t->j->blocks[next <= last ? next : LR_MIN(at, last)] * t->j->stride;
 }
 
 /* Rows that see anything of block b of the span: a run, since positions rise. */
