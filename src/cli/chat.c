@@ -259,9 +259,12 @@ typedef struct message {
 static void add_line(message *m, const char *line, size_t n)
 {
     size_t more = m->n + n + 2;
-    if (more > m->cap) {
+    if (!m->text || more > m->cap) {
         char *p = realloc(m->text, more * 2);
-        if ((m->failed = !p)) return;
+        if (!p) {
+            m->failed = true;
+            return;
+        }
         m->text = p;
         m->cap = more * 2;
     }

@@ -45,7 +45,7 @@ int verb_tokenize(int argc, char **argv)
     larder_text *text = NULL;
     larder_error err = {0};
     char *in = NULL, *out = NULL;
-    size_t n;
+    size_t n = 0;
     status = open_input("tokenize", argv[first], &text, &in, &n);
     if (!status) {
         larder_status st = larder_text_tokenize(text, in, n, !plain, special, &out, &err);
@@ -69,7 +69,7 @@ int verb_detokenize(int argc, char **argv)
     larder_text *text = NULL;
     larder_error err = {0};
     char *in = NULL, *out = NULL;
-    size_t n;
+    size_t n = 0;
     status = open_input("detokenize", argv[first], &text, &in, &n);
     if (!status) {
         larder_status st = larder_text_detokenize(text, in, n, &out, &err);

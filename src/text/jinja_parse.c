@@ -56,7 +56,8 @@ static const lr_str *intern(jparse *p, lr_str s)
     lr_template *t = p->t;
     if (t->n_names * 2 >= t->cap_names) grow_names(p);
     lr_str **slot = slot_of(p, s);
-    if (*slot) return *slot;
+    const lr_str *found = *slot;
+    if (found) return found;
     if (t->n_names == 20000) lr_jp_fail(p, 0, LARDER_LIMIT, "too many names");
     lr_str *own = lr_jp_alloc(p, 1, sizeof *own);
     char *quoted = lr_jp_alloc(p, s.n + 3, 1); /* 'name', so that name->p - 1 is ready for messages */
