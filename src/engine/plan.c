@@ -33,8 +33,8 @@ static uint64_t table_bytes(const lr_program *p)
     uint64_t sum = 0;
     for (uint32_t i = 0; i < p->n_ops; i++) {
         bool shared = p->ops[i].kind != LR_OP_EMBED;
-        for (uint32_t k = 0; k < p->n_ops && !shared; k++)
-            shared = p->ops[k].w == p->ops[i].w && (k < i || p->ops[k].kind != LR_OP_EMBED);
+        for (uint32_t k = 0; !shared && k < p->n_ops; k++)
+            shared = (k < i || p->ops[k].kind != LR_OP_EMBED) && p->ops[k].w == p->ops[i].w;
         if (!shared && !p->weights[p->ops[i].w].transposed) sum += p->weights[p->ops[i].w].t->n_bytes;
     }
     return sum;

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -259,6 +260,24 @@ static larder_status time_format(lr_own *o, uint32_t fmt, larder_error *err)
 }
 
 /* ---------------------------------------------------------------- kept */
+static const struct {
+    const char *name;
+    size_t at;
+    double least, most; /* what can be believed */
+} figures[] = {
+    {"layer_s", offsetof(lr_own, layer_s), 0, 1},
+    {"row_s", offsetof(lr_own, row_s), 0, 1e-3},
+    {"sample_s", offsetof(lr_own, sample_s), 0, 1e-3},
+    {"kv_byte_64_s", offsetof(lr_own, kv_byte_s[0]), 1e-14, 1e-3},
+    {"kv_byte_128_s", offsetof(lr_own, kv_byte_s[1]), 1e-14, 1e-3},
+    {"attn_op_64_s", offsetof(lr_own, attn_op_s[0]), 1e-16, 1e-3},
+    {"attn_op_128_s", offsetof(lr_own, attn_op_s[1]), 1e-16, 1e-3},
+    {"in_cache", offsetof(lr_own, in_cache), 0.05, 1},
+    {"cache_bytes", offsetof(lr_own, cache_bytes), 0, 1e12},
+    {"bandwidth", offsetof(lr_own, bandwidth), 1e8, 1e14},
+};
+static double *figure(lr_own *o, size_t i) { return (double *)(void *)((char *)o + figures[i].at); }
+
 static larder_status save(const lr_own *o, const char *path, larder_error *err)
 {
     char mark[256];
@@ -269,10 +288,11 @@ static larder_status save(const lr_own *o, const char *path, larder_error *err)
         for (int k = 0; k < LR_OWN_ROWS; k++) json_array_append_new(times, json_real(o->formats[i].s[k]));
         json_object_set_new(formats, lr_fmt_get(o->formats[i].fmt)->name, times);
     }
-    json_t *all = json_pack("{s:s,s:f,s:f,s:f,s:[f,f],s:[f,f],s:f,s:f,s:f,s:o}", "machine", mark, "layer_s",
-                            o->layer_s, "row_s", o->row_s, "sample_s", o->sample_s, "kv_byte_s", o->kv_byte_s[0],
-                            o->kv_byte_s[1], "attn_op_s", o->attn_op_s[0], o->attn_op_s[1], "in_cache", o->in_cache,
-                            "cache_bytes", o->cache_bytes, "formats", formats);
+    json_t *all = json_object();
+    json_object_set_new(all, "machine", json_string(mark));
+    for (size_t i = 0; i < LR_LEN(figures); i++)
+        json_object_set_new(all, figures[i].name, json_real(*figure((lr_own *)(uintptr_t)o, i)));
+    json_object_set_new(all, "formats", formats);
     char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
     larder_status st = text ? lr_write_file(path, text, strlen(text), err) : LR_NOMEM(err, "the measurements");
     free(text);
@@ -310,18 +330,10 @@ static bool restore(lr_own *o, const char *path)
     lr_probe_mark(mark);
     const char *same = json_string_value(json_object_get(all, "machine"));
     bool ok = same && !strcmp(same, mark) && restore_formats(o, json_object_get(all, "formats"));
-    o->layer_s = json_number_value(json_object_get(all, "layer_s"));
-    o->row_s = json_number_value(json_object_get(all, "row_s"));
-    o->sample_s = json_number_value(json_object_get(all, "sample_s"));
-    o->in_cache = json_number_value(json_object_get(all, "in_cache"));
-    o->bandwidth = json_number_value(json_object_get(all, "bandwidth"));
-    o->cache_bytes = json_number_value(json_object_get(all, "cache_bytes"));
-    ok = ok && good(o->layer_s, 0, 1) && good(o->row_s, 0, 1e-3) && good(o->sample_s, 0, 1e-3) &&
-         good(o->in_cache, 0.05, 1) && good(o->cache_bytes, 0, 1e12) && good(o->bandwidth, 1e8, 1e14);
-    for (size_t h = 0; h < LR_OWN_HEADS; h++) {
-        o->kv_byte_s[h] = json_number_value(json_array_get(json_object_get(all, "kv_byte_s"), h));
-        o->attn_op_s[h] = json_number_value(json_array_get(json_object_get(all, "attn_op_s"), h));
-        ok = ok && good(o->kv_byte_s[h], 1e-14, 1e-3) && good(o->attn_op_s[h], 1e-16, 1e-3);
+    for (size_t i = 0; i < LR_LEN(figures); i++) {
+        const json_t *v = json_object_get(all, figures[i].name);
+        *figure(o, i) = json_number_value(v);
+        ok = ok && json_is_number(v) && good(*figure(o, i), figures[i].least, figures[i].most);
     }
     json_decref(all);
     return ok;
