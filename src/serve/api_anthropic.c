@@ -142,7 +142,7 @@ static json_t *take_thinking(params *p)
     if (type && !strcmp(type, "disabled")) p->c->budget = 0;
     const json_t *budget = json_object_get(v, "budget_tokens");
     json_int_t n = json_integer_value(budget);
-    if (!budget || p->st) return extra;
+    if (!type || !budget || p->st) return extra;
     if (strcmp(type, "enabled")) params_fail(p, "thinking", "budget_tokens needs type enabled");
     else if (!json_is_integer(budget) || n < 1 || n >= p->c->max_tokens)
         params_fail(p, "thinking", "budget_tokens must be a number of tokens from 1 to less than max_tokens");

@@ -91,3 +91,20 @@ TEST(notes_reach_the_callback)
     lr_log(LARDER_LOG_WARN, "dropped");
     CHECK_EQ_STR(got, "1 n = 3");
 }
+
+/* RFC 4648, section 10 */
+TEST(base64)
+{
+    static const char *const want[] = {"", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"};
+    for (size_t n = 0; n < LR_LEN(want); n++) {
+        lr_buf b = {0};
+        lr_buf_base64(&b, "foobar", n);
+        lr_buf_putc(&b, 0);
+        CHECK_EQ_STR(b.p, want[n]);
+        lr_buf_free(&b);
+    }
+    lr_buf all = {0};
+    lr_buf_base64(&all, "\xff\xfe\xfb\0", 4);
+    CHECK(all.n == 8 && !memcmp(all.p, "//77AA==", 8));
+    lr_buf_free(&all);
+}
