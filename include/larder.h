@@ -111,7 +111,7 @@ void larder_free(void *p);
 
 /* ---------------------------------------------------------------- engine */
 typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
-typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO } larder_kv;
+typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO, LARDER_KV_Q8_0, LARDER_KV_Q4_0 } larder_kv;
 
 /* Drafting the next tokens cheaply and having several checked in one step. A draft is kept only where it is what the model
  * samples itself, so answers are the same with it and without. */

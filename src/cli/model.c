@@ -24,6 +24,8 @@ static bool set_kv(void *to, const char *v)
     cli_model *m = to;
     if (!strcmp(v, "f16")) m->engine.kv = LARDER_KV_F16;
     else if (!strcmp(v, "f32")) m->engine.kv = LARDER_KV_F32;
+    else if (!strcmp(v, "q8_0")) m->engine.kv = LARDER_KV_Q8_0;
+    else if (!strcmp(v, "q4_0")) m->engine.kv = LARDER_KV_Q4_0;
     else return false;
     return m->kv_given = true;
 }
@@ -118,7 +120,7 @@ void cli_engine_args(arg_table *t, cli_model *m, const char *ctx)
          ctx ? ctx : "tokens of context (default: the largest that fits, up to the model's own)", 0},
         {"threads", 't', ARG_U32, &o->n_threads, "N", "threads (default: one per real core)", 0},
         {"batch", 'b', ARG_U32, &o->n_batch, "N", "tokens of a prompt per step (default 512)", 0},
-        {"kv", 0, ARG_CALL, m, "f16|f32", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
+        {"kv", 0, ARG_CALL, m, "f16|f32|q8_0|q4_0", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
         {"act", 0, ARG_CALL, m, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
         {"exact", 0, ARG_FLAG, &m->exact, NULL, "float32 activations and KV cache: slow, for checking", 0},
         {"memory", 0, ARG_BYTES, &o->memory, "SIZE", "memory the engine may use, as 8G (default: what is free)", 0},

@@ -7,6 +7,11 @@
  * where v_pad is head_dim rounded up to 16 and what is past head_dim is zero. So scores and weighted sums are the same
  * small matrix product, neither has a tail, and no score needs a sum across lanes.
  *
+ * Q8_0 and Q4_0 have behind K's numbers their scales, [head_dim / 32][LR_KV_BLOCK] f16, and behind V's (v_pad then is
+ * head_dim rounded up to 32) [LR_KV_BLOCK][v_pad / 32]. Of 32 numbers in a row, Q4_0 keeps the first 16 in the low
+ * halves of 16 bytes and the others in the upper halves. A number is its scale times its code, rounded once, on every
+ * instruction set.
+ *
  * Order. Positions are taken in spans of LR_ATTN_SPAN, spans in chunks of LR_ATTN_CHUNK, both counted from position 0.
  * A score is a chain of multiply-adds over rising dimensions; within a span the weights are summed lane by lane and an
  * output is a chain over rising positions; between spans of a chunk there is the online softmax; chunks are merged in
@@ -22,11 +27,37 @@
 #define LR_ATTN_CHUNK 1024
 
 static inline uint32_t lr_attn_pad(uint32_t head_dim) { return (head_dim + 15) / 16 * 16; }
+static inline bool lr_attn_coded(larder_kv kv) { return kv == LARDER_KV_Q8_0 || kv == LARDER_KV_Q4_0; }
+/* Numbers from one position's V to the next's. */
+static inline uint32_t lr_attn_v_stride(uint32_t head_dim, larder_kv kv)
+{
+    return lr_attn_coded(kv) ? (head_dim + 31) / 32 * 32 : lr_attn_pad(head_dim);
+}
+/* Bytes of n numbers, scales apart. */
+static inline uint64_t lr_attn_bytes(uint64_t n, larder_kv kv)
+{
+    switch (kv) {
+    case LARDER_KV_F32: return 4 * n;
+    case LARDER_KV_Q8_0: return n;
+    case LARDER_KV_Q4_0: return n / 2;
+    default: return 2 * n;
+    }
+}
+/* Bytes of the scales of K, and of V: one f16 per 32 numbers of a position. */
+static inline uint64_t lr_attn_scales(uint32_t head_dim, larder_kv kv)
+{
+    return lr_attn_coded(kv) ? 2ull * LR_KV_BLOCK * ((head_dim + 31) / 32) : 0;
+}
+/* Bytes of K, scales included: where V begins. */
+static inline uint64_t lr_attn_k_bytes(uint32_t head_dim, larder_kv kv)
+{
+    return lr_attn_bytes((uint64_t)LR_KV_BLOCK * head_dim, kv) + lr_attn_scales(head_dim, kv);
+}
 /* Bytes of one block of one head, a multiple of 64. */
 static inline uint64_t lr_attn_block_bytes(uint32_t head_dim, larder_kv kv)
 {
-    uint64_t n = (uint64_t)LR_KV_BLOCK * (head_dim + lr_attn_pad(head_dim)) * (kv == LARDER_KV_F16 ? 2 : 4);
-    return (n + 63) / 64 * 64;
+    uint64_t v = lr_attn_bytes((uint64_t)LR_KV_BLOCK * lr_attn_v_stride(head_dim, kv), kv);
+    return (lr_attn_k_bytes(head_dim, kv) + v + lr_attn_scales(head_dim, kv) + 63) / 64 * 64;
 }
 
 /* n_row queries against one KV head of one sequence. Rows are in order of rising position. */

@@ -5,29 +5,56 @@
 /* ---------------------------------------------------------------- the small product
  * C[r][0..16 nv) (+)= sum over k in [0, n) of A[r][k] * B[k][0..16 nv), for nr rows: each number of C is a chain of
  * multiply-adds in rising k, whatever nr and nv are. */
-VEC_FN v16 load_b(larder_kv kv, const uint8_t *b, size_t at)
+typedef struct matrix {
+    const uint8_t *p;  /* numbers or codes, [k][ld] */
+    const uint16_t *d; /* scales of codes */
+    size_t ld;
+    const uint8_t *ahead; /* what will be read a span later, as these bytes are now */
+} matrix;
+
+/* What a matrix holds, constant where it matters. K has a scale per 32 rows of a column, V per 32 columns of a row. */
+typedef enum form { F16, F32, Q8_K, Q8_V, Q4_K, Q4_V } form;
+VEC_FN form form_of(larder_kv kv, bool keys)
 {
-    return kv == LARDER_KV_F16 ? v_load_h((const uint16_t *)(const void *)b + at)
-                               : v_load((const float *)(const void *)b + at);
+    switch (kv) {
+    case LARDER_KV_F32: return F32;
+    case LARDER_KV_Q8_0: return keys ? Q8_K : Q8_V;
+    case LARDER_KV_Q4_0: return keys ? Q4_K : Q4_V;
+    default: return F16;
+    }
+}
+
+VEC_FN v16 load_b(form f, const matrix *b, size_t k, size_t col)
+{
+    size_t at = k * b->ld + col;
+    if (f == F16) return v_load_h((const uint16_t *)(const void *)b->p + at);
+    if (f == F32) return v_load((const float *)(const void *)b->p + at);
+    v16 d = f == Q8_K || f == Q4_K ? v_load_h(b->d + k / 32 * LR_KV_BLOCK + col)
+                                   : v_set1_h(b->d[k * (b->ld / 32) + col / 32]);
+    v16 q = f == Q8_K || f == Q8_V ? v_load_i8((const int8_t *)b->p + at)
+                                   : v_load_i4(b->p + (at - col % 32) / 2, col / 16 % 2);
+    return v_mul(d, q);
 }
 
 /* What comes a span later is asked for now, since the processor's own prefetchers stop at page ends: while a block's K
  * is read its V, which follows when all K of the span are done; while V is read, the K of the next span. */
-VEC_FN void fetch_ahead(larder_kv kv, const uint8_t *ahead, size_t at)
+VEC_FN void fetch_ahead(form f, const matrix *b, size_t k, size_t col)
 {
-    __builtin_prefetch(ahead + at * (kv == LARDER_KV_F16 ? 2 : 4));
+    size_t at = k * b->ld + col;
+    if (f != F32 && col % 32) return;
+    __builtin_prefetch(b->ahead + (f == F32 ? 4 * at : f == F16 ? 2 * at : f == Q8_K || f == Q8_V ? at : at / 2));
 }
 
-VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb,
-                 size_t col, float *c, size_t ldc, bool on, const uint8_t *ahead)
+VEC_FN void tile(form f, int nr, int nv, uint32_t n, const float *a, size_t lda, const matrix *b, size_t col,
+                 float *c, size_t ldc, bool on)
 {
     v16 acc[8][8], bv[8];
     for (int r = 0; r < nr; r++)
         for (int v = 0; v < nv; v++) acc[r][v] = on ? v_load(c + (size_t)r * ldc + col + 16 * (size_t)v) : v_set1(0);
     for (uint32_t k = 0; k < n; k++) {
         for (int v = 0; v < nv; v++) {
-            bv[v] = load_b(kv, b, k * ldb + col + 16 * (size_t)v);
-            if (kv == LARDER_KV_F32 || v % 2 == 0) fetch_ahead(kv, ahead, k * ldb + col + 16 * (size_t)v);
+            bv[v] = load_b(f, b, k, col + 16 * (size_t)v);
+            fetch_ahead(f, b, k, col + 16 * (size_t)v);
         }
         for (int r = 0; r < nr; r++) {
             v16 x = v_set1(a[(size_t)r * lda + k]);
@@ -39,14 +66,24 @@ VEC_FN void tile(larder_kv kv, int nr, int nv, uint32_t n, const float *a, size_
 }
 
 /* Constant sizes, so that the accumulators are registers: 16 of AVX-512's 32 or NEON's, 12 of AVX2's 16. */
-#define TILE(nr, nv) \
-    static void tile_##nr##_##nv(larder_kv kv, uint32_t n, const float *a, size_t lda, const uint8_t *b, size_t ldb, \
-                                 size_t col, float *c, size_t ldc, bool on, const uint8_t *ahead) \
-    { \
-        if (kv == LARDER_KV_F16) tile(LARDER_KV_F16, nr, nv, n, a, lda, b, ldb, col, c, ldc, on, ahead); \
-        else tile(LARDER_KV_F32, nr, nv, n, a, lda, b, ldb, col, c, ldc, on, ahead); \
+#define EACH_FORM(call) \
+    switch (f) { \
+    case F16: call(F16); break; \
+    case F32: call(F32); break; \
+    case Q8_K: call(Q8_K); break; \
+    case Q8_V: call(Q8_V); break; \
+    case Q4_K: call(Q4_K); break; \
+    case Q4_V: call(Q4_V); break; \
     }
-#define T(nr, nv) tile_##nr##_##nv(kv, n, a + r * lda, lda, b, ldb, col, c + r * ldc, ldc, on, ahead)
+#define TILE(nr, nv) \
+    static void tile_##nr##_##nv(form f, uint32_t n, const float *a, size_t lda, const matrix *b, size_t col, \
+                                 float *c, size_t ldc, bool on) \
+    { \
+        enum { NR = nr, NV = nv }; \
+        EACH_FORM(ONE_TILE) \
+    }
+#define ONE_TILE(f) tile(f, NR, NV, n, a, lda, b, col, c, ldc, on)
+#define T(nr, nv) tile_##nr##_##nv(f, n, a + r * lda, lda, b, col, c + r * ldc, ldc, on)
 
 #if defined(VEC_AVX512)
 TILE(8, 2)
@@ -62,8 +99,8 @@ TILE(1, 8)
 TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
-static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
-                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on, const uint8_t *ahead)
+static void product(form f, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda, const matrix *b,
+                    float *c, size_t ldc, bool on)
 {
     size_t r = 0;
     for (; r + 8 <= nr; r += 8) {
@@ -100,8 +137,8 @@ TILE(2, 1)
 TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
-static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda,
-                    const uint8_t *b, size_t ldb, float *c, size_t ldc, bool on, const uint8_t *ahead)
+static void product(form f, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda, const matrix *b,
+                    float *c, size_t ldc, bool on)
 {
     size_t r = 0;
     for (; r + 6 <= nr; r += 6)
@@ -124,8 +161,7 @@ static void product(larder_kv kv, uint32_t nr, uint32_t width, uint32_t n, const
 
 /* The scores of few rows against two blocks at once: C[r][0..32) from b[0], C[r][32..64) from b[1]. The chains of one
  * block alone are too few to hide each other's latency. */
-VEC_FN void pair(larder_kv kv, int nr, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2], float *c,
-                 size_t ldc, const uint8_t *const ahead[2])
+VEC_FN void pair(form f, int nr, uint32_t n, const float *a, size_t lda, const matrix *b, float *c, size_t ldc)
 {
     v16 acc[4][4];
     for (int r = 0; r < nr; r++)
@@ -133,9 +169,8 @@ VEC_FN void pair(larder_kv kv, int nr, uint32_t n, const float *a, size_t lda, c
     for (uint32_t k = 0; k < n; k++) {
         v16 bv[4];
         for (int v = 0; v < 4; v++) {
-            bv[v] = load_b(kv, b[v / 2], (size_t)k * LR_KV_BLOCK + 16 * (size_t)(v % 2));
-            if (kv == LARDER_KV_F32 || v % 2 == 0)
-                fetch_ahead(kv, ahead[v / 2], (size_t)k * LR_KV_BLOCK + 16 * (size_t)(v % 2));
+            bv[v] = load_b(f, &b[v / 2], k, 16 * (size_t)(v % 2));
+            fetch_ahead(f, &b[v / 2], k, 16 * (size_t)(v % 2));
         }
         for (int r = 0; r < nr; r++) {
             v16 x = v_set1(a[(size_t)r * lda + k]);
@@ -146,12 +181,12 @@ VEC_FN void pair(larder_kv kv, int nr, uint32_t n, const float *a, size_t lda, c
         for (int v = 0; v < 4; v++) v_store(c + (size_t)r * ldc + 16 * (size_t)v, acc[r][v]);
 }
 #define PAIR(nr) \
-    static void pair_##nr(larder_kv kv, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2], float *c, \
-                          size_t ldc, const uint8_t *const ahead[2]) \
+    static void pair_##nr(form f, uint32_t n, const float *a, size_t lda, const matrix *b, float *c, size_t ldc) \
     { \
-        if (kv == LARDER_KV_F16) pair(LARDER_KV_F16, nr, n, a, lda, b, c, ldc, ahead); \
-        else pair(LARDER_KV_F32, nr, n, a, lda, b, c, ldc, ahead); \
+        enum { NR = nr }; \
+        EACH_FORM(ONE_PAIR) \
     }
+#define ONE_PAIR(f) pair(f, NR, n, a, lda, b, c, ldc)
 PAIR(1)
 #if defined(VEC_AVX512)
 enum { PAIR_ROWS = 7 };
@@ -160,20 +195,69 @@ PAIR(4)
 #else
 enum { PAIR_ROWS = 1 };
 #endif
-static void scores_pair(larder_kv kv, uint32_t nr, uint32_t n, const float *a, size_t lda, const uint8_t *const b[2],
-                        float *c, size_t ldc, const uint8_t *const ahead[2])
+static void scores_pair(form f, uint32_t nr, uint32_t n, const float *a, size_t lda, const matrix *b, float *c,
+                        size_t ldc)
 {
     size_t r = 0;
 #if defined(VEC_AVX512)
-    for (; r + 4 <= nr; r += 4) pair_4(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
-    for (; r + 2 <= nr; r += 2) pair_2(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
+    for (; r + 4 <= nr; r += 4) pair_4(f, n, a + r * lda, lda, b, c + r * ldc, ldc);
+    for (; r + 2 <= nr; r += 2) pair_2(f, n, a + r * lda, lda, b, c + r * ldc, ldc);
 #endif
-    for (; r < nr; r++) pair_1(kv, n, a + r * lda, lda, b, c + r * ldc, ldc, ahead);
+    for (; r < nr; r++) pair_1(f, n, a + r * lda, lda, b, c + r * ldc, ldc);
 }
 
 /* ---------------------------------------------------------------- storing */
+/* Codes of up to 32 numbers and their scale, by plain arithmetic: the same on every instruction set. */
+static uint16_t encode(larder_kv kv, const float *x, uint32_t n, int8_t q[32])
+{
+    float most = 0;
+    for (uint32_t i = 0; i < n; i++)
+        if (fabsf(x[i]) > fabsf(most)) most = x[i];
+    bool four = kv == LARDER_KV_Q4_0;
+    float d = fminf(fmaxf(four ? most / -8.0f : fabsf(most) / 127.0f, -65504.0f), 65504.0f);
+    uint16_t h = lr_f32_to_f16(d);
+    float back = lr_f16_to_f32(h), by = back != 0.0f ? 1.0f / back : 0.0f, top = four ? 7.0f : 127.0f;
+    for (uint32_t i = 0; i < 32; i++)
+        q[i] = i < n ? (int8_t)fminf(fmaxf(rintf(x[i] * by), four ? -8.0f : -127.0f), top) : 0;
+    return h;
+}
+
+static void put_nibble(uint8_t *at, bool high, int8_t q)
+{
+    uint8_t v = (uint8_t)((q + 8) & 15);
+    *at = high ? (uint8_t)((*at & 15) | v << 4) : (uint8_t)((*at & 0xf0) | v);
+}
+
+static void store_coded(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_t p, const float *k, const float *v)
+{
+    uint64_t at_v = lr_attn_k_bytes(head_dim, kv), stride = lr_attn_v_stride(head_dim, kv);
+    uint8_t *kq = block, *vq = block + at_v;
+    uint16_t *kd = (uint16_t *)(void *)(block + at_v - lr_attn_scales(head_dim, kv));
+    uint16_t *vd = (uint16_t *)(void *)(vq + lr_attn_bytes(LR_KV_BLOCK * stride, kv));
+    int8_t q[32];
+    for (uint32_t g = 0; g * 32 < head_dim; g++) {
+        uint32_t n = LR_MIN(head_dim - g * 32, 32u);
+        kd[g * LR_KV_BLOCK + p] = encode(kv, k + g * 32, n, q);
+        for (uint32_t i = 0; i < n; i++) {
+            size_t row = (size_t)(g * 32 + i) * LR_KV_BLOCK;
+            if (kv == LARDER_KV_Q8_0) kq[row + p] = (uint8_t)q[i];
+            else put_nibble(kq + row / 2 + p % 16, p >= 16, q[i]);
+        }
+        vd[p * (stride / 32) + g] = encode(kv, v + g * 32, n, q);
+        uint8_t *row = vq + lr_attn_bytes(p * stride + g * 32, kv);
+        for (uint32_t i = 0; i < 32; i++) {
+            if (kv == LARDER_KV_Q8_0) row[i] = (uint8_t)q[i];
+            else put_nibble(row + i % 16, i >= 16, q[i]);
+        }
+    }
+}
+
 static void store(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_t p, const float *k, const float *v)
 {
+    if (lr_attn_coded(kv)) {
+        store_coded(kv, head_dim, block, p, k, v);
+        return;
+    }
     uint32_t pad = lr_attn_pad(head_dim);
     if (kv == LARDER_KV_F32) {
         float *kt = (float *)(void *)block, *vr = kt + (size_t)LR_KV_BLOCK * head_dim + (size_t)p * pad;
@@ -214,9 +298,22 @@ VEC_FN const uint8_t *block_of(const span *t, uint32_t b)
     return t->j->cache + (uint64_t)t->j->blocks[t->at / LR_KV_BLOCK + b] * t->j->stride;
 }
 
-VEC_FN const uint8_t *values_of(const span *t, uint32_t b)
+VEC_FN uint64_t k_bytes(const span *t) { return lr_attn_k_bytes(t->j->head_dim, t->j->kv); }
+VEC_FN const uint8_t *values_of(const span *t, uint32_t b) { return block_of(t, b) + k_bytes(t); }
+VEC_FN matrix keys_matrix(const span *t, uint32_t b)
 {
-    return block_of(t, b) + (size_t)LR_KV_BLOCK * t->j->head_dim * (t->j->kv == LARDER_KV_F16 ? 2 : 4);
+    const uint8_t *p = block_of(t, b);
+    uint64_t scales = lr_attn_scales(t->j->head_dim, t->j->kv);
+    return (matrix){p, (const uint16_t *)(const void *)(p + k_bytes(t) - scales), LR_KV_BLOCK, values_of(t, b)};
+}
+/* Positions of the block from `from` on. */
+VEC_FN matrix values_matrix(const span *t, uint32_t b, uint32_t from, const uint8_t *ahead)
+{
+    larder_kv kv = t->j->kv;
+    size_t ld = lr_attn_v_stride(t->j->head_dim, kv);
+    const uint8_t *p = values_of(t, b), *d = p + lr_attn_bytes(LR_KV_BLOCK * ld, kv);
+    return (matrix){p + lr_attn_bytes(from * ld, kv), (const uint16_t *)(const void *)d + from * (ld / 32), ld,
+                    ahead};
 }
 /* What is read when this span is done: block b of the next, if some query sees it; else the block itself, or the last there
  * is: the table ends with it. */
@@ -249,7 +346,7 @@ static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, boo
 enum { FEW_ROWS = 8 };
 VEC_FN void ask_for(const span *t, uint32_t part, uint32_t parts)
 {
-    size_t lines = (size_t)LR_KV_BLOCK * t->j->head_dim * (t->j->kv == LARDER_KV_F16 ? 2 : 4) / 64;
+    size_t lines = (size_t)k_bytes(t) / 64;
     for (uint32_t b = 0; b < 2; b++) {
         const uint8_t *k = block_after(t, b);
         for (size_t i = lines * part / parts; i < lines * (part + 1) / parts; i++) __builtin_prefetch(k + 64 * i);
@@ -294,12 +391,13 @@ static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
 static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all)
 {
     const lr_attn_job *j = t->j;
-    const uint8_t *v = values_of(t, b), *ahead = block_after(t, j->n_row <= FEW_ROWS ? b | 2 : b);
-    size_t row = (size_t)t->pad * (j->kv == LARDER_KV_F16 ? 2 : 4);
+    const uint8_t *ahead = block_after(t, j->n_row <= FEW_ROWS ? b | 2 : b);
+    form f = form_of(j->kv, false);
     uint32_t b0 = b * LR_KV_BLOCK, lo, hi;
     if (all) {
-        product(j->kv, to - from, t->pad, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, v,
-                t->pad, t->to.v + (size_t)from * t->pad, t->pad, true, ahead);
+        matrix v = values_matrix(t, b, 0, ahead);
+        product(f, to - from, t->pad, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, &v,
+                t->to.v + (size_t)from * t->pad, t->pad, true);
         return;
     }
     /* Rows of one token see the same: they go together. */
@@ -309,8 +407,9 @@ static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all
         lo = LR_MAX(lo, b0);
         hi = LR_MIN(hi, b0 + LR_KV_BLOCK);
         if (lo >= hi) continue;
-        product(j->kv, n, t->pad, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, v + (lo - b0) * row,
-                t->pad, t->to.v + (size_t)r * t->pad, t->pad, true, ahead);
+        matrix v = values_matrix(t, b, lo - b0, ahead);
+        product(f, n, t->pad, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, &v,
+                t->to.v + (size_t)r * t->pad, t->pad, true);
     }
 }
 
@@ -320,20 +419,20 @@ static void do_span(span *t)
     enum { N_BLOCK = LR_ATTN_SPAN / LR_KV_BLOCK };
     uint32_t from[N_BLOCK], to[N_BLOCK];
     bool all[N_BLOCK];
+    form f = form_of(j->kv, true);
     for (uint32_t b = 0; b < N_BLOCK; b++) rows_of(t, b, &from[b], &to[b], &all[b]);
     for (uint32_t b = 0; b < N_BLOCK; b++) {
         if (from[b] == to[b]) continue;
-        if (b + 1 < N_BLOCK && from[b + 1] == from[b] && to[b + 1] == to[b] && to[b] - from[b] <= PAIR_ROWS) {
-            const uint8_t *const k[2] = {block_of(t, b), block_of(t, b + 1)};
-            const uint8_t *const v[2] = {values_of(t, b), values_of(t, b + 1)};
-            scores_pair(j->kv, to[b] - from[b], j->head_dim, t->q + (size_t)from[b] * t->pad, t->pad, k,
-                        t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK, LR_ATTN_SPAN, v);
+        uint32_t n = to[b] - from[b], last = LR_MIN(b + 1, N_BLOCK - 1u);
+        const float *q = t->q + (size_t)from[b] * t->pad;
+        float *s = t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK;
+        matrix k[2] = {keys_matrix(t, b), keys_matrix(t, last)};
+        if (last > b && from[last] == from[b] && to[last] == to[b] && n <= PAIR_ROWS) {
+            scores_pair(f, n, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN);
             b++;
-            continue;
+        } else {
+            product(f, n, LR_KV_BLOCK, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN, false);
         }
-        product(j->kv, to[b] - from[b], LR_KV_BLOCK, j->head_dim, t->q + (size_t)from[b] * t->pad, t->pad,
-                block_of(t, b), LR_KV_BLOCK, t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK,
-                LR_ATTN_SPAN, false, values_of(t, b));
     }
     for (uint32_t r = 0, lo, hi; r < j->n_row; r++) {
         seen(t, r, &lo, &hi);

@@ -234,7 +234,7 @@ static uint64_t phase_bytes(const lr_exec *x, const lr_phase *ph, uint32_t rows)
 static uint64_t attn_bytes(const lr_exec *x, const lr_phase *ph, const lr_batch *b)
 {
     const lr_attn *a = &x->c.nodes[x->c.order[ph->first + ph->n - 1]].op.attn;
-    uint64_t sum = 0, row = 2ull * a->head_dim * (x->c.l.kv == LARDER_KV_F16 ? 2 : 4) * a->n_head_kv;
+    uint64_t sum = 0, row = lr_attn_block_bytes(a->head_dim, x->c.l.kv) / LR_KV_BLOCK * a->n_head_kv;
     for (uint32_t s = 0; s < b->n_seq; s++) {
         uint64_t n = (uint64_t)b->seqs[s].n_past + b->seqs[s].n_tok;
         if (a->window) n = LR_MIN(n, (uint64_t)a->window + b->seqs[s].n_tok - 1);

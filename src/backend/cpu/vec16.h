@@ -52,6 +52,18 @@ VEC_FN void v_store_h(uint16_t *p, v16 a)
 {
     _mm256_storeu_si256((__m256i *)(void *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+VEC_FN v16 v_set1_h(uint16_t h) { return v_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))); }
+VEC_FN v16 v_load_i8(const int8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)));
+}
+/* The low (high: upper) nibbles of 16 bytes, less 8. */
+VEC_FN v16 v_load_i4(const uint8_t *p, bool high)
+{
+    __m512i b = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+    b = high ? _mm512_srli_epi32(b, 4) : _mm512_and_si512(b, _mm512_set1_epi32(15));
+    return _mm512_cvtepi32_ps(_mm512_sub_epi32(b, _mm512_set1_epi32(8)));
+}
 VEC_FN v16 v_iota(void) { return _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15); }
 
 #elif defined(VEC_AVX2)
@@ -109,6 +121,21 @@ VEC_FN void v_store_h(uint16_t *p, v16 x)
     _mm_storeu_si128((__m128i *)(void *)p, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
     _mm_storeu_si128((__m128i *)(void *)(p + 8), _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
 }
+VEC_FN v16 v_set1_h(uint16_t h) { return v_set1(_mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(h)))); }
+VEC_FN v16 v_load_i8(const int8_t *p)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+}
+VEC_FN v16 v_load_i4(const uint8_t *p, bool high)
+{
+    __m128i b = _mm_loadu_si128((const __m128i *)(const void *)p);
+    b = _mm_and_si128(high ? _mm_srli_epi16(b, 4) : b, _mm_set1_epi8(15));
+    b = _mm_sub_epi8(b, _mm_set1_epi8(8));
+    return (v16){_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(b)),
+                 _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(b, 8)))};
+}
 VEC_FN v16 v_iota(void)
 {
     return (v16){_mm256_setr_ps(0, 1, 2, 3, 4, 5, 6, 7), _mm256_setr_ps(8, 9, 10, 11, 12, 13, 14, 15)};
@@ -156,6 +183,23 @@ VEC_FN void v_store_h(uint16_t *p, v16 x)
 {
     for (int i = 0; i < 4; i++) vst1_u16(p + 4 * i, vreinterpret_u16_f16(vcvt_f16_f32(x.q[i])));
 }
+VEC_FN v16 v_set1_h(uint16_t h)
+{
+    return v_set1(vgetq_lane_f32(vcvt_f32_f16(vreinterpret_f16_u16(vdup_n_u16(h))), 0));
+}
+VEC_FN v16 v_from_i8_(int8x16_t b)
+{
+    int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_s8(vget_high_s8(b));
+    return (v16){{vcvtq_f32_s32(vmovl_s16(vget_low_s16(lo))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(lo))),
+                  vcvtq_f32_s32(vmovl_s16(vget_low_s16(hi))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(hi)))}};
+}
+VEC_FN v16 v_load_i8(const int8_t *p) { return v_from_i8_(vld1q_s8(p)); }
+VEC_FN v16 v_load_i4(const uint8_t *p, bool high)
+{
+    uint8x16_t b = vld1q_u8(p);
+    b = high ? vshrq_n_u8(b, 4) : vandq_u8(b, vdupq_n_u8(15));
+    return v_from_i8_(vsubq_s8(vreinterpretq_s8_u8(b), vdupq_n_s8(8)));
+}
 VEC_FN v16 v_iota(void)
 {
     static const float iota[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -201,6 +245,9 @@ VEC_FN void v_store_h(uint16_t *p, v16 x)
 {
     for (int i = 0; i < 16; i++) p[i] = lr_f32_to_f16(x.f[i]);
 }
+VEC_FN v16 v_set1_h(uint16_t h) { return v_set1(lr_f16_to_f32(h)); }
+VEC_FN v16 v_load_i8(const int8_t *p) { V16_((float)p[i]); }
+VEC_FN v16 v_load_i4(const uint8_t *p, bool high) { V16_((float)((int)(high ? p[i] >> 4 : p[i] & 15) - 8)); }
 VEC_FN v16 v_iota(void) { V16_((float)i); }
 #else
 #error "define VEC_SCALAR, VEC_AVX2, VEC_AVX512 or VEC_NEON"
