@@ -224,6 +224,10 @@ static larder_status time_attention(lr_own *o, int h, larder_error *err)
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
     for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(&r, at, BATCH, &warm, err));
     LR_GO(push_out(&r, err));
+    if (!(o->bandwidth > 0)) {
+        for (int i = 0; i < 3 * STEPS; i++) (void)lr_bench_limit_read(&r.limit);
+        o->bandwidth = lr_bench_limit_median(&r.limit);
+    }
     LR_GO(timed(&r, 0, 1, o->bandwidth, &near[0], err));
     LR_GO(timed(&r, DEPTH, 1, o->bandwidth, &far[0], err));
     LR_GO(timed(&r, 0, BATCH, 0, &near[1], err));
@@ -367,13 +371,7 @@ larder_status lr_own_measure(bool fresh, const uint32_t *fmts, size_t n, lr_own 
     if (!lr_user_dir("cache", folder, sizeof folder, NULL))
         (void)snprintf(path, sizeof path, "%s/kernels.json", folder);
     if (fresh || !*path || !restore(out, path)) {
-        larder_probe probe;
-        lr_topology topo;
         *out = (lr_own){0};
-        lr_topology_get(&topo);
-        LR_TRY(larder_probe_machine(false, &probe, progress, user, err));
-        out->bandwidth = larder_probe_bandwidth(
-            &probe, (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1));
         if (!tell(progress, user, 0, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
         LR_TRY(time_common(out, err));
         changed = true;

@@ -294,7 +294,10 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     uint32_t fmts[LR_OWN_FORMATS];
     size_t n_fmt = m.id < 0 && s.engine == LR_ENGINE_LARDER ? lr_own_formats(model, fmts) : 0;
     if (n_fmt) LR_TRY(lr_own_measure(false, fmts, n_fmt, &own, ask->progress, ask->user, err));
-    if (n_fmt) m.own = &own;
+    if (n_fmt) {
+        m.own = &own;
+        m.bw = m.bw_measured = LR_MAX(m.bw, own.bandwidth);
+    }
     if (ask->simulate) return simulate(ask, &m, model, &s, words, out, err);
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
