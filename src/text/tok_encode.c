@@ -226,10 +226,7 @@ static void find_ends(lr_tokenizer *t)
         "<EOT>",
         "_<EOT>",
         "<end_of_utterance>",
-        "<\xef\xbd\x9c"
-        "end\xe2\x96\x81"
-        "of\xe2\x96\x81"
-        "sentence\xef\xbd\x9c>",
+        "<｜end▁of▁sentence｜>",
         "<|end|>",
     };
     bool parts = tok_find(t, "<|return|>", 10) != TOK_NONE && tok_find(t, "<|call|>", 8) != TOK_NONE;

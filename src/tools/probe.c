@@ -52,7 +52,8 @@ static larder_status read_rate(reader *r, uint32_t threads, double *out, larder_
         uint64_t t0 = lr_now_ns();
         lr_pool_run(pool, read_part, r);
         double s = (double)(lr_now_ns() - t0) * 1e-9;
-        if (i >= 0) rate[i] = (double)(r->n / threads / 4096 * 4096 * threads) / s;
+        size_t n_read = r->n / threads / 4096 * 4096 * threads;
+        if (i >= 0) rate[i] = (double)n_read / s;
     }
     lr_pool_free(pool);
     qsort(rate, ROUNDS, sizeof *rate, by_value);
