@@ -84,7 +84,10 @@ ifneq ($(strip $(MISSING)),)
 $(error missing: $(MISSING). script/bootstrap installs what larder needs)
 endif
 endif
-$(foreach l,$(LAYERS),$(eval CFLAGS_$l := $(if $(PKGS_$l),$(shell $(PKGCONFIG) --cflags $(PKGS_$l)))))
+# yajl.pc names the folder inside the one that <yajl/...> is looked for in.
+YAJL_Darwin = -isystem $(shell $(PKGCONFIG) --variable=prefix yajl)/include
+$(foreach l,$(LAYERS),$(eval CFLAGS_$l := $(if $(PKGS_$l),$(shell $(PKGCONFIG) --cflags $(PKGS_$l)) \
+    $(if $(filter yajl,$(PKGS_$l)),$(YAJL_$(OS))))))
 # A header may itself include what its own layer uses, so a search path takes in those too; script/layers is stricter.
 # For quotes only: a <sched.h> is the system's.
 $(foreach l,$(LAYERS),$(eval INCLUDES_$l := -Iinclude $(addprefix -iquote src/,$(sort $(call closure,$l)))))
@@ -110,8 +113,11 @@ $(foreach l,$(LAYERS),$(eval OBJECTS_$l := $(call objects,$(call sources,$l))))
 
 ifeq ($(CUDA),1)
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
-ifneq ($(NVCC),)
-OBJECTS_backend += $(call objects,$(wildcard src/backend/cuda/*.cu))
+CUDA_SOURCES := $(wildcard src/backend/cuda/*.cu)
+ifeq ($(CUDA_SOURCES),)
+$(error CUDA=1: this version has no CUDA backend)
+else ifneq ($(NVCC),)
+OBJECTS_backend += $(call objects,$(CUDA_SOURCES))
 CFLAGS_backend += -DLR_CUDA
 LIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt
 else
@@ -157,7 +163,8 @@ all: $(BUILD)/liblarder.a $(if $(CROSS),,$(SHARED)) $(if $(MAIN),$(BUILD)/larder
 layer_of = $(word 2,$(subst /, ,$1))
 # Tests are compiled at -O1: sooner done, and gcc 12 for aarch64 fails in its vectoriser on one of them.
 flags_of = $(FLAGS) $(or $(INCLUDES_$(call layer_of,$1)),$(ALL_INCLUDES)) $(CFLAGS_$(call layer_of,$1)) $(call simd,$1) \
-    $(call kernel,$1) $(if $(filter tests/%,$1),-Itests -O1) $(if $(filter tests/fuzz/%,$1),-Wno-missing-prototypes)
+    $(call kernel,$1) $(if $(filter tests/%,$1),-Itests -O1) $(if $(filter tests/fuzz/%,$1),-Wno-missing-prototypes) \
+    $(CPPFLAGS) $(CFLAGS)
 # Each object leaves its command beside it, for compile_commands.json. A change of flags needs a `make clean`.
 define compile
 @mkdir -p $(@D)
@@ -271,9 +278,13 @@ install: all
 	install -m 644 man/larder.1 $(DESTDIR)$(PREFIX)/share/man/man1/larder.1
 	install -m 644 script/completion/larder.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/larder
 	install -m 644 script/completion/_larder $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_larder
+	@[ -n '$(DESTDIR)' ] || [ $(OS) != Linux ] || ldconfig 2>/dev/null || \
+	    echo 'run ldconfig as root, or programs will not find $(PREFIX)/lib/$(notdir $(SHARED))'
 uninstall:
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/,$(INSTALLED))
 
+layers:
+	@script/layers
 clean:
 	rm -rf $(BUILD)
 

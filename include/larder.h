@@ -64,7 +64,8 @@ typedef enum larder_log_level {
     LARDER_LOG_INFO,
     LARDER_LOG_DEBUG
 } larder_log_level;
-/* Where notes go; the default drops them. The callback may be called from any thread, one call at a time. */
+/* Where notes go; the default drops them. The callback may be called from any thread, one call at a time; it
+ * must not call into larder. */
 typedef void larder_log_fn(void *user, larder_log_level level, const char *line);
 void larder_set_log(larder_log_fn *fn, void *user);
 

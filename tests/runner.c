@@ -26,6 +26,7 @@
 #endif
 
 #define SCRIPT_SECONDS 120
+#define LIST_SECONDS 60
 
 struct job {
     const char *program;
@@ -117,8 +118,13 @@ static void list_tests(const char *program, const char *only)
     FILE *out = tmpfile();
     if (!out) die("temporary file");
     int status;
+    size_t n_before = n_jobs;
     pid_t pid = start(program, "--list", fileno(out));
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+    double deadline = now() + LIST_SECONDS;
+    while (waitpid(pid, &status, WNOHANG) != pid) {
+        if (interrupted || now() > deadline) kill(pid, SIGKILL);
+        poll(NULL, 0, 1);
+    }
     if (status) {
         add_job(program, "--list", 60); /* fails again below, and shows why */
         fclose(out);
@@ -131,6 +137,10 @@ static void list_tests(const char *program, const char *only)
         if (sscanf(line, "%159s %d", name, &seconds) == 2 && (!only || strstr(name, only)))
             add_job(program, name, seconds);
     fclose(out);
+    if (n_jobs == n_before && !only) {
+        fprintf(stderr, "runner: %s has no tests\n", program);
+        exit(2);
+    }
 }
 
 static void begin(struct job *j, double scale)
@@ -247,6 +257,7 @@ int main(int argc, char **argv)
         if (!is_script(argv[i])) list_tests(argv[i], only);
         else if (!only || strstr(argv[i], only)) add_job(argv[i], "", SCRIPT_SECONDS);
     }
+    if (!n_jobs) return fprintf(stderr, "runner: no tests%s%s\n", only ? " named " : "", only ? only : ""), 2;
     run_all(n_at_once, scale);
     printf("%d passed, %d failed, %d skipped\n", n_passed, n_failed, n_skipped);
     return interrupted ? 130 : n_failed > 0;

@@ -120,11 +120,20 @@ void lr_map_close(lr_map *m);
 bool lr_map_damaged(const lr_map *m);
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
 larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
-/* Creates a file that is to take the place of `path`, under a name nobody has, with the permissions that the process
- * gives new files; *temp is its name, lr_free. LARDER_USAGE if `path` is a folder, a device or a pipe: to rename over
- * one would take it away. */
-larder_status lr_open_beside(const char *path, char **temp, int *fd, larder_error *err);
-/* Writes a file so that it appears whole or not at all (temporary name beside it, fsync, rename). */
+/* out.c: a file that is to take the place of another, whole or not at all: written under a name beside it that nobody
+ * has, with the permissions that the process gives new files; synced and renamed at commit. `path` is the place, links
+ * followed. LARDER_USAGE if a folder, a device or a pipe is there: to rename over one would take it away. */
+typedef struct lr_out_file {
+    char *path, *temp;
+    int fd;
+    char *buf; /* small writes are gathered here */
+    size_t n_buf;
+} lr_out_file;
+larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err);
+larder_status lr_out_write(lr_out_file *o, const void *p, size_t n, larder_error *err);
+larder_status lr_out_commit(lr_out_file *o, larder_error *err);
+void lr_out_close(lr_out_file *o); /* removes what was not committed */
+/* The same at once. */
 larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err);
 bool lr_is_dir(const char *path);
 bool lr_is_file(const char *path);
@@ -190,7 +199,7 @@ void lr_pool_run(lr_pool *p, lr_task *task, void *ctx);
 /* Inside a task: waits for all threads of the pool. Writes before it are seen by all after it. */
 void lr_pool_barrier(lr_pool *p);
 /* Inside a task: dynamic dealing. lr_pool_next hands out [begin, begin + grain) of [0, n) until none is left.
- * Every thread resets it by passing a barrier of lr_pool_deal first: counter `slot` (0..3) starts at 0 after it. */
+ * Counter `slot` (0..3) starts at 0 in each run; lr_pool_reset begins it anew, between two barriers. */
 bool lr_pool_next(lr_pool *p, int slot, uint64_t n, uint64_t grain, uint64_t *begin, uint64_t *end);
 void lr_pool_reset(lr_pool *p, int slot); /* one thread, between barriers */
 

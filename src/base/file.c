@@ -226,10 +226,14 @@ larder_status lr_key_str(const lr_file *f, const char *key, lr_str *io, larder_e
     return LARDER_OK;
 }
 
+lr_str_iter lr_str_walk(const lr_kv *kv) { return (lr_str_iter){kv->data, kv->data + kv->n_bytes, kv->n}; }
+
 bool lr_str_next(lr_str_iter *it, lr_str *out)
 {
-    if (!it->left) return false;
+    size_t room = (size_t)(it->end - it->p);
+    if (!it->left || room < 8) return false;
     *out = (lr_str){(const char *)it->p + 8, (size_t)load_le(it->p, 8)};
+    if (out->n > room - 8) return false;
     it->p += 8 + out->n;
     it->left--;
     return true;

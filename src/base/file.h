@@ -95,11 +95,12 @@ larder_status lr_key_str(const lr_file *f, const char *key, lr_str *io, larder_e
 bool lr_kv_number(const lr_kv *kv, uint64_t i, double *out);
 bool lr_kv_integer(const lr_kv *kv, uint64_t i, int64_t *out);
 
-/* Walks an array of strings. Start with it = {kv->data, kv->n}. */
+/* Walks an array of strings; ends early should the file have been rewritten since it was checked. */
 typedef struct lr_str_iter {
-    const uint8_t *p;
+    const uint8_t *p, *end;
     uint64_t left;
 } lr_str_iter;
+lr_str_iter lr_str_walk(const lr_kv *kv);
 bool lr_str_next(lr_str_iter *it, lr_str *out);
 
 /* Makes a key in f's arena (before lr_file_index). Values are copied. NULL on no memory. */

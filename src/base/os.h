@@ -7,6 +7,9 @@
 
 #include "base.h"
 
+/* What stands before /proc and /sys when memory and cpus are asked for: "" but in tests, which lay out their own. */
+extern const char *lr_os_root;
+
 /* The arm bits of lr_cpu_features; 0 on other machines. */
 uint32_t lr_os_arm_features(void);
 /* Binds the calling thread to one cpu; a wish, so failure is silent. */

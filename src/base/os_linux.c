@@ -13,10 +13,16 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+const char *lr_os_root = "";
+
+#define PATH_CAP 4200
+
 /* Reads the beginning of a small system file; false if it is not there. */
 static bool read_small(const char *path, char *out, size_t cap)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char full[PATH_CAP + 256];
+    if ((size_t)snprintf(full, sizeof full, "%s%s", lr_os_root, path) >= sizeof full) return false;
+    int fd = open(full, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return false;
     size_t n = 0;
     for (ssize_t r; n < cap - 1 && (r = read(fd, out + n, cap - 1 - n)) > 0;) n += (size_t)r;
@@ -67,8 +73,6 @@ uint64_t lr_resident(const void *p, size_t n)
 }
 
 /* ---------------------------------------------------------------- control groups */
-#define PATH_CAP 4200
-
 typedef struct group_files {
     const char *mount; /* where the hierarchy of this version is mounted */
     const char *limit, *usage;
@@ -115,12 +119,13 @@ static bool go_up(char *path)
 static void apply_groups(const group_files *g, uint64_t *total, uint64_t *available)
 {
     char path[PATH_CAP], text[8192];
+    uint64_t lowest = *total;
     group_path(g->v2 ? NULL : "memory", path, sizeof path);
     do {
         if (!group_text(g->mount, path, g->limit, text, sizeof text) || !strncmp(text, "max", 3)) continue;
         uint64_t limit = strtoull(text, NULL, 10);
-        if (!limit || limit >= *total) continue;
-        *total = limit;
+        if (!limit || limit >= *total) continue; /* "unlimited" is a number too */
+        lowest = LR_MIN(lowest, limit);
         if (!group_text(g->mount, path, g->usage, text, sizeof text)) continue;
         uint64_t used = strtoull(text, NULL, 10), cached = 0;
         if (group_text(g->mount, path, "memory.stat", text, sizeof text))
@@ -129,6 +134,7 @@ static void apply_groups(const group_files *g, uint64_t *total, uint64_t *availa
         used -= LR_MIN(used, cached);
         *available = LR_MIN(*available, limit - LR_MIN(limit, used));
     } while (go_up(path));
+    *total = lowest;
 }
 
 static void memory(uint64_t *total, uint64_t *available)
@@ -161,12 +167,19 @@ uint64_t lr_mem_available(void)
 static int cpu_quota(void)
 {
     char path[PATH_CAP], text[256];
-    long best = INT32_MAX;
+    long best = INT32_MAX, quota, period;
     group_path(NULL, path, sizeof path);
     do {
-        long quota, period;
         if (group_text("/sys/fs/cgroup", path, "cpu.max", text, sizeof text) &&
             sscanf(text, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0)
+            best = LR_MIN(best, (quota + period - 1) / period);
+    } while (go_up(path));
+    group_path("cpu", path, sizeof path);
+    do {
+        if (group_text("/sys/fs/cgroup/cpu", path, "cpu.cfs_quota_us", text, sizeof text) &&
+            (quota = strtol(text, NULL, 10)) > 0 &&
+            group_text("/sys/fs/cgroup/cpu", path, "cpu.cfs_period_us", text, sizeof text) &&
+            (period = strtol(text, NULL, 10)) > 0)
             best = LR_MIN(best, (quota + period - 1) / period);
     } while (go_up(path));
     return (int)best;

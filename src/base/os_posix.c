@@ -122,69 +122,6 @@ fail:
     return st;
 }
 
-static bool write_all(int fd, const char *p, size_t n)
-{
-    while (n) {
-        ssize_t r = write(fd, p, n);
-        if (r < 0 && errno == EINTR) continue;
-        if (r < 0) return false;
-        p += r;
-        n -= (size_t)r;
-    }
-    return true;
-}
-
-/* Makes the rename itself durable; a file system that cannot is not an error. */
-static void sync_folder_of(const char *path)
-{
-    char dir[4096];
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-    if (n >= sizeof dir) return;
-    memcpy(dir, path, n);
-    dir[n] = 0;
-    int fd = open(n ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return;
-    fsync(fd);
-    close(fd);
-}
-
-larder_status lr_open_beside(const char *path, char **temp, int *fd, larder_error *err)
-{
-    struct stat s;
-    if (!stat(path, &s) && !S_ISREG(s.st_mode))
-        return lr_fail(err, LARDER_USAGE, "'%s' exists and is not a regular file", path);
-    size_t cap = strlen(path) + 40;
-    int why = EEXIST;
-    *temp = lr_alloc(cap);
-    if (!*temp) return LR_NOMEM(err, path);
-    for (int i = 0; i < 1000 && why == EEXIST; i++) {
-        snprintf(*temp, cap, "%s.tmp-%ld-%d", path, (long)getpid(), i);
-        *fd = open(*temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0666);
-        why = *fd < 0 ? errno : 0;
-    }
-    if (!why) return LARDER_OK;
-    lr_free(*temp);
-    *temp = NULL;
-    return lr_fail_errno(err, why, "cannot create a file beside '%s'", path);
-}
-
-larder_status lr_write_file(const char *path, const void *p, size_t n, larder_error *err)
-{
-    char *temp = NULL;
-    int fd = -1;
-    LR_TRY(lr_open_beside(path, &temp, &fd, err));
-    bool ok = write_all(fd, p, n) && !fsync(fd);
-    int why = errno;
-    if (close(fd) && ok) ok = false, why = errno;
-    if (ok && rename(temp, path)) ok = false, why = errno;
-    if (!ok) unlink(temp);
-    lr_free(temp);
-    if (!ok) return lr_fail_errno(err, why, "cannot write %s", path);
-    sync_folder_of(path);
-    return LARDER_OK;
-}
-
 /* ---------------------------------------------------------------- the user's folders */
 static larder_status make_dirs(char *path, larder_error *err)
 {

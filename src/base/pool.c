@@ -168,7 +168,8 @@ static int start_workers(lr_pool *p, int n_thread)
     int rc = 0;
     lr_topology t;
     lr_topology_get(&t);
-    bool pin = p->pin && n_thread <= t.n_core;
+    /* Fewer threads than cores are the system's to place: two pools, or two processes, would pin to the same cores. */
+    bool pin = p->pin && n_thread == t.n_core;
     p->workers[0].cpu = pin ? t.core_cpu[0] : -1;
     for (int i = 1; i < n_thread && !rc; i++) {
         p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1};

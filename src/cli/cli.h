@@ -85,7 +85,7 @@ bool cli_is_quiet(void);
 /* All of standard input or of a file ("-": standard input), at most `max` bytes; NUL-terminated, free(). */
 char *cli_read_all(const char *verb, const char *path, size_t max, size_t *n);
 
-/* ---------------------------------------------------------------- models (load.c) */
+/* ---------------------------------------------------------------- models (model.c) */
 typedef struct cli_model {
     larder_engine_options engine;
     larder_request_options request;

@@ -58,16 +58,4 @@ larder_status lr_hf_open(const char *dir, lr_file *out, larder_error *err);
 larder_status lr_json_keys(lr_parts *parts, const char *json, size_t n, const char *prefix, const char *file,
                            larder_error *err);
 
-/* A temporary file beside `path`, written whole or not at all (gguf_write.c). */
-typedef struct lr_out_file {
-    char *path, *temp;
-    int fd;
-    char *buf; /* small writes are gathered here */
-    size_t n_buf;
-} lr_out_file;
-larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err);
-larder_status lr_out_write(lr_out_file *o, const void *p, size_t n, larder_error *err);
-larder_status lr_out_commit(lr_out_file *o, larder_error *err); /* sync, rename */
-void lr_out_close(lr_out_file *o);                              /* removes what was not committed */
-
 #endif

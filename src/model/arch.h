@@ -29,7 +29,7 @@ typedef struct lr_hub_usual {
     double rope_base;
 } lr_hub_usual;
 
-/* A piece of a tensor's name, hub's to GGUF's; applies before the common ones (hf.c). */
+/* A piece of a tensor's name, hub's to GGUF's; applies before the common ones (hub_tensors.c). */
 typedef struct lr_hub_name {
     const char *hub, *gguf;
 } lr_hub_name;
@@ -102,7 +102,7 @@ uint16_t lr_rope_plain(lr_build *b, lr_rope_kind kind, uint32_t n_rot, double ba
 /* out[i] = what llama3's scheme divides frequency i of n_rot/2 by. */
 void lr_rope_llama3(double base, uint32_t n_rot, double factor, double low, double high, double n_orig, float *out);
 
-/* ---------------------------------------------------------------- hparams.c, hf.c */
+/* ---------------------------------------------------------------- hparams.c, hub.c */
 larder_status lr_hparams_read(lr_model *m, larder_error *err);
 const lr_arch *const *lr_arch_all(void);                   /* ends in NULL */
 larder_status lr_hub_view(lr_model *m, larder_error *err); /* fills view, fix, fix_heads, arch for origin HF */

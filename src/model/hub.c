@@ -5,6 +5,7 @@
  */
 #include "hub.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -191,6 +192,9 @@ static void put_sizes(lr_hub *h)
     if (h->st || !h->n_head) return;
     h->head_dim = h->arch->flags & LR_ARCH_NORM_PLUS_ONE ? 256 : n_embd / h->n_head;
     (void)lr_cfg_u32(h, "head_dim", LR_MAX_HEAD_DIM, &h->head_dim);
+    if (!h->head_dim || h->head_dim > LR_MAX_HEAD_DIM)
+        refuse(h, LARDER_FORMAT, "head_dim, or hidden_size over num_attention_heads, is out of range");
+    if (h->st) return;
     uint32_t n_ctx = usual(h).n_ctx;
     (void)lr_cfg_u32(h, "max_position_embeddings", LR_MAX_CTX, &n_ctx);
     double eps = 1e-6;
@@ -232,7 +236,7 @@ static void sliding_layers(lr_hub *h, bool *slides)
     const lr_kv *types = cfg(h, "layer_types");
     uint32_t period = h->arch->window_period, first = 28;
     if (types && types->type == LR_KV_ARR && types->elem == LR_KV_STR && types->n >= h->n_layer) {
-        lr_str_iter it = {types->data, types->n};
+        lr_str_iter it = lr_str_walk(types);
         lr_str s;
         for (uint32_t l = 0; l < h->n_layer && lr_str_next(&it, &s); l++) {
             slides[l] = lr_str_is(s, "sliding_attention");
@@ -319,6 +323,7 @@ static void put_llama3(const rope_reader *r)
     if (!h->st && !(high > low)) refuse(h, LARDER_FORMAT, "high_freq_factor is not above low_freq_factor");
     uint32_t n_orig = original_context(r);
     if (h->st) return;
+    assert(h->n_rot / 2 <= LR_LEN(f));
     lr_rope_llama3(r->base, h->n_rot, factor, low, high, n_orig, f);
     lr_hub_add_floats(h, "rope_freqs.weight", f, h->n_rot / 2);
 }
@@ -360,6 +365,7 @@ static void put_factors(const rope_reader *r, const char *key, const char *tenso
     char name[128];
     float f[LR_MAX_HEAD_DIM / 2];
     (void)snprintf(name, sizeof name, "%s%s", r->at, key);
+    assert(h->n_rot / 2 <= LR_LEN(f));
     const lr_kv *kv = cfg(h, name);
     bool ok = kv && kv->type == LR_KV_ARR && kv->n == h->n_rot / 2;
     for (uint32_t i = 0; ok && i < h->n_rot / 2; i++) {

@@ -92,7 +92,7 @@ static larder_status gguf_special(lr_text *t, const lr_file *f, larder_error *er
         id[i] = -1;
         if (kv && !lr_kv_integer(kv, 0, &id[i])) id[i] = -1;
     }
-    lr_str_iter it = {tokens->data, tokens->n};
+    lr_str_iter it = lr_str_walk(tokens);
     lr_str token;
     for (int64_t at = 0; lr_str_next(&it, &token); at++)
         for (size_t i = 0; i < LR_LEN(keys); i++)

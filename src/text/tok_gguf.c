@@ -39,7 +39,7 @@ static larder_status read_names(lr_tokenizer *t, const lr_file *f, larder_error 
     t->off = lr_calloc((size_t)kv->n, sizeof(*t->off));
     t->kind = lr_calloc((size_t)kv->n, 1);
     if (!t->off || !t->kind) return LR_NOMEM(err, "the vocabulary");
-    lr_str_iter it = {kv->data, kv->n};
+    lr_str_iter it = lr_str_walk(kv);
     for (lr_str name; lr_str_next(&it, &name); t->n++) {
         if (name.n > TOK_MAX_NAME)
             return lr_fail(err, LARDER_LIMIT, "token %u has a name of %zu bytes", t->n, name.n);
@@ -118,7 +118,7 @@ static larder_status read_merges(lr_tokenizer *t, const lr_file *f, larder_error
     if (!t->merges) return LR_NOMEM(err, "the merges");
     t->cap_merges = (uint32_t)kv->n;
     uint64_t bad = 0;
-    lr_str_iter it = {kv->data, kv->n};
+    lr_str_iter it = lr_str_walk(kv);
     for (lr_str m; lr_str_next(&it, &m);) {
         const char *space = m.n > 2 && m.n < TOK_MAX_NAME ? memchr(m.p + 1, ' ', m.n - 1) : NULL;
         if (!space) {

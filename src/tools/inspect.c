@@ -41,7 +41,7 @@ static json_t *number_value(const lr_kv *kv, uint64_t i)
 static json_t *array_value(const lr_kv *kv, size_t max)
 {
     json_t *list = json_array();
-    lr_str_iter it = {kv->data, kv->n};
+    lr_str_iter it = lr_str_walk(kv);
     lr_str s;
     for (uint64_t i = 0; i < kv->n && i < max; i++) {
         if (kv->elem != LR_KV_STR) json_array_append_new(list, number_value(kv, i));

@@ -112,7 +112,7 @@ TEST(elements_of_arrays)
     CHECK(!lr_kv_integer(lr_file_key(&f, "u64"), 0, &i) && lr_kv_number(lr_file_key(&f, "u64"), 0, &d) && d > 1e19);
     CHECK(lr_kv_integer(lr_file_key(&f, "i64"), 0, &i) && i == INT64_MIN);
     CHECK(!lr_kv_integer(lr_file_key(&f, "i32"), 1, &i));
-    lr_str_iter it = {words->data, words->n};
+    lr_str_iter it = lr_str_walk(words);
     lr_str s;
     CHECK(lr_str_next(&it, &s) && lr_str_is(s, "ab"));
     CHECK(lr_str_next(&it, &s) && s.n == 0);

@@ -1,5 +1,6 @@
 /* Mapped files that shrink, whole files, folders, and what the system says of itself. */
 #include "base.h"
+#include "os.h"
 #include "test.h"
 
 #include <fcntl.h>
@@ -235,3 +236,38 @@ TEST(numbers_have_a_point_in_every_locale)
     CHECK_EQ_STR(text, set ? "1,5" : "1.5"); /* the program's own again */
     if (!set) SKIP("no locale with a decimal comma is installed");
 }
+
+#ifdef __linux__
+/* Lays out a system's files under in_dir(""). */
+static void system_file(const char *path, const char *text)
+{
+    char full[300];
+    snprintf(full, sizeof full, "mkdir -p $(dirname %s%s)", in_dir("root"), path);
+    CHECK(!system(full));
+    snprintf(full, sizeof full, "%s%s", in_dir("root"), path);
+    CHECK_OK(lr_write_file(full, text, strlen(text), &err));
+}
+
+TEST(every_group_above_counts)
+{
+    char root[200];
+    system_file("/proc/meminfo", "MemTotal:       33554432 kB\nMemAvailable:   30000000 kB\n");
+    system_file("/proc/self/cgroup", "0::/box/own\n");
+    system_file("/sys/fs/cgroup/box/own/memory.max", "8589934592\n");
+    system_file("/sys/fs/cgroup/box/own/memory.current", "1073741824\n");
+    system_file("/sys/fs/cgroup/box/own/memory.stat", "anon 1\nactive_file 0\ninactive_file 536870912\n");
+    system_file("/sys/fs/cgroup/box/memory.max", "10737418240\n");
+    system_file("/sys/fs/cgroup/box/memory.current", "9663676416\n");
+    system_file("/sys/fs/cgroup/memory.max", "max\n");
+    system_file("/sys/fs/cgroup/box/cpu.max", "150000 100000\n");
+    snprintf(root, sizeof root, "%s", in_dir("root"));
+    lr_os_root = root;
+    uint64_t total = lr_mem_total(), available = lr_mem_available();
+    int n_cpu = lr_os_cpu_count();
+    lr_os_root = "";
+    CHECK(total == (uint64_t)8 << 30);
+    CHECK(available == (uint64_t)1 << 30); /* the neighbours in the box took the rest */
+    CHECK(n_cpu <= 2);
+    clean_up();
+}
+#endif

@@ -11,7 +11,7 @@ static void read_all(const lr_file *f)
         const lr_kv *kv = &f->kv[i];
         for (size_t b = 0; b < kv->n_bytes; b++) sink += kv->data[b];
         if (kv->type != LR_KV_ARR || kv->elem != LR_KV_STR) continue;
-        lr_str_iter it = {kv->data, kv->n};
+        lr_str_iter it = lr_str_walk(kv);
         lr_str s;
         while (lr_str_next(&it, &s))
             for (size_t b = 0; b < s.n; b++) sink += (uint8_t)s.p[b];

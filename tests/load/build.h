@@ -130,7 +130,7 @@ static inline uint64_t read_all(const lr_file *f)
     for (size_t i = 0; i < f->n_kv; i++) {
         for (size_t b = 0; b < f->kv[i].n_bytes; b++) sum += f->kv[i].data[b];
         if (f->kv[i].type != LR_KV_ARR || f->kv[i].elem != LR_KV_STR) continue;
-        lr_str_iter it = {f->kv[i].data, f->kv[i].n};
+        lr_str_iter it = lr_str_walk(&f->kv[i]);
         lr_str s;
         while (lr_str_next(&it, &s))
             for (size_t b = 0; b < s.n; b++) sum += (uint8_t)s.p[b];

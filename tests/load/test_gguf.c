@@ -24,7 +24,7 @@ TEST(reads_every_kind_of_key)
     CHECK_OK(lr_key_str(&m, "general.architecture", &s, &err));
     CHECK(u == 7 && d == 2.5 && b && lr_str_is(s, "llama"));
     const lr_kv *kv = lr_file_key(&m, "tokens");
-    lr_str_iter it = {kv->data, kv->n};
+    lr_str_iter it = lr_str_walk(kv);
     CHECK(lr_str_next(&it, &s) && lr_str_is(s, "<s>"));
     CHECK(lr_str_next(&it, &s) && s.n == 0);
     CHECK(lr_str_next(&it, &s) && s.n == 2);

@@ -44,7 +44,7 @@ static void check_file(const char *path)
     double score = 0;
     CHECK(lr_kv_number(lr_file_key(&m, "scores"), 1, &score) && score == -2);
     const lr_kv *tokens = lr_file_key(&m, "tokens");
-    lr_str_iter it = {tokens->data, tokens->n};
+    lr_str_iter it = lr_str_walk(tokens);
     lr_str s;
     CHECK(lr_str_next(&it, &s) && lr_str_next(&it, &s) && s.n == 0 && lr_str_next(&it, &s) && lr_str_is(s, "yz"));
     lr_file_close(&m);

@@ -90,7 +90,7 @@ TEST(settings_become_keys)
     CHECK(number(&m, "config.after", 0, LR_KV_I64) == 1);
     CHECK(number(&m, "generation.temperature", 0, LR_KV_F64) == 0.5);
     const lr_kv *kv = lr_file_key(&m, "config.names");
-    lr_str_iter it = {kv->data, kv->n};
+    lr_str_iter it = lr_str_walk(kv);
     CHECK(lr_str_next(&it, &s) && lr_str_is(s, "a") && lr_str_next(&it, &s) && lr_str_is(s, "\xc3\xa9"));
     CHECK_EQ_INT(lr_file_key(&m, "config.empty")->n, 0);
     CHECK(!lr_file_key(&m, "config.none") && !lr_file_key(&m, "config.odd") && !lr_file_key(&m, "config.nulls"));
