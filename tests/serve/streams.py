@@ -92,7 +92,7 @@ def other_tools(s):
 
 def thoughts(s):
     """The template opens a thought and this model never ends one: the budget does."""
-    for budget in (1, 7, 30):
+    for budget in (30,) if QUICK else (1, 7, 30):
         body = chat(max_tokens=60, reasoning_budget=budget)
         o = s.post("/v1/chat/completions", body)
         m = o["choices"][0]["message"]
@@ -196,15 +196,17 @@ def progress(s):
 
 
 folder = tempfile.TemporaryDirectory()
-with Server(ctx=512) as server:
-    openai_tools(server)
-    other_tools(server)
-    server.quiet()
-with Server("--batch", "16", ctx=512) as server:
-    progress(server)
-for template, check in ((THINKS, thoughts), (ALWAYS, stubborn)):
-    with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), template=template)) as server:
-        check(server)
+if not QUICK:  # sanitizers see what makes new ways between threads: budgets of thoughts
+    with Server(ctx=512) as server:
+        openai_tools(server)
+        other_tools(server)
         server.quiet()
-with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), damage="output_norm.weight")) as server:
-    errors(server)
+    with Server("--batch", "16", ctx=512) as server:
+        progress(server)
+    with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), template=ALWAYS)) as server:
+        stubborn(server)
+    with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), damage="output_norm.weight")) as server:
+        errors(server)
+with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), template=THINKS)) as server:
+    thoughts(server)
+    server.quiet()
