@@ -100,7 +100,7 @@ INCLUDES_backend += -iquote src/backend/cpu -iquote src/backend/cuda
 SIMD_avx2 := -mavx2 -mfma -mf16c
 SIMD_vnni := -mavxvnni
 SIMD_avx512 := $(SIMD_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
-SIMD_neon := -march=armv8.2-a+dotprod+i8mm+bf16+fp16
+SIMD_neon := -march=armv8.2-a+dotprod
 OTHER := $(if $(filter x86_64 i686,$(ARCH)),neon,$(if $(filter aarch64 arm64,$(ARCH)),avx2 avx512,neon avx2 avx512))
 parts = $(subst _, ,$(basename $(notdir $1)))
 KERNELS := mm attn vec peak

@@ -1,12 +1,13 @@
 /* mm_bench.c - the matrix product alone, beside what the machine can do, measured in the same process.
  *
  *   mm_bench [--threads N] [--format NAME] [--tokens 1,8,512] [--rows R] [--cols C] [--mib M] [--rounds K] [--csv]
- *            [--best]
+ *            [--best] [--hot]
  *
  * Weights are M MiB of random bytes cut into matrices. A round takes some that no recent round has touched, so they come
  * from memory, and measures the limit right beside the kernel: plain reading by the same threads, and int8, bf16 or f32
  * operations. The table gives medians over the rounds of both, and their ratio. --best: the best rounds instead, for
- * a machine that others use too (rounds are a few milliseconds, so some go undisturbed). */
+ * a machine that others use too (rounds are a few milliseconds, so some go undisturbed). --hot: one matrix again and
+ * again, so that one small enough stays in the caches: what the kernel would do if memory cost nothing. */
 #include "mm.h"
 
 #include <stdio.h>
@@ -70,7 +71,7 @@ static int by_value(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
-static bool best;
+static bool best, hot;
 /* Of rates: the median, or with --best the highest. */
 static double typical(double *v, int n)
 {
@@ -106,7 +107,8 @@ static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds
     j->n_mat = (uint32_t)n_mat;
     for (size_t m = 0; m < all; m++)
         j->mats[m] = (lr_mat){
-            fmt, rows, cols, j->mem + m * per, stride, fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL, cols / 32};
+            fmt,      rows, cols, j->mem + (hot ? 0 : m * per), stride, fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL,
+            cols / 32};
     j->kind = j->k->act_kind(fmt, LARDER_ACT_AUTO, cols);
     float *x = must(malloc(cols * sizeof *x));
     uint8_t *acts = must(lr_pages_alloc(j->n_tok * j->k->act_bytes(j->kind, cols)));
@@ -157,6 +159,10 @@ int main(int argc, char **argv)
         }
         if (!strcmp(a, "--best")) {
             best = true;
+            continue;
+        }
+        if (!strcmp(a, "--hot")) {
+            hot = true;
             continue;
         }
         i++;

@@ -55,7 +55,17 @@ typedef struct lr_tensor {
     const uint8_t *const *mats; /* when the ne[2] matrices lie apart in the file: where each begins; else NULL */
     const uint8_t *aux;         /* second plane (scales that lie apart from the quants), else NULL */
     uint64_t aux_row_stride, aux_mat_stride;
+    const uint8_t *const *aux_mats; /* as mats, of the second plane */
+    uint32_t aux_rows, aux_first; /* rows share lines of it: row r uses line (aux_first + r) / aux_rows; 0: line r */
 } lr_tensor;
+
+/* Where the second plane of a row begins; NULL: there is none. */
+static inline const uint8_t *lr_tensor_aux(const lr_tensor *t, uint64_t mat, uint64_t row)
+{
+    if (!t->aux) return NULL;
+    const uint8_t *p = t->aux_mats ? t->aux_mats[mat] : t->aux + mat * t->aux_mat_stride;
+    return p + (t->aux_rows ? (t->aux_first + row) / t->aux_rows : row) * t->aux_row_stride;
+}
 
 typedef enum lr_origin { LR_ORIGIN_GGUF, LR_ORIGIN_HF } lr_origin;
 

@@ -28,7 +28,7 @@ larder_status lr_load_safetensors(const char *path, lr_file *out, larder_error *
 larder_status lr_load_bytes(const uint8_t *p, size_t n, lr_file *out, larder_error *err);
 
 /* Element types of safetensors that are no weight format of quant.h: whoever reads such a tensor must know why.
- * F32, F16 and BF16 come as LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16. */
+ * F32, F16, BF16 and F8_E4M3 come as LR_FMT_F32 and so on. */
 #define LR_RAW_TYPES(X) \
     X(BOOL, 512, 1) \
     X(U8, 513, 1) \
@@ -40,7 +40,6 @@ larder_status lr_load_bytes(const uint8_t *p, size_t n, lr_file *out, larder_err
     X(I64, 519, 8) \
     X(U64, 520, 8) \
     X(F64, 521, 8) \
-    X(F8_E4M3, 522, 1) \
     X(F8_E5M2, 523, 1) \
     X(F8_E8M0, 524, 1)
 enum {

@@ -18,6 +18,7 @@ static const struct {
 } dtypes[] = {{"F32", LR_FMT_F32, 4},
               {"F16", LR_FMT_F16, 2},
               {"BF16", LR_FMT_BF16, 2},
+              {"F8_E4M3", LR_FMT_F8_E4M3, 1},
 #define X(name, id, size) {#name, id, size},
               LR_RAW_TYPES(X)
 #undef X

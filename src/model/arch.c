@@ -144,7 +144,8 @@ uint16_t lr_rows_of(lr_build *b, const char *name, uint64_t n_in, uint64_t n_row
     part->name = lr_str_of(copy);
     part->ne[1] = n_out;
     part->data += first * t->row_stride;
-    if (t->aux) part->aux += first * t->aux_row_stride;
+    if (t->aux_rows) part->aux_first += (uint32_t)first;
+    else if (t->aux) part->aux += first * t->aux_row_stride;
     part->n_bytes = n_out * lr_fmt_row_bytes(t->fmt, n_in);
     return lr_weight_use(b->p, part, 0);
 }

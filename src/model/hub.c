@@ -150,14 +150,25 @@ static const lr_arch *choose_arch(lr_hub *h)
     return NULL;
 }
 
+/* Whether a way of packing weights is one larder reads; FP8 goes by several names. */
+static bool reads(lr_hub *h, lr_str method)
+{
+    lr_str form = {0};
+    if (lr_str_is(method, "mxfp4") || lr_str_is(method, "fp8") || lr_str_is(method, "fbgemm_fp8")) return true;
+    if (lr_str_is(method, "compressed-tensors"))
+        return lr_cfg_str(h, "quantization_config.format", &form) && lr_str_is(form, "float-quantized");
+    return lr_str_is(method, "modelopt") && lr_cfg_str(h, "quantization_config.quant_algo", &form) &&
+           lr_str_is(form, "FP8");
+}
+
 /* Settings that change the arithmetic in ways no architecture here has. */
 static void check_settings(lr_hub *h)
 {
     lr_str method = {0}, act = {0};
-    if (lr_cfg_str(h, "quantization_config.quant_method", &method) && !lr_str_is(method, "mxfp4")) {
+    if (lr_cfg_str(h, "quantization_config.quant_method", &method) && !reads(h, method)) {
         char text[160];
         (void)snprintf(text, sizeof text,
-                       "quantization_config.quant_method is \"%.*s\"; larder reads floats and mxfp4",
+                       "quantization_config.quant_method is \"%.*s\"; larder reads floats, fp8 (E4M3) and mxfp4",
                        (int)LR_MIN(method.n, (size_t)40), method.p);
         refuse(h, LARDER_UNSUPPORTED, text);
     }

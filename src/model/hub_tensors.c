@@ -81,6 +81,74 @@ static void misshapen(lr_hub *h, const lr_tensor *t)
     }
 }
 
+/* ---------------------------------------------------------------- FP8's scales */
+/* The scales that stand beside a matrix: its name and "_scale_inv" or "_scale". They are multiplied by, whatever the
+ * name says. */
+static const lr_tensor *scales_beside(const lr_hub *h, lr_str name)
+{
+    static const char *const endings[] = {"_scale_inv", "_scale"};
+    for (size_t i = 0; i < LR_LEN(endings); i++) {
+        char s[256];
+        int n = snprintf(s, sizeof s, "%.*s%s", LR_STR_ARG(name), endings[i]);
+        const lr_tensor *t = n > 0 && (size_t)n < sizeof s ? lr_file_tensor(h->f, lr_str_of(s)) : NULL;
+        if (t) return t;
+    }
+    return NULL;
+}
+
+/* The scales as float32: where they lie, or a copy of narrower ones, a few kilobytes. */
+static const uint8_t *floats_of(lr_hub *h, const lr_tensor *s, uint64_t n)
+{
+    if (s->fmt == LR_FMT_F32) return s->data;
+    float *copy = lr_arena_array(&h->view->arena, n, sizeof *copy);
+    if (!copy) h->st = LR_NOMEM(h->err, "the model's scales");
+    else lr_decode_row(s->fmt, s->data, NULL, copy, n);
+    return (const uint8_t *)copy;
+}
+
+/* Gives an FP8 matrix its scales: one, one per row, or one per 128 rows and columns. */
+static void attach_scales(lr_hub *h, lr_tensor *t, lr_str name)
+{
+    enum { BLOCK = 128 };
+    const lr_tensor *s = scales_beside(h, name);
+    if (!s) return;
+    uint64_t rows = t->ne[1], cols = t->ne[0], n = s->ne[0] * s->ne[1];
+    bool floats = s->fmt == LR_FMT_F32 || s->fmt == LR_FMT_BF16 || s->fmt == LR_FMT_F16;
+    bool per_row = n == rows && (s->ne[0] == 1 || s->ne[1] == 1);
+    bool per_block = cols % BLOCK == 0 && s->ne[0] == cols / BLOCK && s->ne[1] == (rows + BLOCK - 1) / BLOCK;
+    if (!floats || s->ne[2] != 1 || s->ne[3] != 1 || t->ne[2] != 1 || t->ne[3] != 1 ||
+        (n > 1 && !per_row && !per_block)) {
+        h->st = lr_fail(h->err, LARDER_UNSUPPORTED,
+                        "%s: the scales of FP8 tensor %.*s are neither one, nor one per row, nor one per 128 x 128",
+                        h->f->path, LR_STR_ARG(name));
+        return;
+    }
+    t->aux = floats_of(h, s, n);
+    t->n_bytes += s->n_bytes;
+    if (n == 1) return;
+    t->aux_row_stride = (per_row ? 1 : s->ne[0]) * sizeof(float);
+    if (per_row) return;
+    t->fmt = LR_FMT_F8_E4M3_B128;
+    t->aux_rows = BLOCK;
+}
+
+/* A tensor that only serves FP8 matrices: their scales, and those a server might use for activations. */
+static bool only_scales(const lr_hub *h, lr_str name)
+{
+    static const char *const endings[] = {"_scale_inv", "_scale"};
+    for (size_t i = 0; i < LR_LEN(endings); i++) {
+        lr_str stem = name;
+        if (!ends_with(&stem, endings[i])) continue;
+        char s[256];
+        lr_str whose = stem;
+        (void)(ends_with(&whose, ".weight") || ends_with(&whose, ".input") || ends_with(&whose, ".activation"));
+        int n = snprintf(s, sizeof s, "%.*s.weight", LR_STR_ARG(whose));
+        const lr_tensor *t = n > 0 && (size_t)n < sizeof s ? lr_file_tensor(h->f, lr_str_of(s)) : NULL;
+        if (t && t->fmt == LR_FMT_F8_E4M3) return true;
+    }
+    return false;
+}
+
 /* ---------------------------------------------------------------- adding */
 lr_tensor *lr_hub_add(lr_hub *h, const char *name, const lr_tensor *like, lr_fix fix, uint32_t heads)
 {
@@ -94,6 +162,7 @@ lr_tensor *lr_hub_add(lr_hub *h, const char *name, const lr_tensor *like, lr_fix
     size_t i = v->n_tensors++;
     v->tensors[i] = *like;
     v->tensors[i].name = lr_str_of(copy);
+    if (like->fmt == LR_FMT_F8_E4M3) attach_scales(h, &v->tensors[i], like->name);
     h->m->fix[i] = fix;
     h->m->fix_heads[i] = heads;
     return &v->tensors[i];
@@ -135,11 +204,13 @@ static void gather(gatherer *g, const lr_tensor *t, uint32_t layer, uint32_t exp
     if (!*slot) {
         lr_tensor *made = lr_hub_add(h, blk(layer, roles[role], ".weight").s, t, LR_FIX_NONE, 0);
         const uint8_t **mats = lr_arena_array(&h->view->arena, h->n_expert, sizeof *mats);
-        if (!made || !mats) {
+        const uint8_t **aux = lr_arena_array(&h->view->arena, h->n_expert, sizeof *aux);
+        if (!made || !mats || !aux) {
             if (!h->st) h->st = LR_NOMEM(h->err, "the model's experts");
             return;
         }
         made->mats = mats;
+        made->aux_mats = aux;
         made->data = NULL;
         made->n_dims = 3;
         made->ne[2] = h->n_expert;
@@ -149,11 +220,17 @@ static void gather(gatherer *g, const lr_tensor *t, uint32_t layer, uint32_t exp
     }
     lr_tensor *all = &h->view->tensors[*slot - 1];
     const uint8_t **mats = (const uint8_t **)(uintptr_t)all->mats;
-    if (mats[expert] || t->fmt != all->fmt || t->ne[0] != all->ne[0] || t->ne[1] != all->ne[1]) {
+    const uint8_t **aux = (const uint8_t **)(uintptr_t)all->aux_mats;
+    lr_tensor one = *t;
+    if (t->fmt == LR_FMT_F8_E4M3) attach_scales(h, &one, t->name);
+    t = &one;
+    if (mats[expert] || t->fmt != all->fmt || t->ne[0] != all->ne[0] || t->ne[1] != all->ne[1] ||
+        t->aux_row_stride != all->aux_row_stride || !t->aux != !all->aux) {
         misshapen(h, t);
         return;
     }
     mats[expert] = t->data;
+    aux[expert] = t->aux;
     all->n_bytes += t->n_bytes;
     if (!all->data) all->data = t->data;
 }
@@ -327,6 +404,7 @@ static void add_tensor(gatherer *g, const lr_tensor *t)
     lr_hub *h = g->h;
     lr_str s = t->name;
     uint32_t heads;
+    if (only_scales(h, s)) return;
     for (size_t i = 0; h->wrapped && i < LR_LEN(other_parts); i++) {
         if (eat(&s, other_parts[i])) return;
     }

@@ -206,8 +206,12 @@ static uint32_t fit_columns(uint32_t fmt, uint64_t n_col)
     return LR_FMT_F16;
 }
 
-/* A tensor that keeps its format; formats that only safetensors have become GGUF's equal. */
-static uint32_t kept_format(uint32_t fmt) { return fmt == LR_FMT_MXFP4_PAIRS ? LR_FMT_MXFP4 : fmt; }
+/* A tensor that keeps its format; formats that only safetensors have become GGUF's equal, or what holds them best. */
+static uint32_t kept_format(uint32_t fmt)
+{
+    if (fmt == LR_FMT_F8_E4M3 || fmt == LR_FMT_F8_E4M3_B128) return LR_FMT_BF16;
+    return fmt == LR_FMT_MXFP4_PAIRS ? LR_FMT_MXFP4 : fmt;
+}
 
 uint32_t lr_mix_format(const lr_mix *mix, const lr_tensor *t, uint32_t *wanted)
 {

@@ -244,7 +244,7 @@ void lr_tensor_row(const lr_tensor *t, uint64_t mat, uint64_t row, float *dst)
 {
     const uint8_t *base = t->mats ? t->mats[mat] : t->data + mat * t->mat_stride;
     const uint8_t *src = base + row * t->row_stride;
-    const uint8_t *aux = t->aux ? t->aux + mat * t->aux_mat_stride + row * t->aux_row_stride : NULL;
+    const uint8_t *aux = lr_tensor_aux(t, mat, row);
     if (!t->col_stride) {
         lr_decode_row(t->fmt, src, aux, dst, t->ne[0]);
         return;

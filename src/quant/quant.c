@@ -47,6 +47,15 @@ uint64_t lr_fmt_row_bytes(uint32_t fmt, uint64_t n)
     return n_bytes;
 }
 
+uint32_t lr_fmt_aux_bytes(uint32_t fmt)
+{
+    switch (fmt) {
+    case LR_FMT_MXFP4_PAIRS: return 1;
+    case LR_FMT_F8_E4M3_B128: return 4;
+    default: return 0;
+    }
+}
+
 bool lr_fmt_can_encode(uint32_t fmt)
 {
     const format *f = find(fmt);

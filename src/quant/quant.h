@@ -44,6 +44,10 @@ extern const uint16_t lr_iq2_xxs_grid[256]; /* eight 2-bit indices into lr_iq2_l
 /* The eight signs (1: minus) that IQ2 stores in seven bits: the eighth makes their number even. */
 static inline uint32_t lr_iq2_signs(uint32_t seven) { return seven | (uint32_t)__builtin_parity(seven) << 7; }
 
+/* Bytes of the second plane per block; 0: the format has none, or (F8_E4M3) one float for a whole row. */
+uint32_t lr_fmt_aux_bytes(uint32_t fmt);
+
+float lr_e4m3_to_f32(uint8_t b); /* as fp8.c says */
 float lr_f16_to_f32(uint16_t h);
 uint16_t lr_f32_to_f16(float f); /* nearest even */
 float lr_bf16_to_f32(uint16_t h);

@@ -272,8 +272,7 @@ static bool copy_row(const item *it, uint64_t r, uint8_t *dst)
         return true;
     }
     if (t->fmt != LR_FMT_MXFP4_PAIRS || it->fmt != LR_FMT_MXFP4) return false;
-    lr_mxfp4_from_pairs(row_bytes_of(t, mat, row), t->aux + mat * t->aux_mat_stride + row * t->aux_row_stride, dst,
-                        t->ne[0]);
+    lr_mxfp4_from_pairs(row_bytes_of(t, mat, row), lr_tensor_aux(t, mat, row), dst, t->ne[0]);
     return true;
 }
 

@@ -22,6 +22,8 @@ static const struct {
     {LR_FMT_IQ4_XS, {0, -1}},
 };
 
+static bool is_f8(uint32_t fmt) { return fmt == LR_FMT_F8_E4M3 || fmt == LR_FMT_F8_E4M3_B128; }
+
 static void put16(uint8_t *p, uint16_t v) { memcpy(p, &v, 2); }
 
 /* Now and then one of the two subnormal ones. */
@@ -34,6 +36,27 @@ typedef struct matrix {
     lr_mat w;
     uint8_t *mem, *aux_mem;
 } matrix;
+
+/* Every fourth time without scales; else one per row, one for all, or (128 columns) one for 128 rows, from some row of
+ * a larger matrix on. */
+static void add_f8_scales(matrix *m, uint32_t fmt, uint32_t rows, uint32_t cols)
+{
+    uint32_t per_line = fmt == LR_FMT_F8_E4M3 ? 1 : cols / 128, kind = (uint32_t)test_random() % 4;
+    if (fmt == LR_FMT_F8_E4M3_B128) {
+        m->w.aux_rows = 128;
+        m->w.aux_first = 64 * ((uint32_t)test_random() % 3);
+    } else if (!kind) {
+        return;
+    }
+    m->w.aux_stride = kind == 1 && per_line == 1 && !m->w.aux_rows ? 0 : 4 * per_line;
+    size_t lines = m->w.aux_rows ? (m->w.aux_first + rows + 127) / 128 : m->w.aux_stride ? rows : 1;
+    m->aux_mem = malloc(4 * lines * per_line + 1);
+    m->w.aux = m->aux_mem + 1; /* not aligned, as in a file */
+    for (size_t i = 0; i < lines * per_line; i++) {
+        float s = test_uniform(0.5f, 2) * (i % 3 ? 1e-3f : 0.1f);
+        memcpy(m->aux_mem + 1 + 4 * i, &s, 4);
+    }
+}
 
 /* Random bytes, at an odd address, rows with a gap between them that holds bytes nobody may use. */
 static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
@@ -67,6 +90,11 @@ static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
         m.aux_mem = malloc(n_aux);
         for (size_t i = 0; i < n_aux; i++) m.aux_mem[i] = random_e8m0(i);
         m.w.aux = m.aux_mem;
+    }
+    if (is_f8(fmt)) {
+        for (size_t i = 0; i < n + 1; i++) /* NaN is a test of its own */
+            if ((m.mem[i] & 0x7f) == 0x7f) m.mem[i] ^= 1;
+        add_f8_scales(&m, fmt, rows, cols);
     }
     return m;
 }
@@ -123,7 +151,7 @@ static float *product(const run *u, const lr_mat *w, float *const *x, const floa
     float *y = malloc(u->n_tok * width * sizeof *y), *rows[MAX_TOK];
     void *acts[MAX_TOK];
     size_t scratch = 64 + 4 * (size_t)u->set->tile_rows * u->n_tok + u->set->tile_bytes +
-                     8 * (4 * (size_t)w->cols + 64);
+                     16 * (4 * (size_t)w->cols + 64);
     uint8_t *mem = aligned_alloc(64, LR_ALIGN_UP(scratch, 64));
     for (uint32_t t = 0; t < u->n_tok; t++) {
         acts[t] = packed(u->set, u->kind, x[t], w->cols);
@@ -226,7 +254,7 @@ TEST_TIME(parts_of_the_rows, 300)
 /* Formats of single numbers take any number of columns. */
 TEST_TIME(awkward_columns_of_floats, 300)
 {
-    static const uint32_t fmts[] = {LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16},
+    static const uint32_t fmts[] = {LR_FMT_F32, LR_FMT_F16, LR_FMT_BF16, LR_FMT_F8_E4M3},
                           cols[] = {1, 7, 15, 17, 31, 33, 47, 1025, 2050};
     for (size_t f = 0; f < LR_LEN(fmts); f++)
         for (size_t c = 0; c < LR_LEN(cols); c++)
@@ -242,7 +270,7 @@ static void against_double(const lr_mm_set *set, uint32_t fmt, lr_actk kind, dou
     run u = {set, kind, TOK, 0, ROWS, false, false};
     float *y = product(&u, &m.w, x, NULL);
     for (uint32_t r = 0; r < ROWS; r++) {
-        lr_decode_row(fmt, m.w.data + r * m.w.row_stride, m.w.aux ? m.w.aux + r * m.w.aux_stride : NULL, w, COLS);
+        lr_decode_row(fmt, m.w.data + r * m.w.row_stride, m.w.aux ? lr_mat_aux(&m.w, r) : NULL, w, COLS);
         for (int t = 0; t < TOK; t++) {
             double sum = 0, scale = 0;
             for (int b = 0; b < COLS; b += 32) {
@@ -272,27 +300,55 @@ TEST_TIME(reference_is_right, 120)
     }
 }
 
+static const uint32_t bf16_formats[] = {LR_FMT_BF16, LR_FMT_F8_E4M3, LR_FMT_F8_E4M3_B128};
+
 TEST(bf16_activations)
 {
     need_bf16();
     for (uint32_t s = 0; s < lr_mm_n_sets; s++)
-        if (bf16_usable(lr_mm_sets[s])) against_double(lr_mm_sets[s], LR_FMT_BF16, LR_ACTK_BF16, 0.02);
+        for (size_t f = 0; f < LR_LEN(bf16_formats); f++)
+            if (bf16_usable(lr_mm_sets[s])) against_double(lr_mm_sets[s], bf16_formats[f], LR_ACTK_BF16, 0.02);
+}
+
+/* Each of the 256 numbers times one, in both kinds of activations. */
+TEST(every_e4m3)
+{
+    enum { COLS = 256 };
+    tables();
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++)
+        for (int bf16 = 0; bf16 < 2; bf16++) {
+            if (!usable(lr_mm_sets[s]) || (bf16 && !lr_mm_sets[s]->bf16)) continue;
+            for (int i = 0; i < 256; i++) {
+                uint8_t w[COLS] = {0};
+                float x[COLS] = {0}, *px = x;
+                w[i] = (uint8_t)i;
+                x[i] = 1;
+                lr_mat m = {.fmt = LR_FMT_F8_E4M3, .rows = 1, .cols = COLS, .data = w, .row_stride = COLS};
+                run u = {lr_mm_sets[s], bf16 ? LR_ACTK_BF16 : LR_ACTK_F32, 1 + i % 2 * 6, 0, 1, false, false};
+                float *xs[7] = {px, px, px, px, px, px, px}, *y = product(&u, &m, xs, NULL);
+                float want = lr_e4m3_to_f32((uint8_t)i);
+                CHECK(isnan(want) ? isnan(y[1]) : want == y[1]);
+                free(y);
+            }
+        }
 }
 
 /* One token or many, any rows: the same bits, bf16 included. */
 TEST(bf16_same_in_every_tile)
 {
-    enum { ROWS = 45, COLS = 2080 + 5, TOK = 27 };
+    enum { ROWS = 45, TOK = 27 };
     need_bf16();
-    for (uint32_t s = 0; s < lr_mm_n_sets; s++) {
-        if (!bf16_usable(lr_mm_sets[s])) continue;
-        matrix m = random_matrix(LR_FMT_BF16, ROWS, COLS);
+    for (uint32_t s = 0; s < 3 * lr_mm_n_sets; s++) {
+        const lr_mm_set *set = lr_mm_sets[s / 3];
+        const uint32_t cols = s % 3 == 2 ? 2048 + 128 : 2080 + 5;
+        if (!bf16_usable(set)) continue;
+        matrix m = random_matrix(bf16_formats[s % 3], ROWS, cols);
         float *x[TOK];
-        for (int t = 0; t < TOK; t++) x[t] = random_acts(COLS);
-        run all = {lr_mm_sets[s], LR_ACTK_BF16, TOK, 0, ROWS, false, false};
+        for (int t = 0; t < TOK; t++) x[t] = random_acts(cols);
+        run all = {set, LR_ACTK_BF16, TOK, 0, ROWS, false, false};
         float *y = product(&all, &m.w, x, NULL);
         for (int t = 0; t < TOK; t++) {
-            run one = {lr_mm_sets[s], LR_ACTK_BF16, 1, t % 2 ? 16 : 0, ROWS, false, false};
+            run one = {set, LR_ACTK_BF16, 1, t % 2 ? 16 : 0, ROWS, false, false};
             float *z = product(&one, &m.w, x + t, NULL);
             for (uint32_t r = one.r0; r < ROWS; r++)
                 CHECK_EQ_INT(bits_of(z[r + 1]), bits_of(y[t * (ROWS + 2) + (int)r + 1]));
@@ -351,6 +407,6 @@ TEST(faults_show)
 TEST(every_format_is_fast)
 {
     for (size_t f = 0; f < LR_LEN(formats); f++)
-        if (formats[f] != LR_FMT_F32 && formats[f] != LR_FMT_F16 && formats[f] != LR_FMT_BF16)
+        if (formats[f] != LR_FMT_F32 && formats[f] != LR_FMT_F16 && formats[f] != LR_FMT_BF16 && !is_f8(formats[f]))
             if (!lr_mm_has_i8(formats[f])) TEST_FAIL("%s has no int8 kernel", lr_fmt_get(formats[f])->name);
 }

@@ -174,6 +174,7 @@ CASE(gemma3)
 CASE(phi3)
 CASE(gpt_oss)
 CASE(gpt_oss_mxfp4)
+CASE(qwen3_fp8)
 
 TEST(llama_dynamic) { check_case("golden/llama_dynamic", false); }
 TEST(phi3_longrope) { check_case("golden/phi3_longrope", false); }

@@ -221,6 +221,7 @@ TEST(gemma3_q4_0) { check_golden("golden/gemma3", LARDER_ACT_I8, "Q4_0"); }
 TEST(mistral_swa_q8_0) { check_golden("golden/mistral_swa", LARDER_ACT_I8, "Q8_0"); }
 TEST(mixtral) { check_golden("golden/mixtral", LARDER_ACT_AUTO, NULL); }
 TEST(qwen3_moe_q8_0) { check_golden("golden/qwen3_moe", LARDER_ACT_I8, "Q8_0"); }
+TEST(qwen3_fp8) { check_golden("golden/qwen3_fp8", LARDER_ACT_AUTO, NULL); }
 TEST(gpt_oss_mxfp4) { check_golden("golden/gpt_oss_mxfp4", LARDER_ACT_AUTO, NULL); }
 TEST(gpt_oss_mxfp4_int8) { check_golden("golden/gpt_oss_mxfp4", LARDER_ACT_I8, NULL); }
 

@@ -43,7 +43,7 @@ TEST(reads_tensors)
     t = lr_file_tensor(&m, LR_STR("s"));
     CHECK(t && t->fmt == LR_RAW_I64 && t->n_dims == 1 && t->ne[0] == 1);
     t = lr_file_tensor(&m, LR_STR("\xc3\xa9"));
-    CHECK(t && t->fmt == LR_RAW_F8_E4M3 && t->n_dims == 4);
+    CHECK(t && t->fmt == LR_FMT_F8_E4M3 && t->n_dims == 4);
     CHECK(t->ne[0] == 1 && t->ne[1] == 2 && t->ne[2] == 3 && t->ne[3] == 20); /* the first dimensions are one */
     CHECK_EQ_STR(lr_load_type_name(t->fmt), "F8_E4M3");
     lr_file_close(&m);

@@ -24,10 +24,11 @@ static const uint32_t all_formats[] = {
 
 static const char *name_of(uint32_t fmt) { return lr_fmt_get(fmt)->name; }
 
-/* Formats that are tested by other means: plain floats, and the one only gpt-oss's own files have. */
+/* Formats that are tested by other means: plain floats, and those only safetensors have. */
 static bool has_vectors(uint32_t fmt)
 {
-    return fmt != LR_FMT_F32 && fmt != LR_FMT_F16 && fmt != LR_FMT_BF16 && fmt != LR_FMT_MXFP4_PAIRS;
+    return fmt != LR_FMT_F32 && fmt != LR_FMT_F16 && fmt != LR_FMT_BF16 && fmt != LR_FMT_MXFP4_PAIRS &&
+           fmt != LR_FMT_F8_E4M3 && fmt != LR_FMT_F8_E4M3_B128;
 }
 
 static uint32_t bits_of(float f)
@@ -188,6 +189,51 @@ TEST(gpt_oss_pairs)
             float out[MAX_ROW];
             lr_decode_row(LR_FMT_MXFP4_PAIRS, blocks + row * n_block * 16, scales + row * n_block, out, n_in);
             for (uint64_t i = 0; i < n_in; i++) n_bad += out[i] != want[(e * n_in + i) * n_out + o]; /* -0 is 0 */
+        }
+    }
+    CHECK_EQ_INT(n_bad, 0);
+    safet_close(&s);
+}
+
+/* Every E4M3 number by its definition. */
+TEST(e4m3_by_definition)
+{
+    for (int b = 0; b < 256; b++) {
+        int e = b >> 3 & 15, f = b & 7;
+        double size = e ? ldexp(8 + f, e - 10) : ldexp(f, -9);
+        float got = lr_e4m3_to_f32((uint8_t)b);
+        if ((b & 127) == 127) CHECK(isnan(got));
+        else CHECK((double)got == (b & 128 ? -size : size) && !!signbit(got) == b >> 7);
+    }
+    CHECK(lr_e4m3_to_f32(0x7e) == 448);
+}
+
+TEST(fp8_by_block_and_by_channel)
+{
+    char path[512];
+    safet s;
+    if (!safet_shared(path, sizeof path, "golden/lowbit/lowbit.safetensors")) SKIP("LARDER_SHARED is not set");
+    if (!safet_open(path, &s)) SKIP("no golden/lowbit in LARDER_SHARED");
+    const uint8_t *bytes = safet_u8(&s, "fp8.e4m3.bytes", NULL, NULL);
+    const float *values = safet_f32(&s, "fp8.e4m3.values", NULL, NULL);
+    int n_bad = !bytes || !values;
+    for (int i = 0; i < 256 && !n_bad; i++) {
+        float want = values[i] == -12345 ? NAN : values[i]; /* how the file says it */
+        n_bad += bits_of(lr_e4m3_to_f32(bytes[i])) != bits_of(want);
+    }
+    for (int block = 0; block < 2; block++) {
+        uint64_t shape[8] = {0};
+        const uint8_t *w = safet_get(&s, block ? "fp8_block.weight" : "fp8_channel.weight", NULL, shape, NULL);
+        const float *scales = safet_f32(&s, block ? "fp8_block.weight_scale_inv" : "fp8_channel.weight_scale", NULL,
+                                        NULL);
+        const float *want = safet_f32(&s, block ? "fp8_block.dequant" : "fp8_channel.dequant", NULL, NULL);
+        CHECK(w && scales && want && shape[1] <= MAX_ROW);
+        for (uint64_t r = 0; r < shape[0] && w && scales && want; r++) {
+            float out[MAX_ROW];
+            const float *of_row = block ? scales + r / 128 * (shape[1] / 128) : scales + r;
+            lr_decode_row(block ? LR_FMT_F8_E4M3_B128 : LR_FMT_F8_E4M3, w + r * shape[1], (const uint8_t *)of_row,
+                          out, shape[1]);
+            for (uint64_t i = 0; i < shape[1]; i++) n_bad += bits_of(out[i]) != bits_of(want[r * shape[1] + i]);
         }
     }
     CHECK_EQ_INT(n_bad, 0);

@@ -18,7 +18,13 @@ typedef struct lr_mat {
     size_t row_stride;
     const uint8_t *aux; /* second plane or NULL */
     size_t aux_stride;
+    uint32_t aux_rows, aux_first; /* row r finds its own at line (aux_first + r) / aux_rows of it; 0: at line r */
 } lr_mat;
+
+static inline const uint8_t *lr_mat_aux(const lr_mat *w, uint32_t r)
+{
+    return w->aux + (w->aux_rows ? (w->aux_first + r) / w->aux_rows : r) * w->aux_stride;
+}
 
 /* How a row of activations is stored for a matrix product. I8X2 is two I8 rows, of the numbers and of what the first
  * left of them: 15 bits, for the executor to multiply one after the other; kernels themselves know only the others. */

@@ -636,7 +636,7 @@ static void describe(lr_code *c)
             if (n->kind != LR_OP_LINEAR && n->kind != LR_OP_LINEAR_ROUTED) continue;
             uint64_t row = n->turned_at == UINT64_MAX ? lr_fmt_row_bytes(n->t->fmt, n->n)
                                                       : (uint64_t)lr_fmt_get(n->t->fmt)->bytes * n->n;
-            if (n->t->aux) row += n->t->aux_row_stride;
+            if (n->t->aux) row += n->t->aux_row_stride / LR_MAX(n->t->aux_rows, 1u);
             ph->bytes += row * n->width * n->t->ne[2];
             ph->tiles += (n->width + 15) / 16;
         }
@@ -724,7 +724,7 @@ static void load_floats(const lr_code *c, uint16_t w, float *to)
     const lr_tensor *t = tensor_of(c, w);
     for (uint64_t m = 0; m < t->ne[2]; m++) {
         for (uint64_t r = 0; r < t->ne[1]; r++, to += t->ne[0]) {
-            const uint8_t *aux = t->aux ? t->aux + m * t->aux_mat_stride + r * t->aux_row_stride : NULL;
+            const uint8_t *aux = lr_tensor_aux(t, m, r);
             if (t->col_stride) { /* element by element */
                 for (uint64_t k = 0; k < t->ne[0]; k++)
                     lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride + k * t->col_stride, NULL, to + k, 1);

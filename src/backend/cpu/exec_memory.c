@@ -11,7 +11,7 @@ static void add(lr_account *a, const char *name, const void *p, uint64_t n)
 
 static uint64_t weight(const lr_tensor *t)
 {
-    uint64_t aux = t->aux ? lr_resident(t->aux, (size_t)(t->aux_row_stride * t->ne[1])) : 0;
+    uint64_t aux = t->aux ? lr_resident(t->aux, (size_t)(t->aux_row_stride * t->ne[1] / LR_MAX(t->aux_rows, 1u))) : 0;
     if (!t->mats) return lr_resident(t->data, (size_t)t->n_bytes);
     uint64_t sum = aux;
     for (uint64_t i = 0; i < t->ne[2]; i++) sum += lr_resident(t->mats[i], (size_t)(t->n_bytes / t->ne[2]));

@@ -23,8 +23,10 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
     a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
     a.row_stride = t->row_stride;
     if (t->aux) {
-        a.aux = t->aux + m * t->aux_mat_stride;
+        a.aux = t->aux_mats ? t->aux_mats[m] : t->aux + m * t->aux_mat_stride;
         a.aux_stride = t->aux_row_stride;
+        a.aux_rows = t->aux_rows;
+        a.aux_first = t->aux_first;
     }
     return a;
 }

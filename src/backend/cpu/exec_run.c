@@ -29,7 +29,7 @@ static void do_embed(lr_worker *w, const lr_node *n, uint32_t row, uint32_t tok)
 {
     float *y = lr_at(w, n->out, row);
     uint64_t id = (uint64_t)(uint32_t)w->x->b->ids[tok];
-    const uint8_t *aux = n->t->aux ? n->t->aux + id * n->t->aux_row_stride : NULL;
+    const uint8_t *aux = lr_tensor_aux(n->t, 0, id);
     lr_decode_row(n->t->fmt, n->t->data + id * n->t->row_stride, aux, y, n->width);
     if (n->op.scale != 1.0f) w->x->c.k->scale(y, n->op.scale, y, n->width);
 }

@@ -6,10 +6,12 @@
 
 #include <pthread.h>
 
+uint16_t lr_mm_e4m3_bf16[128];
 uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
 
 static void make_tables(void)
 {
+    for (int i = 0; i < 128; i++) lr_mm_e4m3_bf16[i] = lr_f32_to_bf16(lr_e4m3_to_f32((uint8_t)i));
     for (int i = 0; i < 256; i++) {
         uint64_t v = 0;
         for (int k = 0; k < 8; k++) v |= (uint64_t)lr_iq2_levels[lr_iq2_xxs_grid[i] >> 2 * k & 3] << 8 * k;
@@ -55,7 +57,8 @@ static lr_actk act_kind(uint32_t fmt, larder_act wish, bool bf16)
 {
     if (wish == LARDER_ACT_F32) return LR_ACTK_F32;
     if (lr_mm_has_i8(fmt)) return wish == LARDER_ACT_BF16 ? LR_ACTK_F32 : LR_ACTK_I8;
-    return fmt == LR_FMT_BF16 && bf16 ? LR_ACTK_BF16 : LR_ACTK_F32;
+    bool small = fmt == LR_FMT_BF16 || fmt == LR_FMT_F8_E4M3 || fmt == LR_FMT_F8_E4M3_B128;
+    return small && bf16 ? LR_ACTK_BF16 : LR_ACTK_F32;
 }
 static lr_actk act_kind_bf16(uint32_t fmt, larder_act wish, uint32_t cols)
 {
@@ -78,10 +81,11 @@ static size_t act_bytes(lr_actk kind, uint32_t n)
     }
 }
 
-/* Integer kernels: partial sums of a tile of rows and its unpacked weights. Float kernels: 8 decoded rows. */
+/* Integer kernels: partial sums of a tile of rows and its unpacked weights. Float kernels: 16 decoded rows, or
+ * 32 in bf16. */
 static size_t scratch_of(const lr_mm_set *s, uint32_t n_tok, uint32_t cols)
 {
-    size_t i8 = 4 * (size_t)s->tile_rows * n_tok + s->tile_bytes, f32 = 8 * (4 * (size_t)cols + 64);
+    size_t i8 = 4 * (size_t)s->tile_rows * n_tok + s->tile_bytes, f32 = 16 * (4 * (size_t)cols + 64);
     return LR_ALIGN_UP(LR_MAX(i8, f32), 64);
 }
 static size_t mm_scratch_any(uint32_t n_tok, uint32_t cols)

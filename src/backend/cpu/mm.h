@@ -11,6 +11,16 @@
 
 #define LR_INLINE static inline __attribute__((always_inline))
 
+/* Asks for the line at *p and steps to the next, here and not elsewhere: compilers gather such requests at one place,
+ * where they stand in the way of the loads behind them. */
+LR_INLINE void ask_at(const uint8_t **p, bool asking)
+{
+    if (!asking) return;
+    __builtin_prefetch(*p);
+    *p += 64;
+    __asm__ volatile("" ::: "memory");
+}
+
 /* X(format, kind of scales): what the int8 kernels hold. A format missing here runs in float32. */
 #define LR_MM_FORMATS(X) \
     X(Q4_0, PLAIN) \
@@ -82,6 +92,9 @@ extern const uint32_t lr_mm_n_sets;
 void lr_mm_fill(lr_kernels *k, lr_isa isa);
 
 bool lr_mm_has_i8(uint32_t fmt);
+
+/* The bf16 of each E4M3 number, without its sign. Filled by lr_mm_fill. */
+extern uint16_t lr_mm_e4m3_bf16[128];
 
 /* IQ2_XXS: 8 magnitudes per grid point, and 8 masks (0x00 or 0xff) per 7 sign bits. Filled by lr_mm_fill. */
 extern uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];

@@ -6,8 +6,7 @@
 enum {
     OF(BLOCKS) = OF(STEP) * OF(STEPS),
     OF(IS_SUB) = KIND == SUB || KIND == SUBMIN,
-    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64, /* cache lines of VR rows in a step */
-    OF(BIG) = OF(BYTES) > 30 * OF(BLOCKS)
+    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64 /* cache lines of VR rows in a step */
 };
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
@@ -17,6 +16,13 @@ LR_INLINE void OF(step)(head *h, int s, vi w[8 * OF(STEP)])
     OF(words)(h, s, w);
     if (OF(WIDE) && WIDE_FLIP)
         for (int i = 0; i < 8 * OF(STEP); i++) w[i] = v_xor(w[i], v_set8(-128));
+}
+
+LR_INLINE void OF(ask_step)(head *h)
+{
+    IN_ORDER;
+#pragma GCC unroll 32
+    for (int i = 0; i < OF(LINES); i++) ask_at(&h->ahead, true);
 }
 
 /* out[t][r] = sums of VR rows for nt tokens. The bytes of the next VR rows are asked for while these are worked on: the
@@ -29,22 +35,22 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
     vf acc[FEW];
     for (int t = 0; t < nt; t++) acc[t] = v_zerof();
     for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
-        head h = {.r = r, .b = b};
-        if (OF(BIG) && b % SEGMENT == 0) ahead = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
+        head h = {.r = r, .b = b, .ahead = ahead, .asking = OF(ASK) == ASK_READING};
+        if (OF(ASK) != ASK_SEGMENT) ahead += VR * OF(BYTES);
+        if (OF(ASK) == ASK_SEGMENT && b % SEGMENT == 0)
+            ahead = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++) {
             vi w[8 * STEP];
-            if (!OF(BIG)) {
-                IN_ORDER;
-#pragma GCC unroll 16
-                for (int i = 0; i < OF(LINES); i++, ahead += 64) __builtin_prefetch(ahead);
-            } else if (b % (SEGMENT / VR) == 0) {
+            if (OF(ASK) == ASK_BEFORE) OF(ask_step)(&h);
+            if (OF(ASK) == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
 #pragma GCC unroll 32
                 for (int i = 0; i < SEGMENT / OF(BLOCKS) * OF(BYTES); i += 64) __builtin_prefetch(ahead + i);
                 ahead += r.stride;
             }
             OF(step)(&h, s, w);
+            if (OF(ASK) == ASK_AFTER) OF(ask_step)(&h);
 #pragma GCC unroll 4
             for (int k = 0; k < STEP; k++, b++) {
                 scales c;
@@ -107,7 +113,7 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
         for (int s = 0; s < OF(STEPS); s++, b += STEP) {
             vi w[8 * STEP];
             IN_ORDER;
-#pragma GCC unroll 16
+#pragma GCC unroll 32
             for (int i = 0; i < OF(LINES); i++, ahead += 64) __builtin_prefetch(ahead, 0, 2);
             OF(step)(&h, s, w);
 #pragma GCC unroll 4

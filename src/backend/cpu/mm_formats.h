@@ -6,12 +6,16 @@
  * A format F says
  *   F_STEP    blocks of 32 columns decoded at once; F_STEPS: steps per `head`; F_BYTES: bytes a row has per head
  *   F_ZERO    log2 of the zero point that w holds too much (-1: none); F_WIDE: w is signed and needs all 8 bits
+ *   F_ASK     where in a step the vector kernel asks for memory ahead: what measured fastest (docs/cpu.md)
  *   F_head    reads what VR rows share over a head: scales
  *   F_words   step s: w[8 k + i], element r = columns 4 i to 4 i + 3 of block k in row r, as four bytes
  *   F_scales  block k of step s: scale, and offset or factors, element r for row r
  */
 #ifndef LR_MM_FORMATS_H
 #define LR_MM_FORMATS_H
+
+/* While reading, a line per line; before the reads of a step, or after them, all its lines; or by segments. */
+enum { ASK_READING, ASK_BEFORE, ASK_AFTER, ASK_SEGMENT };
 
 /* VR rows: row r at p + r stride. */
 typedef struct rows {
@@ -21,11 +25,15 @@ typedef struct rows {
 
 typedef struct head {
     rows r;
+    const uint8_t *ahead; /* memory to ask for, a line per line read; only if `asking` */
+    bool asking;
     uint32_t b; /* its first block, counted in the row */
     vf d, m;    /* of all the head */
     vi t[4];    /* words of scales: element r for row r */
     vi high[8]; /* words of a plane of upper bits */
 } head;
+
+LR_INLINE void ask(head *h) { ask_at(&h->ahead, h->asking); }
 
 typedef struct scales {
     vf s, m, c0, c1;
@@ -43,23 +51,30 @@ LR_INLINE void transpose(const vi v[4], vi out[4])
     out[3] = v_zip64_hi(c, d);
 }
 /* The 16, or 32, bytes of each row that lie `at` bytes into the head, as words. */
-LR_INLINE void read16(const head *h, size_t at, vi out[4])
+LR_INLINE void read16(head *h, size_t at, vi out[4])
 {
     vi v[4];
-    for (int j = 0; j < 4; j++) v[j] = v_rows16(h->r.p + (size_t)j * h->r.stride + at, h->r.stride);
+    for (int j = 0; j < 4; j++) {
+        v[j] = v_rows16(h->r.p + (size_t)j * h->r.stride + at, h->r.stride);
+        if (j % (4 / VL) == 0) ask(h);
+    }
     transpose(v, out);
 }
-LR_INLINE void read32(const head *h, size_t at, vi out[8])
+LR_INLINE void read32(head *h, size_t at, vi out[8])
 {
 #ifdef HAVE_TURN32
-    v_turn32(h->r.p + at, h->r.stride, out);
+    v_turn32(h->r.p + at, h->r.stride, &h->ahead, h->asking, out);
 #else
     read16(h, at, out);
     read16(h, at + 16, out + 4);
 #endif
 }
 /* 4 bytes of each row. */
-LR_INLINE vi read_word(const head *h, size_t at) { return v_rows4(h->r.p + at, h->r.stride); }
+LR_INLINE vi read_word(head *h, size_t at)
+{
+    ask(h);
+    return v_rows4(h->r.p + at, h->r.stride);
+}
 LR_INLINE vi low4(vi v) { return v_and(v, v_set8(15)); }
 LR_INLINE vi high4(vi v) { return v_and(v_shr32(v, 4), v_set8(15)); }
 /* All bits `left` places up, or down. */
@@ -74,8 +89,9 @@ LR_INLINE vi values_of(const int8_t *table, vi index) { return v_table(v_all16(t
 #define Q4_0_BYTES 18
 #define Q4_0_ZERO 3
 #define Q4_0_WIDE 0
+#define Q4_0_ASK ASK_READING
 LR_INLINE void Q4_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q4_0_words(const head *h, int s, vi w[8])
+LR_INLINE void Q4_0_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -85,7 +101,7 @@ LR_INLINE void Q4_0_words(const head *h, int s, vi w[8])
         w[4 + i] = high4(q[i]);
     }
 }
-LR_INLINE void Q4_0_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q4_0_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -96,13 +112,14 @@ LR_INLINE void Q4_0_scales(const head *h, int s, int k, scales *o)
 #define Q4_1_BYTES 20
 #define Q4_1_ZERO -1
 #define Q4_1_WIDE 0
+#define Q4_1_ASK ASK_READING
 LR_INLINE void Q4_1_head(head *h)
 {
     vi w = read_word(h, 0);
     h->d = v_f16(w);
     h->m = v_f16(v_xor(v_shr32(w, 16), v_set32(0x8000)));
 }
-LR_INLINE void Q4_1_words(const head *h, int s, vi w[8])
+LR_INLINE void Q4_1_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -112,7 +129,7 @@ LR_INLINE void Q4_1_words(const head *h, int s, vi w[8])
         w[4 + i] = high4(q[i]);
     }
 }
-LR_INLINE void Q4_1_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q4_1_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -134,8 +151,9 @@ LR_INLINE void fifth_bits(vi high, vi w[8])
 #define Q5_0_BYTES 22
 #define Q5_0_ZERO 4
 #define Q5_0_WIDE 0
+#define Q5_0_ASK ASK_READING
 LR_INLINE void Q5_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q5_0_words(const head *h, int s, vi w[8])
+LR_INLINE void Q5_0_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -146,7 +164,7 @@ LR_INLINE void Q5_0_words(const head *h, int s, vi w[8])
     }
     fifth_bits(read_word(h, 2), w);
 }
-LR_INLINE void Q5_0_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q5_0_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -157,8 +175,9 @@ LR_INLINE void Q5_0_scales(const head *h, int s, int k, scales *o)
 #define Q5_1_BYTES 24
 #define Q5_1_ZERO -1
 #define Q5_1_WIDE 0
+#define Q5_1_ASK ASK_READING
 LR_INLINE void Q5_1_head(head *h) { Q4_1_head(h); }
-LR_INLINE void Q5_1_words(const head *h, int s, vi w[8])
+LR_INLINE void Q5_1_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -169,20 +188,21 @@ LR_INLINE void Q5_1_words(const head *h, int s, vi w[8])
     }
     fifth_bits(read_word(h, 4), w);
 }
-LR_INLINE void Q5_1_scales(const head *h, int s, int k, scales *o) { Q4_1_scales(h, s, k, o); }
+LR_INLINE void Q5_1_scales(head *h, int s, int k, scales *o) { Q4_1_scales(h, s, k, o); }
 
 #define Q8_0_STEP 1
 #define Q8_0_STEPS 1
 #define Q8_0_BYTES 34
 #define Q8_0_ZERO -1
 #define Q8_0_WIDE 1
+#define Q8_0_ASK ASK_SEGMENT
 LR_INLINE void Q8_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q8_0_words(const head *h, int s, vi w[8])
+LR_INLINE void Q8_0_words(head *h, int s, vi w[8])
 {
     (void)s;
     read32(h, 2, w);
 }
-LR_INLINE void Q8_0_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q8_0_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -201,7 +221,7 @@ LR_INLINE void scale_min_head(head *h)
     h->t[2] = v_and(w[2], six);
     h->t[3] = v_pick(v_shr32(w[2], 2), v_set8(0x30), high4(w[3]));
 }
-LR_INLINE void scale_min(const head *h, int j, scales *o)
+LR_INLINE void scale_min(head *h, int j, scales *o)
 {
     o->s = v_mul(h->d, v_cvt(byte_of(h->t[j / 4], j % 4)));
     o->m = v_mul(h->m, v_cvt(byte_of(h->t[2 + j / 4], j % 4)));
@@ -212,8 +232,9 @@ LR_INLINE void scale_min(const head *h, int j, scales *o)
 #define Q4_K_BYTES 144
 #define Q4_K_ZERO -1
 #define Q4_K_WIDE 0
+#define Q4_K_ASK ASK_BEFORE
 LR_INLINE void Q4_K_head(head *h) { scale_min_head(h); }
-LR_INLINE void Q4_K_words(const head *h, int s, vi w[16])
+LR_INLINE void Q4_K_words(head *h, int s, vi w[16])
 {
     vi q[8];
     read32(h, (size_t)(16 + 32 * s), q);
@@ -222,19 +243,20 @@ LR_INLINE void Q4_K_words(const head *h, int s, vi w[16])
         w[8 + i] = high4(q[i]);
     }
 }
-LR_INLINE void Q4_K_scales(const head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
+LR_INLINE void Q4_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
 #define Q5_K_STEP 2
 #define Q5_K_STEPS 4
 #define Q5_K_BYTES 176
 #define Q5_K_ZERO -1
 #define Q5_K_WIDE 0
+#define Q5_K_ASK ASK_READING
 LR_INLINE void Q5_K_head(head *h)
 {
     scale_min_head(h);
     read32(h, 16, h->high);
 }
-LR_INLINE void Q5_K_words(const head *h, int s, vi w[16])
+LR_INLINE void Q5_K_words(head *h, int s, vi w[16])
 {
     vi q[8];
     read32(h, (size_t)(48 + 32 * s), q);
@@ -243,7 +265,7 @@ LR_INLINE void Q5_K_words(const head *h, int s, vi w[16])
         w[8 + i] = v_pick(move(h->high[i], 3 - 2 * s), v_set8(16), high4(q[i]));
     }
 }
-LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
+LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
 /* ---------------------------------------------------------------- Q6_K */
 #define Q6_K_STEP 4
@@ -251,13 +273,14 @@ LR_INLINE void Q5_K_scales(const head *h, int s, int k, scales *o) { scale_min(h
 #define Q6_K_BYTES 210
 #define Q6_K_ZERO 5
 #define Q6_K_WIDE 0
+#define Q6_K_ASK ASK_AFTER
 LR_INLINE void Q6_K_head(head *h)
 {
     read16(h, 192, h->t);
     h->d = v_f16(v_shr32(read_word(h, 206), 16));
 }
 /* A step is 128 columns: 64 bytes of `low`, whose high halves are blocks 2 and 3, and 32 of `high`. */
-LR_INLINE void Q6_K_words(const head *h, int s, vi w[32])
+LR_INLINE void Q6_K_words(head *h, int s, vi w[32])
 {
     vi q[8], high[8];
     read32(h, (size_t)(128 + 32 * s), high);
@@ -269,7 +292,7 @@ LR_INLINE void Q6_K_words(const head *h, int s, vi w[32])
         }
     }
 }
-LR_INLINE void Q6_K_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q6_K_scales(head *h, int s, int k, scales *o)
 {
     int b = 4 * s + k;
     o->s = h->d;
@@ -283,6 +306,7 @@ LR_INLINE void Q6_K_scales(const head *h, int s, int k, scales *o)
 #define Q2_K_BYTES 84
 #define Q2_K_ZERO -1
 #define Q2_K_WIDE 0
+#define Q2_K_ASK ASK_AFTER
 LR_INLINE void Q2_K_head(head *h)
 {
     read16(h, 0, h->t);
@@ -290,14 +314,14 @@ LR_INLINE void Q2_K_head(head *h)
     h->d = v_f16(w);
     h->m = v_f16(v_shr32(w, 16));
 }
-LR_INLINE void Q2_K_words(const head *h, int s, vi w[32])
+LR_INLINE void Q2_K_words(head *h, int s, vi w[32])
 {
     vi q[8];
     read32(h, (size_t)(16 + 32 * s), q);
     for (int k = 0; k < 4; k++)
         for (int i = 0; i < 8; i++) w[8 * k + i] = v_and(v_shr32(q[i], 2 * k), v_set8(3));
 }
-LR_INLINE void Q2_K_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q2_K_scales(head *h, int s, int k, scales *o)
 {
     int b = 4 * s + k;
     vi w = v_shr32(h->t[b / 2], 16 * (b % 2));
@@ -313,6 +337,7 @@ LR_INLINE void Q2_K_scales(const head *h, int s, int k, scales *o)
 #define Q3_K_BYTES 110
 #define Q3_K_ZERO 2
 #define Q3_K_WIDE 0
+#define Q3_K_ASK ASK_READING
 LR_INLINE void Q3_K_head(head *h)
 {
     vi w[4], three = v_set8(0x30);
@@ -325,7 +350,7 @@ LR_INLINE void Q3_K_head(head *h)
     h->t[3] = v_pick(v_shr32(w[3], 2), three, high4(w[2]));
     h->d = v_f16(v_shr32(read_word(h, 106), 16));
 }
-LR_INLINE void Q3_K_words(const head *h, int s, vi w[32])
+LR_INLINE void Q3_K_words(head *h, int s, vi w[32])
 {
     vi q[8];
     read32(h, (size_t)(32 + 32 * s), q);
@@ -333,7 +358,7 @@ LR_INLINE void Q3_K_words(const head *h, int s, vi w[32])
         for (int i = 0; i < 8; i++) /* bit 4 s + k of `high` to bit 2 */
             w[8 * k + i] = v_pick(move(h->high[i], 2 - 4 * s - k), v_set8(4), v_and(v_shr32(q[i], 2 * k), v_set8(3)));
 }
-LR_INLINE void Q3_K_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
 {
     int b = 4 * s + k;
     vi w = h->t[b / 2];
@@ -348,6 +373,7 @@ LR_INLINE void Q3_K_scales(const head *h, int s, int k, scales *o)
 #define IQ2_XXS_BYTES 66
 #define IQ2_XXS_ZERO 6
 #define IQ2_XXS_WIDE 0
+#define IQ2_XXS_ASK ASK_BEFORE
 LR_INLINE void IQ2_XXS_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 /* 32 columns: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
 LR_INLINE void iq2_block(vi index, vi word, vi w[8])
@@ -379,7 +405,7 @@ LR_INLINE void IQ2_XXS_words(head *h, int s, vi w[16])
     iq2_block(h->t[0], h->t[1], w);
     iq2_block(h->t[2], h->t[3], w + 8);
 }
-LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void IQ2_XXS_scales(head *h, int s, int k, scales *o)
 {
     (void)s;
     vf n = v_cvt(v_shr32(h->t[2 * k + 1], 28));
@@ -391,8 +417,9 @@ LR_INLINE void IQ2_XXS_scales(const head *h, int s, int k, scales *o)
 #define IQ4_NL_BYTES 18
 #define IQ4_NL_ZERO -1
 #define IQ4_NL_WIDE 1
+#define IQ4_NL_ASK ASK_READING
 LR_INLINE void IQ4_NL_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void IQ4_NL_words(const head *h, int s, vi w[8])
+LR_INLINE void IQ4_NL_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -402,7 +429,7 @@ LR_INLINE void IQ4_NL_words(const head *h, int s, vi w[8])
         w[4 + i] = values_of(lr_iq4_values, high4(q[i]));
     }
 }
-LR_INLINE void IQ4_NL_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void IQ4_NL_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -413,6 +440,7 @@ LR_INLINE void IQ4_NL_scales(const head *h, int s, int k, scales *o)
 #define IQ4_XS_BYTES 136
 #define IQ4_XS_ZERO -1
 #define IQ4_XS_WIDE 1
+#define IQ4_XS_ASK ASK_READING
 LR_INLINE void IQ4_XS_head(head *h)
 {
     vi w = read_word(h, 0);
@@ -420,7 +448,7 @@ LR_INLINE void IQ4_XS_head(head *h)
     h->t[1] = v_shr32(w, 16);
     h->t[0] = read_word(h, 4);
 }
-LR_INLINE void IQ4_XS_words(const head *h, int s, vi w[16])
+LR_INLINE void IQ4_XS_words(head *h, int s, vi w[16])
 {
     vi q[8];
     read32(h, (size_t)(8 + 32 * s), q);
@@ -429,7 +457,7 @@ LR_INLINE void IQ4_XS_words(const head *h, int s, vi w[16])
         w[i / 4 * 8 + 4 + i % 4] = values_of(lr_iq4_values, high4(q[i]));
     }
 }
-LR_INLINE void IQ4_XS_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void IQ4_XS_scales(head *h, int s, int k, scales *o)
 {
     int b = 2 * s + k;
     vi low = v_and(v_shr32(h->t[0], 4 * b), v_set32(15)), high = v_and(v_shr32(h->t[1], 2 * b), v_set32(3));
@@ -464,8 +492,9 @@ LR_INLINE vf e8m0_half(vi w)
 #define MXFP4_BYTES 17
 #define MXFP4_ZERO 4
 #define MXFP4_WIDE 0
+#define MXFP4_ASK ASK_READING
 LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_word(h, 0)); }
-LR_INLINE void MXFP4_words(const head *h, int s, vi w[8])
+LR_INLINE void MXFP4_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -475,7 +504,7 @@ LR_INLINE void MXFP4_words(const head *h, int s, vi w[8])
         w[4 + i] = fp4_values(high4(q[i]));
     }
 }
-LR_INLINE void MXFP4_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void MXFP4_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -486,6 +515,7 @@ LR_INLINE void MXFP4_scales(const head *h, int s, int k, scales *o)
 #define MXFP4_PAIRS_BYTES 16
 #define MXFP4_PAIRS_ZERO 4
 #define MXFP4_PAIRS_WIDE 0
+#define MXFP4_PAIRS_ASK ASK_READING
 LR_INLINE void MXFP4_PAIRS_head(head *h)
 {
     /* A word of scales that ends in this one: the word that begins here might reach past the end of the plane. */
@@ -497,7 +527,7 @@ LR_INLINE void MXFP4_PAIRS_head(head *h)
     for (int r = 0; r < VR; r++) e[4 * r] = h->r.aux[(size_t)r * h->r.aux_stride];
     h->d = e8m0_half(v_rows4(e, 4));
 }
-LR_INLINE void MXFP4_PAIRS_words(const head *h, int s, vi w[8])
+LR_INLINE void MXFP4_PAIRS_words(head *h, int s, vi w[8])
 {
     vi q[4];
     (void)s;
@@ -508,7 +538,7 @@ LR_INLINE void MXFP4_PAIRS_words(const head *h, int s, vi w[8])
         w[2 * i + 1] = v_weave(lo, hi, 1);
     }
 }
-LR_INLINE void MXFP4_PAIRS_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void MXFP4_PAIRS_scales(head *h, int s, int k, scales *o)
 {
     (void)s, (void)k;
     o->s = h->d;
@@ -519,8 +549,9 @@ LR_INLINE void MXFP4_PAIRS_scales(const head *h, int s, int k, scales *o)
 #define NVFP4_BYTES 36
 #define NVFP4_ZERO 4
 #define NVFP4_WIDE 0
+#define NVFP4_ASK ASK_READING
 LR_INLINE void NVFP4_head(head *h) { h->t[0] = read_word(h, 0); }
-LR_INLINE void NVFP4_words(const head *h, int s, vi w[16])
+LR_INLINE void NVFP4_words(head *h, int s, vi w[16])
 {
     vi q[8];
     (void)s;
@@ -536,7 +567,7 @@ LR_INLINE vf ue4m3_half(vi s)
     vi bits = v_shl32(v_and(s, v_set32(0x7f)), 20), nan = v_eq32(s, v_set32(0x7f));
     return v_mul(v_as_f(v_xor(bits, v_and(nan, bits))), v_setf(0x1p119f));
 }
-LR_INLINE void NVFP4_scales(const head *h, int s, int k, scales *o)
+LR_INLINE void NVFP4_scales(head *h, int s, int k, scales *o)
 {
     (void)s;
     o->s = v_setf(1);

@@ -129,7 +129,8 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
     }
 #ifdef HAVE_BF16_DOT
     if (kind == LR_ACTK_BF16) {
-        mm_bf16_dot(w, x, n_tok, r0, r1, y, bias, add);
+        if (w->fmt == LR_FMT_BF16) mm_bf16_dot(w, x, n_tok, r0, r1, y, bias, add);
+        else mm_f8(W_F8_DOT, W_BF16_DOT, w, x, n_tok, r0, r1, y, bias, add, scratch);
         return;
     }
 #endif
@@ -137,6 +138,8 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
     case LR_FMT_F32: mm_f32(w, x, n_tok, r0, r1, y, bias, add); break;
     case LR_FMT_F16: mm_f16(w, x, n_tok, r0, r1, y, bias, add); break;
     case LR_FMT_BF16: mm_bf16(w, x, n_tok, r0, r1, y, bias, add); break;
+    case LR_FMT_F8_E4M3:
+    case LR_FMT_F8_E4M3_B128: mm_f8(W_F8, W_F32, w, x, n_tok, r0, r1, y, bias, add, scratch); break;
     default: mm_decoded(w, x, n_tok, r0, r1, y, bias, add, scratch);
     }
 }

@@ -251,6 +251,13 @@ static float dot_i8(uint32_t fmt, const uint8_t *row, const uint8_t *aux, const 
     return acc;
 }
 
+static float tree(float lane[16])
+{
+    for (int half = 8; half; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
+
 static float dot_f32(const lr_mat *w, const uint8_t *row, const uint8_t *aux, const float *x)
 {
     enum { PIECE = 256 }; /* a multiple of every block */
@@ -259,12 +266,26 @@ static float dot_f32(const lr_mat *w, const uint8_t *row, const uint8_t *aux, co
     for (uint32_t c = 0; c < w->cols; c += PIECE) {
         uint32_t len = LR_MIN((uint32_t)PIECE, w->cols - c);
         memset(piece, 0, sizeof piece);
-        lr_decode_row(w->fmt, row + (size_t)(c / info->block) * info->bytes, aux ? aux + c / 32 : NULL, piece, len);
+        lr_decode_row(w->fmt, row + (size_t)(c / info->block) * info->bytes,
+                      aux ? aux + c / info->block * lr_fmt_aux_bytes(w->fmt) : NULL, piece, len);
         for (uint32_t i = 0; i < LR_ALIGN_UP(len, 16u); i++) lane[i % 16] = fmaf(piece[i], x[c + i], lane[i % 16]);
     }
-    for (int half = 8; half; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+    return tree(lane);
+}
+
+/* FP8: the sums of a span that shares a scale, then the scale. */
+static float dot_f8(const lr_mat *w, const uint8_t *row, const uint8_t *scales, const float *x)
+{
+    uint32_t span = w->fmt == LR_FMT_F8_E4M3 ? w->cols : 128;
+    float sum[16] = {0};
+    for (uint32_t c0 = 0; c0 < w->cols; c0 += span) {
+        float lane[16] = {0}, s = 1;
+        if (scales) memcpy(&s, scales + c0 / span * sizeof s, sizeof s);
+        for (uint32_t c = c0; c < LR_ALIGN_UP(c0 + span, 16u); c++)
+            lane[c % 16] = fmaf(c < w->cols ? lr_e4m3_to_f32(row[c]) : 0, x[c], lane[c % 16]);
+        for (int i = 0; i < 16; i++) sum[i] = w->fmt == LR_FMT_F8_E4M3 ? lane[i] * s : fmaf(lane[i], s, sum[i]);
+    }
+    return tree(sum);
 }
 
 static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
@@ -272,9 +293,12 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
 {
     (void)scratch;
     for (uint32_t r = r0; r < r1; r++) {
-        const uint8_t *row = w->data + r * w->row_stride, *aux = w->aux ? w->aux + r * w->aux_stride : NULL;
+        const uint8_t *row = w->data + r * w->row_stride, *aux = w->aux ? lr_mat_aux(w, r) : NULL;
+        bool f8 = w->fmt == LR_FMT_F8_E4M3 || w->fmt == LR_FMT_F8_E4M3_B128;
         for (uint32_t t = 0; t < n_tok; t++) {
-            float v = kind == LR_ACTK_I8 ? dot_i8(w->fmt, row, aux, x[t], w->cols) : dot_f32(w, row, aux, x[t]);
+            float v = kind == LR_ACTK_I8 ? dot_i8(w->fmt, row, aux, x[t], w->cols)
+                      : f8               ? dot_f8(w, row, aux, x[t])
+                                         : dot_f32(w, row, aux, x[t]);
             if (bias) v += bias[r];
             y[t][r] = add ? y[t][r] + v : v;
         }

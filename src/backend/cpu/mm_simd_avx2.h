@@ -112,6 +112,15 @@ LR_INLINE void g_load_bf16(vf g[VG], const uint8_t *p)
     g[0] = v_as_f(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v_load128(p)), 16));
     g[1] = v_as_f(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v_load128(p + 16)), 16));
 }
+LR_INLINE void g_load_f8(vf g[VG], const uint8_t *p)
+{
+    for (int i = 0; i < VG; i++) {
+        vi b = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8 * i)));
+        vi nan = v_and(v_eq32(v_and(b, v_set32(0x7f)), v_set32(0x7f)), v_set32(0x7fc00000));
+        vi bits = v_and(_mm256_slli_epi32(b, 20), v_set32((int)0x87f00000));
+        g[i] = v_as_f(v_or((vi)v_mul(v_as_f(bits), v_setf(0x1p120f)), nan));
+    }
+}
 LR_INLINE float g_sum(const vf g[VG])
 {
     __m256 a = _mm256_add_ps(g[0], g[1]);

@@ -44,12 +44,18 @@ LR_INLINE vi v_rows32(const uint8_t *p, size_t s)
     return _mm512_mask_broadcast_i64x4(v, 0xf0, _mm256_loadu_si256((const __m256i *)(p + 4 * s)));
 }
 /* 32 bytes of 16 rows as 8 words per row: half the loads of twice 16 bytes, for one more turn per word. */
-LR_INLINE void v_turn32(const uint8_t *p, size_t s, vi out[8])
+LR_INLINE void v_turn32(const uint8_t *p, size_t s, const uint8_t **ahead, bool asking, vi out[8])
 {
     vi half[2][4]; /* [rows 0-7, rows 8-15][k]: words k and 4 + k of four rows, then of the next four */
 #pragma GCC unroll 2
     for (int i = 0; i < 2; i++, p += 8 * s) {
-        vi x0 = v_rows32(p, s), x1 = v_rows32(p + s, s), x2 = v_rows32(p + 2 * s, s), x3 = v_rows32(p + 3 * s, s);
+        vi x[4];
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            x[j] = v_rows32(p + j * s, s);
+            ask_at(ahead, asking);
+        }
+        vi x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
         vi a = _mm512_unpacklo_epi32(x0, x1), b = _mm512_unpacklo_epi32(x2, x3);
         vi c = _mm512_unpackhi_epi32(x0, x1), d = _mm512_unpackhi_epi32(x2, x3);
         half[i][0] = _mm512_unpacklo_epi64(a, b);
@@ -181,6 +187,26 @@ LR_INLINE void g_load_f16(vf g[VG], const uint8_t *p)
 LR_INLINE void g_load_bf16(vf g[VG], const uint8_t *p)
 {
     g[0] = v_as_f(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+/* E4M3: the bits of a float 2^120 too small; 0x7f is not a number. */
+LR_INLINE void g_load_f8(vf g[VG], const uint8_t *p)
+{
+    vi b = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)), size = v_and(b, v_set32(0x7f));
+    vi bits = v_and(_mm512_slli_epi32(b, 20), v_set32((int)0x87f00000));
+    vf f = v_mul(v_as_f(bits), v_setf(0x1p120f));
+    __mmask16 nan = _mm512_cmpeq_epi32_mask(size, v_set32(0x7f));
+    g[0] = v_as_f(_mm512_mask_mov_epi32((vi)f, nan, v_set32(0x7fc00000)));
+}
+/* 32 of them as bf16, which holds each: by table, for bf16 products take subnormal numbers for 0. */
+LR_INLINE vi v_f8_bf16(const uint8_t *p)
+{
+    const uint16_t *t = lr_mm_e4m3_bf16;
+    vi b = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)p));
+    __mmask32 upper = _mm512_test_epi16_mask(b, _mm512_set1_epi16(64));
+    vi lo = _mm512_permutex2var_epi16(v_load(t), b, v_load(t + 32));
+    vi hi = _mm512_permutex2var_epi16(v_load(t + 64), b, v_load(t + 96));
+    vi size = _mm512_mask_blend_epi16(upper, lo, hi);
+    return v_pick(_mm512_slli_epi16(b, 8), _mm512_set1_epi16((short)0x8000), size);
 }
 /* The tree: + 8, + 4, + 2, + 1. */
 LR_INLINE float g_sum(const vf g[VG])
