@@ -686,7 +686,7 @@ static void emit_escape(lr_net *n, uint32_t from, uint32_t c, uint32_t to)
         return;
     }
     uint32_t s = lr_net_puts(n, lr_net_puts(n, slash, "u00"), c & 16 ? "1" : "0");
-    uint8_t digit = (uint8_t)"0123456789abcdef"[c & 15];
+    uint8_t digit = (uint8_t) "0123456789abcdef"[c & 15];
     lr_net_bytes(n, s, digit, digit, to);
     if (digit >= 'a') lr_net_bytes(n, s, digit - 32, digit - 32, to);
 }

@@ -212,21 +212,9 @@ void tok_add_end(lr_tokenizer *t, int64_t id)
 static void find_ends(lr_tokenizer *t)
 {
     static const char *const names[] = {
-        "<|eot_id|>",
-        "<|eom_id|>",
-        "<|im_end|>",
-        "<|return|>",
-        "<|call|>",
-        "<end_of_turn>",
-        "<|endoftext|>",
-        "<|end_of_text|>",
-        "<|end_of_turn|>",
-        "<|eot|>",
-        "<turn|>",
-        "<EOT>",
-        "_<EOT>",
-        "<end_of_utterance>",
-        "<｜end▁of▁sentence｜>",
+        "<|eot_id|>",    "<|eom_id|>",    "<|im_end|>",      "<|return|>",         "<|call|>",
+        "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|end_of_turn|>",    "<|eot|>",
+        "<turn|>",       "<EOT>",         "_<EOT>",          "<end_of_utterance>", "<｜end▁of▁sentence｜>",
         "<|end|>",
     };
     bool parts = tok_find(t, "<|return|>", 10) != TOK_NONE && tok_find(t, "<|call|>", 8) != TOK_NONE;

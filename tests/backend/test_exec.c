@@ -519,7 +519,7 @@ static void step(rig *r, uint32_t n_seq, const int32_t *const *ids, const uint32
             want[t] = t;
         }
     }
-    lr_batch b = {all, t, seqs, n_seq, want, t};
+    lr_batch b = {all, t, seqs, n_seq, want, t, false};
     const float *logits;
     poison(r->x, false);
     CHECK_OK(lr_backend_cpu.step(r->x, &b, &logits, &err));
