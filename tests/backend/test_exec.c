@@ -749,7 +749,7 @@ TEST(some_outputs)
         for (int k = 0; k < 3; k++) {
             poison(r.x, true);
             lr_batch_seq seq = {r.blocks[0], 0, N};
-            lr_batch b = {ids, N, &seq, 1, outs[k], n_outs[k]};
+            lr_batch b = {ids, N, &seq, 1, outs[k], n_outs[k], false};
             const float *logits;
             CHECK_OK(lr_backend_cpu.step(r.x, &b, &logits, &err));
             for (uint32_t o = 0; o < n_outs[k]; o++)
