@@ -4,6 +4,7 @@
  */
 #include "base.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -36,6 +37,7 @@ larder_status lr_out_open(lr_out_file *o, const char *path, larder_error *err)
     int why = EEXIST;
     *o = (lr_out_file){.fd = -1};
     LR_GO(resolve(path, &o->path, err));
+    assert(o->path);
     size_t cap = strlen(o->path) + 40;
     o->buf = lr_alloc(OUT_BUF);
     o->temp = lr_alloc(cap);

@@ -99,7 +99,8 @@ static larder_status fill(job *j, uint32_t depth, larder_error *err)
 static larder_status take_ops(job *j, const char *name, uint32_t depth, uint32_t n, uint32_t chunk, larder_error *err)
 {
     lr_op_time t[MAX_OPS];
-    double all = 0, steps = (n + chunk - 1) / chunk, read = lr_bench_limit_median(&j->limit);
+    uint32_t n_step = (n + chunk - 1) / chunk;
+    double all = 0, steps = n_step, read = lr_bench_limit_median(&j->limit);
     j->e->backend->profile(j->e->exec, true);
     larder_status st = advance(j, depth, depth + n, chunk, NULL, err);
     uint32_t n_op = j->e->backend->profile_read(j->e->exec, t, MAX_OPS);
