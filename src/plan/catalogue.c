@@ -235,7 +235,7 @@ static int count_in(const char *s)
             while (*end == ' ') end++;
             bool times = *end == 'x' || *end == 'X' || !strncmp(end, "\xc3\x97", 2);
             /* "2xRTX3090", "4x4090"; not Mixtral's "8x7B" */
-            bool glued = isalpha((unsigned char)end[1]) || strspn(end + 1, "0123456789") >= 3;
+            bool glued = times && (isalpha((unsigned char)end[1]) || strspn(end + 1, "0123456789") >= 3);
             if (!times || (isalnum((unsigned char)end[1]) && *end != '\xc3' && !glued)) n = 0;
         } else if ((*p == 'x' || *p == 'X' || *p == '*') && isdigit((unsigned char)p[1])) {
             n = strtol(p + 1, &end, 10);

@@ -426,8 +426,9 @@ static void do_span(span *t)
         uint32_t n = to[b] - from[b], last = LR_MIN(b + 1, N_BLOCK - 1u);
         const float *q = t->q + (size_t)from[b] * t->pad;
         float *s = t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK;
-        matrix k[2] = {keys_matrix(t, b), keys_matrix(t, last)};
-        if (last > b && from[last] == from[b] && to[last] == to[b] && n <= PAIR_ROWS) {
+        bool pair = last > b && from[last] == from[b] && to[last] == to[b] && n <= PAIR_ROWS;
+        matrix k[2] = {keys_matrix(t, b), keys_matrix(t, pair ? last : b)}; /* the table may end with b */
+        if (pair) {
             scores_pair(f, n, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN);
             b++;
         } else {
