@@ -289,25 +289,11 @@ static json_t *whole(call *c)
                                g->n_tools ? calls_json(g, 0) : NULL, true));
 }
 
-const api api_ollama_chat = {.name = "ollama chat",
-                             .frames = FRAME_LINES,
-                             .read = read_chat,
-                             .begin = begin,
-                             .piece = piece,
-                             .end = end,
-                             .close = close_stream,
-                             .alive = alive,
-                             .progress = say_progress,
-                             .whole = whole,
-                             .error = error_ollama};
-const api api_ollama_generate = {.name = "ollama generate",
-                                 .frames = FRAME_LINES,
-                                 .read = read_generate,
-                                 .begin = begin,
-                                 .piece = piece,
-                                 .end = end,
-                                 .close = close_stream,
-                                 .alive = alive,
-                                 .progress = say_progress,
-                                 .whole = whole,
-                                 .error = error_ollama};
+/* Both answer in the same lines; what they read differs. */
+#define OLLAMA(title, reader) \
+    { \
+        .name = title, .frames = FRAME_LINES, .read = reader, .begin = begin, .piece = piece, .end = end, \
+        .close = close_stream, .alive = alive, .progress = say_progress, .whole = whole, .error = error_ollama \
+    }
+const api api_ollama_chat = OLLAMA("ollama chat", read_chat);
+const api api_ollama_generate = OLLAMA("ollama generate", read_generate);

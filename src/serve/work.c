@@ -314,21 +314,21 @@ static void count_energy(server *s)
 static void step_all(server *s)
 {
     struct work *w = s->work;
-    served *todo[MOST_ACTIVE];
+    served *due[MOST_ACTIVE];
     uint32_t n = 0;
     for (gen *g = w->gens; g; g = g->next) {
         uint32_t i = 0;
-        while (i < n && todo[i] != g->c->m) i++;
+        while (i < n && due[i] != g->c->m) i++;
         if (i < n || n == MOST_ACTIVE) continue;
-        todo[n++] = g->c->m;
+        due[n++] = g->c->m;
         models_hold(s, g->c->m);
     }
     drop_cancelled(w);
     if (n) energy_begin(&s->energy);
     for (uint32_t i = 0; i < n; i++) {
         larder_error err = {0};
-        if (larder_step(todo[i]->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
-        models_let_go(s, todo[i]);
+        if (larder_step(due[i]->engine, NULL, &err)) log_line(LARDER_LOG_ERROR, "{\"event\":\"step failed\"}");
+        models_let_go(s, due[i]);
     }
     count_energy(s);
     http_wake();
