@@ -64,7 +64,8 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
         double bytes = t->decode_bytes / t->decode_s;
         fprintf(f, ", %.1f tok/s, %.1f GB/s", rate, bytes * 1e-9);
         double s = share(bytes, n_threads);
-        if (s > 0) fprintf(f, ", %.0f%% of what this memory reads", s * 100);
+        if (s > 1.1) fputs(", more than this memory reads: the weights lie in the processor's caches", f);
+        else if (s > 0) fprintf(f, ", %.0f%% of what this memory reads", s * 100);
     }
     fputc('\n', f);
 }
