@@ -18,7 +18,7 @@ static const char *name_of(lr_isa isa)
     switch (isa) {
     case LR_ISA_AVX2: return f & LR_CPU_AVXVNNI ? "AVX2 VNNI" : "AVX2";
     case LR_ISA_AVX512: return f & LR_CPU_AVX512BF16 ? "AVX-512 VNNI BF16" : "AVX-512 VNNI";
-    case LR_ISA_NEON: return f & LR_CPU_I8MM ? "NEON i8mm" : f & LR_CPU_DOTPROD ? "NEON dotprod" : "NEON";
+    case LR_ISA_NEON: return f & LR_CPU_DOTPROD ? "NEON dotprod" : "NEON";
     default: return "scalar";
     }
 }
