@@ -1,18 +1,6 @@
 /* Costs of programs against sums by hand, and sizes of files that are known. */
 #include "cost.h"
-#include "report.h"
-#include "test.h"
-
-static void open_model(lr_catalogue *c, const char *name, const char *format, lr_plan_model *m)
-{
-    larder_error err = {0};
-    lr_quant_name q;
-    CHECK_OK(lr_catalogue_open(c, &err));
-    CHECK(lr_quant_find(format, &q));
-    const lr_preset *p = lr_preset_find(c, name);
-    CHECK(p);
-    CHECK_OK(lr_plan_model_preset(p, &q, m, &err));
-}
+#include "preset.h"
 
 static void size_is(const char *name, const char *format, double gib, double params, double tolerance)
 {

@@ -1,6 +1,6 @@
 /* Seconds of larder's own engine from times of its kernels: against sums by hand. */
 #include "own.h"
-#include "test.h"
+#include "preset.h"
 
 static lr_own steady(uint32_t fmt, double s)
 {
@@ -10,17 +10,6 @@ static lr_own steady(uint32_t fmt, double s)
     for (int i = 0; i < LR_OWN_ROWS; i++) o.formats[0].s[i] = s * lr_own_rows[i];
     o.in_cache = 1;
     return o;
-}
-
-static void open_model(lr_catalogue *c, const char *name, const char *format, lr_plan_model *m)
-{
-    larder_error err = {0};
-    lr_quant_name q;
-    CHECK_OK(lr_catalogue_open(c, &err));
-    CHECK(lr_quant_find(format, &q));
-    const lr_preset *p = lr_preset_find(c, name);
-    CHECK(p);
-    CHECK_OK(lr_plan_model_preset(p, &q, m, &err));
 }
 
 /* Llama 2 7B in F16: 32 layers of 4 x 4096^2 + 3 x 4096 x 11008 numbers, heads of 128. */
