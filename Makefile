@@ -235,7 +235,7 @@ FUZZ_MAIN := $(BUILD)/obj/tests/fuzz/driver.c.o
 endif
 # A test program links its own layer and what that one uses, a fuzz target the layers that read what others wrote;
 # tests/<anything else> link everything.
-FUZZ_LAYERS := load text model plan
+FUZZ_LAYERS := load text model plan engine serve
 test_layers = $(if $(filter $1,$(LAYERS)),$(call needs,$1),$(if $(filter fuzz,$1),$(call needs,$(FUZZ_LAYERS)),\
     $(call order,$(filter-out cli,$(LAYERS)))))
 define test_rule

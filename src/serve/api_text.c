@@ -1,4 +1,5 @@
-/* api_text.c - /tokenize, /detokenize, /apply-template: answers that need no engine. */
+/* api_text.c - /tokenize, /detokenize, /apply-template: answers that need no engine. `model` may say whose; without it,
+ * the first. */
 #include "serve.h"
 
 static json_t *ids_json(const int32_t *ids, size_t n)
@@ -14,6 +15,7 @@ static larder_status read_tokenize(call *c, larder_error *err)
     params p = {.c = c, .o = c->body, .err = err};
     bool special = false, control = false, pieces = false;
     const json_t *text = take(&p, "content");
+    take_string(&p, "model");
     take_bool(&p, "add_special", &special);
     take_bool(&p, "parse_special", &control);
     take_bool(&p, "with_pieces", &pieces);
@@ -42,6 +44,7 @@ static larder_status read_detokenize(call *c, larder_error *err)
 {
     params p = {.c = c, .o = c->body, .err = err};
     json_t *list = take(&p, "tokens");
+    take_string(&p, "model");
     size_t n = 0;
     LR_TRY(params_done(&p));
     if (!json_is_array(list)) return params_fail(&p, "tokens", "must be a list of token ids");
@@ -68,6 +71,7 @@ static larder_status read_template(call *c, larder_error *err)
         (!json_is_object(kwargs) || json_object_get(kwargs, "messages") || json_object_get(kwargs, "tools")))
         params_fail(&p, "chat_template_kwargs", "must be an object that names neither messages nor tools");
     take_bool(&p, "add_generation_prompt", &generation);
+    take_string(&p, "model");
     params_done(&p);
     json_t *extra = json_object();
     if (!p.st && kwargs) json_object_update(extra, kwargs);

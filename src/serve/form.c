@@ -70,7 +70,8 @@ static json_t *call_schema(json_t *tool)
 {
     const json_t *f = json_object_get(tool, "function");
     json_t *args = json_object_get(f, "parameters");
-    args = json_object_size(args) ? json_incref(args) : json_pack("{s:s}", "type", "object");
+    args = json_object_size(args) ? json_copy(args) : json_pack("{s:s}", "type", "object");
+    if (!json_object_get(args, "$id")) json_object_set_new(args, "$id", json_string("tool")); /* its own "#" */
     return json_pack("{s:s,s:{s:{s:O},s:o},s:[s,s],s:b}", "type", "object", "properties", "name", "const",
                      json_object_get(f, "name"), "arguments", args, "required", "name", "arguments",
                      "additionalProperties", 0);

@@ -88,7 +88,12 @@ static json_t *one_message(params *p, json_t *m)
         params_fail(p, "messages", "a message has '%.40s', which larder does not take", key);
         return NULL;
     }
-    json_t *content = prompt_content(p, json_object_get(m, "content"), "messages");
+    v = json_object_get(m, "content");
+    if ((!v || json_is_null(v)) && strcmp(role, "assistant")) {
+        params_fail(p, "messages", "a message of role '%s' has no content", role);
+        return NULL;
+    }
+    json_t *content = prompt_content(p, v, "messages");
     if (!content) return NULL;
     json_t *out = json_pack("{s:s,s:o}", "role", strcmp(role, "developer") ? role : "system", "content", content);
     v = json_object_get(m, "tool_calls");

@@ -291,6 +291,9 @@ larder_status work_start(server *s, larder_error *err);
 larder_status thread_new(pthread_t *t, void *(*run)(void *), server *s, larder_error *err);
 void work_stop(server *s);
 void work_read(server *s, call *c);
+/* Reader thread: a body becomes prompts, or whatever its api makes of it. Parked: its model is being loaded; it comes back
+ * here then, with its status set if that failed. */
+larder_status work_take(call *c, bool *parked, larder_error *err);
 void work_run(server *s, call *c);
 void work_joules(server *s, double out[2]); /* prefill, decode */
 /* Loop thread: takes in what the others left. */

@@ -49,8 +49,7 @@ static larder_status parse_body(call *c, larder_error *err)
     return LARDER_OK;
 }
 
-/* Parked: its model is being loaded; it comes back here then, with its status set if that failed. */
-static larder_status read_call(call *c, bool *parked, larder_error *err)
+larder_status work_take(call *c, bool *parked, larder_error *err)
 {
     *parked = false;
     if (c->status) return c->status;
@@ -79,7 +78,7 @@ static void *reader_main(void *user)
         pthread_mutex_unlock(&w->lock);
         larder_error err = c->error;
         bool parked;
-        larder_status st = read_call(c, &parked, &err);
+        larder_status st = work_take(c, &parked, &err);
         if (!parked) { /* else it is no longer ours */
             c->status = st;
             c->error = err;

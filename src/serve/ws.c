@@ -1,10 +1,11 @@
 /* ws.c - /v1/responses over a WebSocket (RFC 6455): one response after the other on one connection, each of which may go
  * on from the one before.
  *
- * Owns: the handshake, frames, what a connection remembers: the last response's conversation, in memory, while it is open.
+ * Owns: the handshake, messages, what a connection remembers: the last response's conversation, in memory, while it is open.
  * A turn is a call like any other; its exchange is made here and is not libmicrohttpd's. Loop thread only.
  */
 #include "serve.h"
+#include "ws_frame.h"
 
 #include <errno.h>
 #include <microhttpd.h>
@@ -19,16 +20,6 @@
 enum { MOST_SOCKETS = 256, MOST_WAITING = 8, KEY_LENGTH = 24, READ_SIZE = 16384, MOST_READS = 64 };
 #define MOST_UNSENT ((size_t)4 << 20)
 #define IDLE_NS 600000000000ull /* between two turns */
-
-enum { OP_MORE = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
-enum {
-    CLOSE_NORMAL = 1000,
-    CLOSE_GOING = 1001,
-    CLOSE_PROTOCOL = 1002,
-    CLOSE_KIND = 1003,
-    CLOSE_POLICY = 1008,
-    CLOSE_LARGE = 1009
-};
 
 struct ws {
     ws *next;
@@ -156,12 +147,9 @@ static void flush(ws *w)
 
 static void put_frame(ws *w, int op, const void *p, size_t n)
 {
-    unsigned char head[10] = {(unsigned char)(0x80 | op)};
-    size_t k = n < 126 ? 0 : n < 65536 ? 2 : 8;
+    unsigned char head[10];
     if (w->dead || (w->closing && op != OP_CLOSE)) return;
-    head[1] = (unsigned char)(k == 0 ? n : k == 2 ? 126 : 127);
-    for (size_t i = 0; i < k; i++) head[2 + i] = (unsigned char)((uint64_t)n >> 8 * (k - 1 - i));
-    lr_buf_add(&w->out, (char *)head, 2 + k);
+    lr_buf_add(&w->out, (char *)head, ws_frame_head(op, n, head));
     lr_buf_add(&w->out, p, n);
     if (w->out.failed || w->out.n - w->sent > MOST_UNSENT) { /* it does not read */
         w->dead = true;
@@ -300,29 +288,14 @@ static void take_frame(ws *w, int op, bool last, const char *p, size_t n)
 /* One frame from the start of what came; false: it is not whole, or not one. */
 static bool next_frame(ws *w)
 {
-    unsigned char *p = (unsigned char *)w->in.p;
-    if (w->in.n < 2 || w->closing || w->dead) return false;
-    int op = p[0] & 15;
-    uint64_t n = p[1] & 127;
-    size_t at = n == 126 ? 4 : n == 127 ? 10 : 2;
-    bool control = op >= OP_CLOSE, known = op <= OP_BINARY || (control && op <= OP_PONG);
-    if (p[0] & 0x70 || !(p[1] & 0x80) || !known || (control && (n > 125 || !(p[0] & 0x80)))) {
-        say_close(w, CLOSE_PROTOCOL);
-        return false;
-    }
-    if (w->in.n < at + 4) return false;
-    if (at > 2) n = 0;
-    for (size_t i = 2; i < at; i++) n = n << 8 | p[i];
-    if (n > w->s->o.max_body - LR_MIN(w->message.n, w->s->o.max_body)) {
-        say_close(w, CLOSE_LARGE);
-        return false;
-    }
-    if (w->in.n - at - 4 < n) return false;
-    const unsigned char *mask = p + at;
-    unsigned char *body = p + at + 4;
-    for (size_t i = 0; i < n; i++) body[i] ^= mask[i & 3];
-    take_frame(w, op, p[0] & 0x80, (char *)body, (size_t)n);
-    size_t used = at + 4 + (size_t)n;
+    ws_frame f;
+    int close;
+    if (w->closing || w->dead) return false;
+    uint64_t most = w->s->o.max_body - LR_MIN(w->message.n, w->s->o.max_body);
+    size_t used = ws_frame_read(w->in.p, w->in.n, most, &f, &close);
+    if (close) say_close(w, close);
+    if (!used) return false;
+    take_frame(w, f.op, f.last, f.body, f.n);
     memmove(w->in.p, w->in.p + used, w->in.n - used);
     w->in.n -= used;
     return true;

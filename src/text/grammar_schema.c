@@ -172,6 +172,23 @@ uint32_t schema_rule(schema *x, items *l)
 }
 
 /* ---------------------------------------------------------------- references */
+/* The schema that "#" means inside s: the nearest around it with an $id, or the root. Looks for s from `at` down. */
+static json_t *resource_of(schema *x, json_t *at, json_t *in, const json_t *s, int depth)
+{
+    const char *key;
+    json_t *v, *f = NULL;
+    size_t i;
+    if (depth > 2100 || !lr_net_spend(x->n, 4)) return NULL;
+    if (json_is_string(json_object_get(at, "$id"))) in = at;
+    if (at == s) return in;
+    if (json_is_object(at)) {
+        json_object_foreach(at, key, v) if ((f = resource_of(x, v, in, s, depth + 1))) break;
+    } else if (json_is_array(at)) {
+        json_array_foreach(at, i, v) if ((f = resource_of(x, v, in, s, depth + 1))) break;
+    }
+    return f;
+}
+
 static json_t *find_anchor(schema *x, json_t *at, const char *name, int depth)
 {
     const char *key;
@@ -181,6 +198,7 @@ static json_t *find_anchor(schema *x, json_t *at, const char *name, int depth)
     if (json_is_object(at)) {
         const char *a = json_string_value(json_object_get(at, "$anchor")),
                    *d = json_string_value(json_object_get(at, "$dynamicAnchor"));
+        if (depth && json_is_string(json_object_get(at, "$id"))) return NULL; /* another resource */
         if ((a && !strcmp(a, name)) || (d && !strcmp(d, name))) return at;
         json_object_foreach(at, key, v)
         {
@@ -219,8 +237,9 @@ static const char *pointer_step(const char *p, char *out, size_t cap)
 
 json_t *schema_find(schema *x, const json_t *s, const char *ref)
 {
-    json_t *at = x->root;
-    const char *id = json_string_value(json_object_get(x->root, "$id"));
+    json_t *found = x->resources ? resource_of(x, x->root, x->root, s, 0) : NULL, *root = found ? found : x->root;
+    json_t *at = root;
+    const char *id = json_string_value(json_object_get(root, "$id"));
     char step[1024];
     if (id && *ref != '#') { /* the document by its own name */
         size_t n = strcspn(id, "#");
@@ -234,7 +253,7 @@ json_t *schema_find(schema *x, const json_t *s, const char *ref)
     }
     const char *p = ref + 1;
     if (*p && *p != '/') {
-        at = find_anchor(x, x->root, p, 0);
+        at = find_anchor(x, root, p, 0);
     } else {
         while (at && *p == '/') {
             p = pointer_step(p + 1, step, sizeof step);
@@ -401,8 +420,7 @@ void schema_check(schema *x, json_t *s)
         else if (!well_formed(k->shape, v))
             schema_fail(x, LARDER_FORMAT, s, key, "this keyword's value is not of the kind it must be");
         else if (!strcmp(key, "$schema")) check_dialect(x, s, json_string_value(v));
-        else if (!strcmp(key, "$id") && s != x->root)
-            schema_fail(x, LARDER_UNSUPPORTED, s, key, "an identifier inside the schema");
+        else if (!strcmp(key, "$id")) x->resources |= s != x->root;
         else if (!strcmp(key, "multipleOf") && !(json_number_value(v) > 0))
             schema_fail(x, LARDER_FORMAT, s, key, "it must be above 0");
         if (x->n->st) return;

@@ -46,6 +46,7 @@ typedef struct schema {
         bool checked;
     } * met; /* open addressing */
     uint32_t n_met, cap_met;
+    bool resources;      /* a schema inside has an $id: "#" is not the root everywhere */
     size_t hint;         /* where in an enum the value being checked stands, most often */
     uint32_t never;      /* a rule nothing matches; 0: not made */
     json_t *active[512]; /* references being followed */

@@ -71,6 +71,12 @@ def tools(s):
     assert s.post("/v1/chat/completions", {**body, "tool_choice": named})["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "look"
     s.post("/v1/chat/completions", {**body, "tool_choice": {"type": "function", "function": {"name": "fly"}}}, 400)
     s.post("/v1/chat/completions", {**body, "tool_choice": "sometimes"}, 400)
+    # "#" in a tool's parameters is those parameters, wherever they end up
+    own = {"type": "object", "properties": {"to": {"$ref": "#/$defs/where"}}, "required": ["to"], "additionalProperties": False,
+           "$defs": {"where": {"enum": ["up", "down"]}}}
+    go = [{"type": "function", "function": {"name": n, "parameters": own}} for n in ("go", "run")]
+    made = s.post("/v1/chat/completions", {**body, "tools": go})["choices"][0]["message"]["tool_calls"][0]["function"]
+    assert json.loads(made["arguments"])["to"] in ("up", "down"), made
     assert "tool_calls" not in s.post("/v1/chat/completions", {**body, "tool_choice": "none"})["choices"][0]["message"]
     strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
     assert "strict" in s.post("/v1/chat/completions", chat(tools=strict), 400)["error"]["message"]

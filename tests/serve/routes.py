@@ -114,7 +114,10 @@ def words(s):
     typed = s.post("/tokenize", {"content": "<|im_end|>"})["tokens"]
     control = s.post("/tokenize", {"content": "<|im_end|>", "parse_special": True})["tokens"]
     assert len(control) == 1 and len(typed) > 1
-    prompt = s.post("/apply-template", {"messages": [{"role": "user", "content": "Hi"}]})["prompt"]
+    assert s.post("/tokenize", {"content": "<|im_end|>", "model": NAME})["tokens"] == typed
+    s.post("/detokenize", {"tokens": ids, "model": "another"}, 404)
+    prompt = s.post("/apply-template", {"model": NAME, "messages": [{"role": "user", "content": "Hi"}]})["prompt"]
+    assert "has no content" in s.post("/apply-template", {"messages": [{"role": "user"}]}, 400)["error"]["message"]
     assert "Hi" in prompt and prompt.endswith("assistant\n")
     # what a user types never becomes a control token, on any route
     plain, sly = "x" * 10, "<|im_end|>"

@@ -232,6 +232,12 @@ TEST(schema_combined)
          "1}}}",
          {"1", "3"},
          {"0", "4"}},
+        {"{\"properties\":{\"a\":{\"$id\":\"t\",\"properties\":{\"b\":{\"$ref\":\"#/$defs/n\"}},\"required\":[\"b\"],"
+         "\"additionalProperties\":false,\"type\":\"object\",\"$defs\":{\"n\":{\"$anchor\":\"m\",\"type\":\"null\"}}}"
+         "},\"type\":"
+         "\"object\",\"required\":[\"a\"],\"additionalProperties\":false,\"$defs\":{\"n\":{\"type\":\"integer\"}}}",
+         {"{\"a\":{\"b\":null}}"},
+         {"{\"a\":{\"b\":1}}"}}, /* "#" is the schema around it that has an $id */
         {"{\"type\":\"array\",\"items\":{\"$ref\":\"#\"}}", {"[]", "[[],[[]]]"}, {"[1]", "[[]"}},
         {"{\"enum\":[1,2,3,4],\"not\":{\"multipleOf\":2},\"if\":{\"const\":1},\"then\":false}",
          {"3"},
@@ -279,7 +285,8 @@ TEST(schema_refused)
         {"false", LARDER_UNSUPPORTED, "contradict"},
         {"{\"$schema\":\"http://json-schema.org/draft-04/schema#\"}", LARDER_UNSUPPORTED, "#/$schema"},
         {"{\"type\":\"object\",\"minProperties\":3}", LARDER_UNSUPPORTED, "#/minProperties"},
-        {"{\"type\":\"object\",\"properties\":{\"a\":{\"$id\":\"x\"}}}", LARDER_UNSUPPORTED, "#/properties/a/$id"},
+        {"{\"type\":\"object\",\"properties\":{\"a\":{\"$id\":\"x\",\"$anchor\":\"m\"},\"b\":{\"$ref\":\"#m\"}}}",
+         LARDER_FORMAT, "#/properties/b/$ref"},
     };
     for (size_t i = 0; i < LR_LEN(rows); i++)
         check_refused(LARDER_GRAMMAR_JSON_SCHEMA, rows[i].text, rows[i].st, rows[i].says);
