@@ -26,9 +26,46 @@ static int print_result(const char *verb, larder_status st, char *out, size_t n,
     return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
 }
 
+typedef larder_status convert_fn(larder_text *text, const char *in, size_t n, void *user, char **out,
+                                 larder_error *err);
+
+/* JSON on standard input through `convert` to JSON on standard output. */
+static int convert_json(const char *verb, const char *path, convert_fn *convert, void *user)
+{
+    larder_text *text = NULL;
+    larder_error err = {0};
+    char *in = NULL, *out = NULL;
+    size_t n = 0;
+    int status = open_input(verb, path, &text, &in, &n);
+    if (!status) {
+        larder_status st = convert(text, in, n, user, &out, &err);
+        status = print_result(verb, st, out, out ? strlen(out) : 0, cli_put_json, &err);
+        if (!status) putchar('\n');
+    }
+    free(in);
+    larder_text_free(text);
+    return status;
+}
+
+typedef struct ends {
+    bool plain, special;
+} ends;
+
+static larder_status to_ids(larder_text *text, const char *in, size_t n, void *user, char **out, larder_error *err)
+{
+    const ends *e = user;
+    return larder_text_tokenize(text, in, n, !e->plain, e->special, out, err);
+}
+
+static larder_status to_texts(larder_text *text, const char *in, size_t n, void *user, char **out, larder_error *err)
+{
+    (void)user;
+    return larder_text_detokenize(text, in, n, out, err);
+}
+
 int verb_tokenize(int argc, char **argv)
 {
-    bool plain = false, special = false;
+    ends e = {0};
     arg_table t = {.verb = "tokenize",
                    .usage = "MODEL|tokenizer.json|DIR [options] < strings.json",
                    .min_words = 1,
@@ -36,25 +73,13 @@ int verb_tokenize(int argc, char **argv)
                    .about = "Reads a JSON array of strings on standard input and writes a JSON array of id arrays.",
                    .examples = "  echo '[\"Hello, world\"]' | larder tokenize model.gguf"};
     const arg own[] = {
-        {"plain", 0, ARG_FLAG, &plain, NULL, "text only: added tokens inside it are not recognised", 0},
-        {"special", 0, ARG_FLAG, &special, NULL, "add the tokens the tokenizer adds at the ends", 0},
+        {"plain", 0, ARG_FLAG, &e.plain, NULL, "text only: added tokens inside it are not recognised", 0},
+        {"special", 0, ARG_FLAG, &e.special, NULL, "add the tokens the tokenizer adds at the ends", 0},
     };
     arg_add(&t, own, 2);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
-    larder_text *text = NULL;
-    larder_error err = {0};
-    char *in = NULL, *out = NULL;
-    size_t n = 0;
-    status = open_input("tokenize", argv[first], &text, &in, &n);
-    if (!status) {
-        larder_status st = larder_text_tokenize(text, in, n, !plain, special, &out, &err);
-        status = print_result("tokenize", st, out, out ? strlen(out) : 0, cli_put_json, &err);
-        if (!status) putchar('\n');
-    }
-    free(in);
-    larder_text_free(text);
-    return status;
+    return convert_json("tokenize", argv[first], to_ids, &e);
 }
 
 int verb_detokenize(int argc, char **argv)
@@ -66,19 +91,7 @@ int verb_detokenize(int argc, char **argv)
                    .about = "Reads a JSON array of id arrays on standard input and writes a JSON array of strings."};
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
-    larder_text *text = NULL;
-    larder_error err = {0};
-    char *in = NULL, *out = NULL;
-    size_t n = 0;
-    status = open_input("detokenize", argv[first], &text, &in, &n);
-    if (!status) {
-        larder_status st = larder_text_detokenize(text, in, n, &out, &err);
-        status = print_result("detokenize", st, out, out ? strlen(out) : 0, cli_put_json, &err);
-        if (!status) putchar('\n');
-    }
-    free(in);
-    larder_text_free(text);
-    return status;
+    return convert_json("detokenize", argv[first], to_texts, NULL);
 }
 
 /* "2026-11-20", "2026-11-20T09:30:00" or seconds since 1970, as UTC. */

@@ -183,16 +183,6 @@ static lr_syntax *take_symbol(parser *p, bool nested)
     return s;
 }
 
-static bool take_number(parser *p, uint32_t *out)
-{
-    uint64_t v = 0;
-    size_t begin = p->at;
-    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
-        v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
-    *out = (uint32_t)v;
-    return p->at > begin;
-}
-
 static bool take_count(parser *p, uint32_t *min, uint32_t *max)
 {
     *max = UINT32_MAX;
@@ -201,11 +191,11 @@ static bool take_count(parser *p, uint32_t *min, uint32_t *max)
     if (take(p, '?')) return *min = 0, *max = 1, true;
     if (!take(p, '{')) return false;
     skip_space(p, true);
-    bool low = take_number(p, min);
+    bool low = lr_take_number(p->s, &p->at, min);
     skip_space(p, true);
     bool comma = take(p, ','), high = false;
     skip_space(p, true);
-    if (comma) high = take_number(p, max);
+    if (comma) high = lr_take_number(p->s, &p->at, max);
     else *max = *min;
     skip_space(p, true);
     if (!(low || high) || !take(p, '}'))

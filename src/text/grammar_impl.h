@@ -195,6 +195,17 @@ uint64_t lr_mask_cache_bytes(const lr_mask_cache *c);
 larder_status lr_mask_cache_get(lr_mask_cache *c, lr_auto *a, uint32_t state, bool end, lr_mask *out, bool *full,
                                 larder_error *err);
 
+/* The decimal number at *at, which moves past it; beyond 32 bits it stays at their end. false: there is none. */
+static inline bool lr_take_number(lr_str s, size_t *at, uint32_t *out)
+{
+    uint64_t v = 0;
+    size_t begin = *at;
+    for (; *at < s.n && s.p[*at] >= '0' && s.p[*at] <= '9'; (*at)++)
+        v = LR_MIN(v * 10 + (uint64_t)(s.p[*at] - '0'), (uint64_t)UINT32_MAX);
+    *out = (uint32_t)v;
+    return *at > begin;
+}
+
 struct lr_grammar {
     _Atomic(uint32_t) n_owner;
     lr_net net;

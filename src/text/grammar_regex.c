@@ -286,16 +286,6 @@ static lr_syntax *take_atom(parser *p)
     return one_char(p, take_char(p));
 }
 
-static bool take_number(parser *p, uint32_t *out)
-{
-    uint64_t v = 0;
-    size_t begin = p->at;
-    for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
-        v = LR_MIN(v * 10 + (uint64_t)(peek(p) - '0'), (uint64_t)UINT32_MAX);
-    *out = (uint32_t)v;
-    return p->at > begin;
-}
-
 static bool take_count(parser *p, uint32_t *min, uint32_t *max)
 {
     *max = UINT32_MAX;
@@ -303,9 +293,9 @@ static bool take_count(parser *p, uint32_t *min, uint32_t *max)
     if (take(p, "+")) return *min = 1, true;
     if (take(p, "?")) return *min = 0, *max = 1, true;
     if (!take(p, "{")) return false;
-    bool has = take_number(p, min), comma = take(p, ","), good = has;
+    bool has = lr_take_number(p->s, &p->at, min), comma = take(p, ","), good = has;
     if (!comma) *max = *min;
-    else if (peek(p) != '}') good = good && take_number(p, max);
+    else if (peek(p) != '}') good = good && lr_take_number(p->s, &p->at, max);
     if (!good || !take(p, "}")) return fail(p, LARDER_FORMAT, "a repetition is written {n}, {n,} or {n,m}"), false;
     if (*min > *max) return fail(p, LARDER_FORMAT, "a repetition is upside down"), false;
     if (*min > LR_REPEAT_MAX || (*max > LR_REPEAT_MAX && *max != UINT32_MAX))

@@ -4,6 +4,7 @@
  * as Q8_0 with int8 activations within 5e-2 of itself run exactly, where routed models chose the same experts.
  * Relative error is |a - b| / |b| over all positions. Data: ../shared/golden, random small models in bfloat16.
  */
+#include "cases.h"
 #include "golden.h"
 
 #include "cpu/exec.h"
@@ -188,23 +189,7 @@ static void check_converted(const char *folder)
     TEST(name##_folder) { check_folder("golden/" #name, greedy); } \
     TEST(name##_converted) { check_converted("golden/" #name); }
 #define CASE(name) CASE_GREEDY(name, true)
-CASE(llama)
-CASE(llama_mha_tied)
-CASE(llama_bias)
-CASE(llama_wide_heads)
-CASE(llama31_rope)
-CASE(llama_yarn)
-CASE(llama_linear)
-CASE(mistral_swa)
-CASE(mixtral)
-CASE(qwen2)
-CASE(qwen3)
-CASE(qwen3_moe)
-CASE(gemma2)
-CASE(gemma3)
-CASE(phi3)
-CASE(gpt_oss)
-CASE(gpt_oss_mxfp4)
+GOLDEN_CASES(CASE)
 /* to BF16, FP8 times its scales is rounded: only the folder is held to the bars */
 TEST(qwen3_fp8_folder) { check_folder("golden/qwen3_fp8", true); }
 /* their greedy tokens cross the length where the rotation changes */

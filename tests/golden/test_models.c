@@ -3,6 +3,7 @@
  * The arithmetic is tests/model/reference.h, in double, so what is tested is the program and the view of the file, not
  * a backend. The view, written as a GGUF would be, must give the same. Relative error is |a - b| / |b| over all positions. Data: ../shared/golden (random small models).
  */
+#include "cases.h"
 #include "load.h"
 #include "model.h"
 #include "model/reference.h"
@@ -157,23 +158,7 @@ static void check_case(const char *folder, bool long_enough)
 
 #define CASE(name) \
     TEST(name) { check_case("golden/" #name, true); }
-CASE(llama)
-CASE(llama_mha_tied)
-CASE(llama_bias)
-CASE(llama_wide_heads)
-CASE(llama31_rope)
-CASE(llama_yarn)
-CASE(llama_linear)
-CASE(mistral_swa)
-CASE(mixtral)
-CASE(qwen2)
-CASE(qwen3)
-CASE(qwen3_moe)
-CASE(gemma2)
-CASE(gemma3)
-CASE(phi3)
-CASE(gpt_oss)
-CASE(gpt_oss_mxfp4)
+GOLDEN_CASES(CASE)
 CASE(qwen3_fp8)
 
 TEST(llama_dynamic) { check_case("golden/llama_dynamic", false); }

@@ -1,20 +1,9 @@
 /* Every chat template of the reference's golden text, byte for byte, or failing where it failed. The templates belong to
  * the models and are not in the repository: $LARDER_CACHE. Also: what a user types stays untrusted, whatever it is. */
-#include "test.h"
+#include "golden_text.h"
 #include "text.h"
 
 enum { NOW = 1795132800 }; /* 2026-11-20 */
-
-static json_t *golden(const char *name)
-{
-    const char *shared = getenv("LARDER_SHARED");
-    char path[600];
-    if (!shared) SKIP("LARDER_SHARED is not set");
-    snprintf(path, sizeof(path), "%s/golden/text/%s.json", shared, name);
-    json_t *j = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    if (!j) SKIP("no %s", path);
-    return j;
-}
 
 static void open_package(const char *package, lr_text *text)
 {

@@ -1,6 +1,6 @@
 /* Every string of the reference's golden text, for every tokenizer there: encoded, decoded, through GGUF keys and back,
  * and typed by a user. The reference's tokenizer.json files are large and not in the repository: $LARDER_CACHE. */
-#include "test.h"
+#include "golden_text.h"
 
 #include "tokenizer.h"
 
@@ -20,17 +20,6 @@ static const char *const names[][2] = {
     {"mistral_v1", "llama2"},
     {"qwen3", "qwen3"},
 };
-
-static json_t *golden(const char *name)
-{
-    const char *shared = getenv("LARDER_SHARED");
-    char path[600];
-    if (!shared) SKIP("LARDER_SHARED is not set");
-    snprintf(path, sizeof(path), "%s/golden/text/%s.json", shared, name);
-    json_t *j = json_load_file(path, JSON_ALLOW_NUL, NULL);
-    if (!j) SKIP("no %s", path);
-    return j;
-}
 
 static lr_tokenizer *load(const char *package)
 {
