@@ -50,6 +50,7 @@ struct larder_request {
     uint64_t salt;
     uint32_t n_rows; /* of logits in the step being run: the next token's, and one after each drafted */
     bool ignore_eos, cancelled;
+    bool caught_up; /* others computed a part of its prompt, which it has not told yet */
     lr_speculation speculation;
     lr_sampler sampler;
     uint8_t *breaks;    /* DRY's sequence breakers */
@@ -97,6 +98,7 @@ struct larder_engine {
     uint32_t n_draft; /* most tokens drafted in a step; 0: none ever */
     lr_draft draft;   /* .exec NULL: there is no draft model */
     lr_step_cost cost;
+    uint64_t n_said;           /* tokens of answers, ever */
     bool draft_anyway;         /* for tests: as much as can be, whether it pays or not */
     larder_engine_stats stats; /* what is counted over time */
     /* the step's batch: the scheduler's jobs, in their order */

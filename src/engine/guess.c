@@ -6,8 +6,7 @@
 
 static bool answers(const lr_job *j) { return j->n_done + 1 == j->n_ids && j->n_ids > j->n_prompt; }
 
-static uint32_t length(const larder_engine *e, lr_speculation *s, lr_draft_from from, uint32_t n_answer,
-                       uint32_t most)
+static uint32_t length(larder_engine *e, lr_speculation *s, lr_draft_from from, uint32_t n_answer, uint32_t most)
 {
     s->from = from;
     return e->draft_anyway ? most : lr_speculation_length(s, from, &e->cost, n_answer, most);
@@ -17,7 +16,6 @@ static void wish(larder_engine *e, larder_request *r, uint32_t n_answer)
 {
     lr_job *j = &r->job;
     lr_speculation *s = &r->speculation;
-    j->n_wish = 0;
     /* the last token of all is sampled only, so it needs no draft behind it */
     uint32_t most = LR_MIN((uint32_t)LR_DRAFT_ONE, r->n_max - j->n_ids - 1);
     if (s->mode == LARDER_SPECULATE_OFF || !answers(j) || !most) return;
@@ -32,7 +30,9 @@ void lr_guess_wish(larder_engine *e)
     uint32_t n_answer = 0;
     if (!e->n_draft) return;
     for (uint32_t i = 0; i < e->sched.n_running; i++) n_answer += answers(e->sched.running[i]);
-    for (uint32_t i = 0; i < e->sched.n_running; i++) wish(e, e->sched.running[i]->user, n_answer);
+    bool may = e->draft_anyway || (n_answer && lr_cost_lets_draft(&e->cost, n_answer));
+    for (uint32_t i = 0; i < e->sched.n_running; i++) e->sched.running[i]->n_wish = 0;
+    for (uint32_t i = 0; may && i < e->sched.n_running; i++) wish(e, e->sched.running[i]->user, n_answer);
 }
 
 void lr_guess_make(larder_engine *e, lr_job *const *jobs, uint32_t n)
@@ -65,7 +65,7 @@ void lr_guess_make(larder_engine *e, lr_job *const *jobs, uint32_t n)
 void lr_guess_note(larder_request *r, uint32_t n_drafted, uint32_t n_accepted)
 {
     larder_engine *e = r->engine;
-    lr_speculation_note(&r->speculation, n_drafted, n_accepted);
+    lr_speculation_note(&r->speculation, &e->cost, n_drafted, n_accepted);
     e->stats.n_drafted += n_drafted;
     e->stats.n_accepted += n_accepted;
     if (e->draft.exec) lr_draft_keep(&e->draft, r, r->job.n_ids - 1);

@@ -210,16 +210,28 @@ static uint32_t use(lr_kv_cache *c, uint32_t at)
     return b;
 }
 
-uint32_t lr_kv_match(lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t *blocks)
+/* The node after the `held` blocks of a text; NONE if there is none. */
+static uint32_t next_of(const lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t held,
+                        const uint32_t *blocks)
 {
-    uint32_t found = 0, parent = NONE;
-    while ((found + 1) * LR_KV_BLOCK <= n) {
-        uint32_t at = find_next(c, salt, parent, ids + (size_t)found * LR_KV_BLOCK);
-        if (at == NONE) break;
+    uint32_t parent = held ? c->blocks[blocks[held - 1]].node : NONE;
+    if ((uint64_t)(held + 1) * LR_KV_BLOCK > n || (held && parent == NONE)) return NONE;
+    return find_next(c, salt, parent, ids + (size_t)held * LR_KV_BLOCK);
+}
+
+bool lr_kv_has_next(const lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t held,
+                    const uint32_t *blocks)
+{
+    return next_of(c, salt, ids, n, held, blocks) != NONE;
+}
+
+uint32_t lr_kv_match(lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t held, uint32_t *blocks)
+{
+    uint32_t found = held, at;
+    while ((at = next_of(c, salt, ids, n, found, blocks)) != NONE) {
         uint32_t b = c->nodes[at].block != NONE ? use(c, at) : bring_back(c, at);
         if (b == NONE) break;
         blocks[found++] = b;
-        parent = at;
     }
     return found;
 }

@@ -63,9 +63,13 @@ uint64_t lr_kv_cache_bytes(uint32_t n_block, uint32_t n_slot);
 larder_status lr_kv_cache_init(lr_kv_cache *c, uint32_t n_block, const lr_kv_swap *swap, larder_error *err);
 void lr_kv_cache_close(lr_kv_cache *c);
 
-/* The longest prefix of ids [n] in whole blocks that the tree has; takes a reference on each of its blocks, reading back
- * what is in the swap as long as there is room. Returns how many. */
-uint32_t lr_kv_match(lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t *blocks);
+/* The longest prefix of ids [n] in whole blocks that the tree has, beyond the `held` blocks of it that the caller has found or
+ * published already; takes a reference on each new block, reading back what is in the swap as long as there is room.
+ * Returns how many there are then. */
+uint32_t lr_kv_match(lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t held, uint32_t *blocks);
+/* Would match find more than `held`? */
+bool lr_kv_has_next(const lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n, uint32_t held,
+                    const uint32_t *blocks);
 /* Of the blocks that match would find, those that sequences use already: they take up no room. */
 uint32_t lr_kv_shared(const lr_kv_cache *c, uint64_t salt, const int32_t *ids, uint32_t n);
 /* A block with one reference, pushing out an unused prefix if need be; LR_KV_NO_BLOCK if all are in use. */

@@ -38,7 +38,7 @@ static bool admit(void *user, lr_job *j, uint32_t spare)
     uint32_t before = j->n_ids - 1; /* the last token is always computed: its logits are wanted */
     uint32_t need = blocks_for(j->n_ids) - (tree ? lr_kv_shared(&e->kv, r->salt, r->ids, before) : 0);
     if (lr_kv_room(&e->kv) < (uint64_t)need + spare) return false;
-    if (tree) j->n_blocks = r->n_published = lr_kv_match(&e->kv, r->salt, r->ids, before, r->blocks);
+    if (tree) j->n_blocks = r->n_published = lr_kv_match(&e->kv, r->salt, r->ids, before, 0, r->blocks);
     j->n_done = j->n_blocks * LR_KV_BLOCK;
     if (!r->t_start) {
         r->t_start = lr_now_ns();
@@ -50,6 +50,42 @@ static bool admit(void *user, lr_job *j, uint32_t spare)
         e->stats.n_recomputed += r->n_reached - LR_MIN(r->n_reached, j->n_done);
     }
     return true;
+}
+
+/* Takes what others have computed of its text since it was admitted; what it has of the next block itself is given up. */
+static void catch_up(larder_engine *e, larder_request *r)
+{
+    lr_job *j = &r->job;
+    uint32_t before = j->n_ids - 1, had = j->n_done;
+    if (!lr_kv_has_next(&e->kv, r->salt, r->ids, before, r->n_published, r->blocks)) return;
+    while (j->n_blocks > r->n_published) lr_kv_drop(&e->kv, r->blocks[--j->n_blocks]);
+    j->n_blocks = r->n_published = lr_kv_match(&e->kv, r->salt, r->ids, before, r->n_published, r->blocks);
+    j->n_done = j->n_blocks * LR_KV_BLOCK;
+    if (j->n_done <= had) return;
+    r->caught_up = true;
+    if (j->n_preempted) return;
+    r->n_cached += j->n_done - had;
+    e->stats.n_prompt_cached += j->n_done - had;
+}
+
+/* q computes the block that r lacks next: they share all blocks before it, and its tokens are the same. */
+static bool computes_next(const larder_request *q, const larder_request *r)
+{
+    uint32_t at = r->n_published, end = (at + 1) * LR_KV_BLOCK;
+    if (q->salt != r->salt || q->n_published != at || q->job.n_ids < end || r->job.n_ids <= end) return false;
+    if (at && q->blocks[at - 1] != r->blocks[at - 1]) return false;
+    return !memcmp(q->ids + (end - LR_KV_BLOCK), r->ids + (end - LR_KV_BLOCK), LR_KV_BLOCK * sizeof *r->ids);
+}
+
+static bool follow(void *user, lr_job *const *running, uint32_t at)
+{
+    larder_engine *e = user;
+    larder_request *r = running[at]->user;
+    if (e->options.no_prefix_cache) return false;
+    catch_up(e, r);
+    for (uint32_t i = 0; i < at; i++)
+        if (running[i]->n_ids - running[i]->n_done > 1 && computes_next(running[i]->user, r)) return true;
+    return false;
 }
 
 static bool grow(void *user, lr_job *j, uint32_t n_pos)
@@ -78,7 +114,7 @@ static uint32_t room(void *user)
     return lr_kv_room(&e->kv);
 }
 
-void lr_memory_fill(larder_engine *e) { e->memory = (lr_sched_memory){e, admit, grow, evict, room}; }
+void lr_memory_fill(larder_engine *e) { e->memory = (lr_sched_memory){e, admit, grow, evict, room, follow}; }
 
 /* ---------------------------------------------------------------- salts */
 static larder_status add_salt(lr_salts *s, const char *text, size_t n, struct lr_salt **out, larder_error *err)

@@ -295,16 +295,18 @@ lr_job *const *lr_sched_step(lr_sched *s, double now, const lr_sched_memory *m, 
     admit(s, m, now);
     sort_running(s, now);
     for (uint32_t i = 0; i < s->n_running; i++) {
-        s->running[i]->n_tok = s->running[i]->n_draft = 0;
-        if (decodes(s->running[i])) n_decode++;
-        else unread += s->running[i]->n_ids - s->running[i]->n_done;
+        lr_job *j = s->running[i];
+        j->n_tok = j->n_draft = 0;
+        j->follows = !decodes(j) && m->follow && m->follow(m->user, s->running, i);
+        if (decodes(j)) n_decode++;
+        else if (!j->follows) unread += j->n_ids - j->n_done;
     }
     uint32_t left = s->l.n_tok - n_decode, prompts = n_decode ? LR_MIN(left, s->l.n_mixed) : left;
     prompts = (uint32_t)LR_MIN(unread, (uint64_t)prompts);
     for (uint32_t i = 0; i < s->n_running; i++) {
         lr_job *j = s->running[i];
         uint32_t n_tok = decodes(j) ? 1 : LR_MIN(j->n_ids - j->n_done, prompts), n_draft = 0;
-        if (!n_tok || !take_blocks(s, m, i, j->n_done + n_tok, now)) continue;
+        if (!n_tok || j->follows || !take_blocks(s, m, i, j->n_done + n_tok, now)) continue;
         if (!decodes(j)) {
             prompts -= n_tok;
             left -= n_tok;

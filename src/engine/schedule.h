@@ -20,6 +20,8 @@
  * The rules
  * - Continuous batching: every running job that waits for one more token takes part with that one (and what it drafted, if
  *   tokens, rows and blocks are left); the rest of the step's tokens go to chunks of prompts in order of importance.
+ * - What is asked for twice is read once: of those whose prompts begin alike, the most important reads, and the others take
+ *   its blocks from the cache as they are filled (see `follow`).
  * - Importance: priority first (higher is more), then whose client was served least, then the earlier deadline, then who
  *   came first.
  * - Fairness is the virtual token counter (Sheng et al., "Fairness in Serving Large Language Models", OSDI 2024): a client's
@@ -68,6 +70,7 @@ typedef struct lr_job {
     uint32_t n_tok;   /* tokens, drafted ones included */
     uint32_t n_draft; /* of them, drafted */
     uint32_t n_preempted;
+    bool follows; /* it waits for what another computes */
     lr_job_state state;
     /* the scheduler's own */
     double t_served; /* when it, or its client for it, last got something */
@@ -91,6 +94,9 @@ typedef struct lr_sched_memory {
     /* Takes all its blocks; what can be kept of them is found again by admit. Sets n_done = n_blocks = 0. */
     void (*evict)(void *user, lr_job *job);
     uint32_t (*room)(void *user); /* blocks that could be given now */
+    /* running[at] reads its prompt: takes what the cache has got of it since (advancing n_done, never to n_ids); true if one of
+     * running[0 .. at), who come first, computes now what it lacks next, so that it need only wait. May be NULL. */
+    bool (*follow)(void *user, lr_job *const *running, uint32_t at);
 } lr_sched_memory;
 
 typedef struct lr_sched_client {

@@ -73,6 +73,7 @@ static bool accept(larder_engine *e, larder_request *r, int32_t token)
         return false;
     }
     r->ids[r->job.n_ids++] = token;
+    e->n_said++;
     r->t_last = lr_now_ns();
     if (!r->t_first) r->t_first = r->t_last;
     if (tok && !r->ignore_eos && lr_tokenizer_is_end(tok, token)) {
@@ -127,21 +128,36 @@ static void settle_rows(larder_engine *e, larder_request *r, float *logits)
     }
 }
 
+/* How much of its prompt is done, if it never was before. false: it was cancelled, and may be gone. */
+static bool tell_progress(larder_request *r)
+{
+    larder_event event = {
+        .kind = LARDER_EVENT_PREFILL, .n_done = r->job.n_done, .n_total = r->job.n_prompt, .text = ""};
+    r->caught_up = false;
+    if (r->job.n_ids != r->job.n_prompt || r->job.n_done <= r->n_reached || emit(r, &event)) return true;
+    finish(r, LARDER_FINISH_CANCELLED, NULL);
+    return false;
+}
+
 static void settle(larder_engine *e, larder_request *r, float *logits, double bytes)
 {
     bool decoded = decodes(r);
     r->job.n_done += r->job.n_tok - r->job.n_draft;
     lr_memory_publish(r);
     if (decoded) r->timing.decode_bytes += bytes;
-    if (!decoded && r->job.n_ids == r->job.n_prompt && r->job.n_done > r->n_reached) {
-        larder_event event = {
-            .kind = LARDER_EVENT_PREFILL, .n_done = r->job.n_done, .n_total = r->job.n_prompt, .text = ""};
-        if (!emit(r, &event)) {
-            finish(r, LARDER_FINISH_CANCELLED, NULL);
-            return;
-        }
-    }
+    if (!decoded && !tell_progress(r)) return;
     if (r->n_rows) settle_rows(e, r, logits);
+}
+
+/* Of those who read nothing themselves because others did. */
+static void tell_followers(larder_engine *e)
+{
+    for (uint32_t i = 0; i < e->sched.n_running;) {
+        larder_request *r = e->sched.running[i]->user;
+        bool tell = r->caught_up;
+        r->caught_up = false;
+        if (!tell || tell_progress(r)) i++;
+    }
 }
 
 static larder_status compute(larder_engine *e, const lr_batch *b, const float **logits, larder_error *err)
@@ -154,34 +170,52 @@ static larder_status compute(larder_engine *e, const lr_batch *b, const float **
     return st;
 }
 
+static bool all_decode(lr_job *const *jobs, uint32_t n)
+{
+    while (n > 0)
+        if (!decodes(jobs[--n]->user)) return false;
+    return true;
+}
+
+/* Computes what the scheduler dealt out, and does what follows from it. */
+static larder_status run_step(larder_engine *e, lr_job *const *jobs, uint32_t n, larder_error *err)
+{
+    const float *logits = NULL;
+    uint32_t row = 0;
+    uint64_t t0 = lr_now_ns(), n_said = e->n_said;
+    lr_guess_make(e, jobs, n);
+    bool pure = all_decode(jobs, n);
+    lr_batch b = build(e, jobs, n);
+    double bytes = (double)e->backend->step_bytes(e->exec, &b) / n;
+    e->stats.n_steps++;
+    uint64_t t1 = lr_now_ns();
+    larder_status st = compute(e, &b, &logits, err);
+    uint64_t t2 = lr_now_ns();
+    for (uint32_t i = 0; i < n; i++) {
+        larder_request *r = jobs[i]->user;
+        /* the sampler may change its rows of logits: they are this request's own until the next step */
+        float *own = (float *)logits + (size_t)row * e->program.n_vocab;
+        row += r->n_rows;
+        if (st) finish(r, LARDER_FINISH_ERROR, err->message);
+        else settle(e, r, own, bytes);
+    }
+    if (pure && !st)
+        lr_cost_note(&e->cost, n, b.n_tok, (uint32_t)(e->n_said - n_said), (double)(t2 - t1) * 1e-9,
+                     (double)(lr_now_ns() - t0) * 1e-9);
+    return st;
+}
+
 larder_status larder_step(larder_engine *e, bool *busy, larder_error *err)
 {
     larder_error fault = {0};
     larder_status st = LARDER_OK;
-    const float *logits = NULL;
-    uint32_t n, row = 0;
+    uint32_t n;
     double now = (double)lr_now_ns() * 1e-9;
     end_expired(e, now);
     lr_guess_wish(e);
     lr_job *const *jobs = lr_sched_step(&e->sched, now, &e->memory, &n);
-    if (n) {
-        lr_guess_make(e, jobs, n);
-        lr_batch b = build(e, jobs, n);
-        double bytes = (double)e->backend->step_bytes(e->exec, &b) / n;
-        e->stats.n_steps++;
-        uint64_t t = lr_now_ns();
-        st = compute(e, &b, &logits, &fault);
-        if (b.n_tok <= e->limits.n_seq + e->n_draft)
-            lr_cost_note(&e->cost, b.n_tok, (double)(lr_now_ns() - t) * 1e-9);
-        for (uint32_t i = 0; i < n; i++) {
-            larder_request *r = jobs[i]->user;
-            /* the sampler may change its rows of logits: they are this request's own until the next step */
-            float *own = (float *)logits + (size_t)row * e->program.n_vocab;
-            row += r->n_rows;
-            if (st) finish(r, LARDER_FINISH_ERROR, fault.message);
-            else settle(e, r, own, bytes);
-        }
-    }
+    if (n) st = run_step(e, jobs, n, &fault);
+    tell_followers(e);
     if (st && err) *err = fault;
     if (busy) *busy = e->sched.n_running || e->sched.n_waiting;
     return st;

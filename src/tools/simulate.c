@@ -319,7 +319,7 @@ larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const
     s.n_due = s.n_left = s.trace ? s.n_trace : ask->n_requests;
     s.own = m->own && setup->engine == LR_ENGINE_LARDER && lr_own_model_make(model, &s.sum);
     s.n_block = s.n_free = (uint32_t)LR_MIN((uint64_t)blocks_of(ask->n_ctx) * ask->n_parallel, (uint64_t)1 << 30);
-    s.memory = (lr_sched_memory){&s, admit, grow, evict, room};
+    s.memory = (lr_sched_memory){&s, admit, grow, evict, room, NULL};
     s.requests = lr_calloc((size_t)s.n_due + 1, sizeof *s.requests);
     s.seqs = lr_calloc(ask->n_parallel, sizeof *s.seqs);
     s.memo = lr_calloc(MEMO, sizeof *s.memo);

@@ -17,12 +17,12 @@ TEST(a_published_prefix_is_found_again)
     uint32_t a = lr_kv_take(&c), b = lr_kv_take(&c);
     lr_kv_publish(&c, 0, LR_KV_NO_BLOCK, ids, &a);
     lr_kv_publish(&c, 0, a, ids + LR_KV_BLOCK, &b);
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 3 * LR_KV_BLOCK, found), 2);
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 3 * LR_KV_BLOCK, 0, found), 2);
     CHECK(found[0] == a && found[1] == b);
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 2 * LR_KV_BLOCK - 1, found), 1);
-    CHECK_EQ_INT(lr_kv_match(&c, 7, ids, 3 * LR_KV_BLOCK, found), 0); /* another salt */
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 2 * LR_KV_BLOCK - 1, 0, found), 1);
+    CHECK_EQ_INT(lr_kv_match(&c, 7, ids, 3 * LR_KV_BLOCK, 0, found), 0); /* another salt */
     ids[LR_KV_BLOCK] ^= 1;
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 3 * LR_KV_BLOCK, found), 1);
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 3 * LR_KV_BLOCK, 0, found), 1);
     lr_kv_check(&c);
     lr_kv_cache_close(&c);
 }
@@ -40,7 +40,7 @@ TEST(the_same_block_after_another_parent_is_another)
     lr_kv_publish(&c, 0, a, y, &b);
     memcpy(text, y, sizeof y);
     memcpy(text + LR_KV_BLOCK, y, sizeof y);
-    CHECK_EQ_INT(lr_kv_match(&c, 0, text, 2 * LR_KV_BLOCK, found), 0);
+    CHECK_EQ_INT(lr_kv_match(&c, 0, text, 2 * LR_KV_BLOCK, 0, found), 0);
     lr_kv_cache_close(&c);
 }
 
@@ -59,7 +59,7 @@ TEST(eviction_takes_the_oldest_leaf_and_never_a_used_block)
     for (int i = 4; i-- > 0;) lr_kv_drop(&c, mine[i]);
     CHECK_EQ_INT(lr_kv_room(&c), 4);
     CHECK_EQ_INT(lr_kv_take(&c), mine[3]); /* the leaf goes first */
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, found), 3);
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, 0, found), 3);
     CHECK_EQ_INT(lr_kv_take(&c), LR_KV_NO_BLOCK); /* the rest is in use again */
     lr_kv_check(&c);
     lr_kv_cache_close(&c);
@@ -130,9 +130,9 @@ TEST(what_is_pushed_out_comes_back)
     }
     CHECK_EQ_U64(c.n_out, 4); /* three slots: the last of the text made room for the first */
     CHECK_EQ_U64(c.n_lost, 1);
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, found), 0); /* no room */
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, 0, found), 0); /* no room */
     for (int i = 0; i < 4; i++) lr_kv_drop(&c, mine[i]);
-    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, found), 3);
+    CHECK_EQ_INT(lr_kv_match(&c, 0, ids, 4 * LR_KV_BLOCK, 0, found), 3);
     for (int i = 0; i < 3; i++) CHECK_EQ_INT(f.block[found[i]], 100 + i);
     CHECK_EQ_U64(c.n_in, 3);
     lr_kv_check(&c);
@@ -164,7 +164,7 @@ static void use_at_random(uint32_t n_slot, uint64_t fail_write, uint64_t fail_re
             for (int i = 0; i < LEN; i++) block_of(s[k].ids + i * LR_KV_BLOCK, (int)(test_random() % 3));
             s[k].salt = test_random() % 2;
             uint32_t shared = lr_kv_shared(&c, s[k].salt, s[k].ids, LEN * LR_KV_BLOCK - 1), room = lr_kv_room(&c);
-            s[k].n = lr_kv_match(&c, s[k].salt, s[k].ids, LEN * LR_KV_BLOCK - 1, s[k].blocks);
+            s[k].n = lr_kv_match(&c, s[k].salt, s[k].ids, LEN * LR_KV_BLOCK - 1, 0, s[k].blocks);
             CHECK_EQ_INT(lr_kv_room(&c) + s[k].n, room + shared);
         } else if (s[k].n < LEN) {
             uint32_t b = lr_kv_take(&c), n = s[k].n;

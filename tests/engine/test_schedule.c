@@ -53,7 +53,7 @@ static world *world_new(lr_sched_limits l, uint32_t n_block)
     CHECK(w);
     l.block = BLOCK;
     w->n_block = n_block;
-    w->m = (lr_sched_memory){w, count_admit, count_grow, count_evict, count_room};
+    w->m = (lr_sched_memory){w, count_admit, count_grow, count_evict, count_room, NULL};
     CHECK_EQ_INT(lr_sched_init(&w->s, &l, NULL), LARDER_OK);
     return w;
 }
