@@ -124,15 +124,18 @@ typedef enum larder_speculate {
 
 typedef struct larder_engine_options {
     uint32_t n_ctx; /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
-    uint32_t n_seq; /* requests that may run at once */
+    uint32_t n_seq; /* requests that may run at once; 0: 8, or fewer if that is what fits */
     uint32_t n_threads; /* 0: one per real core this process may use */
     uint32_t n_batch;   /* most tokens in one step: prompts are cut in chunks of at most this many; 0: 512 */
     uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
     uint32_t n_embed;   /* most positions of a part of larder_embed, at most 512; 0: it is not asked for */
-    larder_act act;  /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
+    larder_act act; /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
                          * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
-    larder_kv kv;    /* numbers of the KV cache; AUTO: f16, or f32 for attention with sinks (gpt-oss) */
+    larder_kv
+        kv; /* numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks
+                         * (gpt-oss) */
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
+    bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
     bool no_prefix_cache;
     /* Positions of the KV cache, shared by all requests; 0: n_seq whole contexts. With fewer, requests that find no room
      * give way to others for a time (preemption): they lose nothing and get the same tokens, later. */
@@ -164,6 +167,8 @@ typedef struct larder_plan {
     uint64_t available; /* what the machine, or the given limit, has for them */
     uint32_t n_ctx;     /* the context the plan is for */
     uint32_t n_ctx_max; /* the largest context that would fit, up to the model's own */
+    uint32_t n_seq;
+    larder_kv kv; /* as given, or chosen */
     uint32_t n_threads;
     bool fits;
 } larder_plan;

@@ -25,6 +25,7 @@ typedef struct lr_limits {
     larder_kv kv;
     larder_act act;
     uint32_t n_thread;
+    bool take_cache; /* the cache is in memory from the start: all of it, not what was written so far */
 } lr_limits;
 
 typedef struct lr_batch_seq {

@@ -67,6 +67,8 @@ bool lr_add_u64(uint64_t a, uint64_t b, uint64_t *out);
 
 /* Zeroed pages straight from the system, 2 MiB aligned when large; resident only once touched. */
 void *lr_pages_alloc(size_t n);
+/* Brings pages of it into memory that nothing was written to yet. */
+void lr_pages_take(void *p, size_t n);
 void lr_pages_free(void *p, size_t n);
 
 /* Memory that is released all at once. Chunks come from lr_alloc; alignment 64. */
@@ -118,6 +120,11 @@ typedef struct lr_map {
 larder_status lr_map_open(const char *path, lr_map *out, larder_error *err); /* refuses what is not a regular file */
 void lr_map_close(lr_map *m);
 bool lr_map_damaged(const lr_map *m);
+/* Of an open map: this part is read here and there, so what a read brings along shall be little. */
+void lr_map_sparse(const void *p, size_t n);
+/* Its pages leave this process, but not the system's cache, until they are read again. Other threads may be reading.
+ * Nothing happens to bytes that are in no map. */
+void lr_map_forget(const void *p, size_t n);
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
 larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
 /* out.c: a file that is to take the place of another, whole or not at all: written under a name beside it that nobody

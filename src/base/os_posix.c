@@ -48,6 +48,17 @@ void *lr_pages_alloc(size_t n)
     return p == MAP_FAILED ? NULL : p;
 }
 
+void lr_pages_take(void *p, size_t n)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *from = (char *)((uintptr_t)p / page * page), *to = (char *)p + n;
+    if (!n) return;
+#ifdef MADV_POPULATE_WRITE
+    if (!madvise(from, page_round((size_t)(to - from)), MADV_POPULATE_WRITE)) return;
+#endif
+    for (volatile char *at = p; (char *)at < to; at += page) *at = 0;
+}
+
 void lr_pages_free(void *p, size_t n)
 {
     if (p) munmap(p, page_round(n));

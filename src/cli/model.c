@@ -173,6 +173,7 @@ int cli_model_settle(const char *verb, cli_model *m)
         m->engine.kv = LARDER_KV_F32;
         m->engine.act = LARDER_ACT_F32;
     }
+    m->engine.reserve = m->engine.n_ctx || m->engine.n_cache; /* who asks for a size wants to have it */
     if (!m->seed_given) m->sampling.seed = (uint64_t)time(NULL) * 1000003u + (uint64_t)getpid();
     m->request.sampling = m->sampling;
     return 0;
@@ -193,6 +194,8 @@ int cli_engine_open(const char *verb, cli_model *m, bool say)
     larder_plan plan;
     larder_model_info info;
     if (larder_plan_engine(m->model, &m->engine, &plan, &err)) return cli_fail(verb, &err);
+    if (plan.kv == LARDER_KV_Q8_0 && !m->kv_given)
+        cli_note("larder %s: the KV cache is in q8_0, for in f16 a context of %u does not fit", verb, plan.n_ctx);
     if (say) {
         char total[24];
         larder_model_get_info(m->model, &info);

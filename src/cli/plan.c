@@ -17,8 +17,14 @@ static bool set_number(void *to, const char *text)
 
 static bool set_kv(void *to, const char *text)
 {
-    *(bool *)to = !strcmp(text, "q8");
-    return *(bool *)to || !strcmp(text, "f16");
+    static const char *const names[] = {"f16", "f32", "auto", "q8_0", "q4_0", "q8", "q4"};
+    larder_plan_ask *ask = to;
+    for (int i = 0; i < 7; i++) {
+        if (i == LARDER_KV_AUTO || strcmp(text, names[i])) continue;
+        ask->kv = (larder_kv)(i < 5 ? i : i - 2);
+        return ask->kv_given = true;
+    }
+    return false;
 }
 
 static int show(larder_status st, char *text, const larder_error *err)
@@ -84,7 +90,8 @@ int verb_plan(int argc, char **argv)
          "simulation-bandwidth, simulation-compute, all",
          0},
         {"max-price", 0, ARG_CALL, &ask.max_price, "USD", "with --workload: machines up to this price", set_number},
-        {"kv", 0, ARG_CALL, &ask.kv_q8, "F", "number format of the cache: f16, q8", set_kv},
+        {"kv", 0, ARG_CALL, &ask, "f16|f32|q8_0|q4_0", "numbers of the KV cache (default f16; here what fits)",
+         set_kv},
         {"backend", 0, ARG_STR, &ask.backend, "B", "what runs it: \"llama.cpp Vulkan\", vLLM, ...", 0},
         {"rank", 0, ARG_FLAG, &rank, NULL, "all machines of the catalogue, best first", 0},
         {"by", 0, ARG_STR, &by, "WHAT", "speed, capacity, price, watts, tok-per-dollar, gb-per-dollar", 0},

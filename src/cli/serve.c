@@ -286,7 +286,7 @@ int verb_serve(int argc, char **argv)
     if (!j) return EXIT_FAILED;
     j->o = larder_serve_defaults();
     cli_model_init(&m);
-    m.engine.n_seq = 8;
+    m.engine.n_seq = 0;
     m.engine.n_embed = 128;
     arg_table t = {
         .verb = "serve",
@@ -306,8 +306,8 @@ int verb_serve(int argc, char **argv)
     const arg own[] = {
         {"host", 0, ARG_STR, &j->o.host, "ADDRESS", "listen here (default 127.0.0.1); elsewhere a key is needed", 0},
         {"port", 'p', ARG_U32, &j->o.port, "N", "and on this port (default 8080; 0: any that is free)", 0},
-        {"parallel", 0, ARG_U32, &m.engine.n_seq, "N", "answers made at once, each with room for --ctx (default 8)",
-         0},
+        {"parallel", 0, ARG_U32, &m.engine.n_seq, "N",
+         "answers made at once, each with room for --ctx (default: 8, or fewer by what fits)", 0},
         {"cache-tokens", 0, ARG_U64, &m.engine.n_cache, "N",
          "tokens the KV cache holds for all answers together; those that find no room give way for a time "
          "(default: --parallel times --ctx)",

@@ -5,11 +5,18 @@
 #include <math.h>
 
 #define DEFAULT_BATCH 512u
+/* With no context asked for: one of this size (or the model's own) is worth fewer places, and a smaller cache. */
+#define GOOD_CTX 8192u
+#define MOST_USERS 8u
 /* Code and libraries, as far as they are in memory. */
 #define PROGRAM (10 * LR_MIB)
 /* What one touched row of a mapped table brings with it: Linux maps sixteen pages around a fault. */
 #define ROWS "embedding rows"
 #define AROUND (64 * LR_KIB)
+/* The backend lets go of them every so many rows. */
+#define LOOKED 64
+/* A cache that is small beside the memory there is, is taken at the start even when nobody asked for its size. */
+#define SMALL_CACHE (512 * LR_MIB)
 
 larder_engine_options larder_engine_defaults(void)
 {
@@ -40,20 +47,20 @@ static uint64_t table_bytes(const lr_program *p)
     return sum;
 }
 
-/* Of such a table, what `n` tokens of text bring into memory. Different words in n of a text: about 10 n^0.6. */
-static uint64_t touched(uint64_t table, uint32_t n_vocab, double n)
+/* Of such a table, what lies in memory at the most. */
+static uint64_t touched(uint64_t table)
 {
-    double words = LR_MIN(10 * pow(n, 0.6), (double)n_vocab), pages = (double)table / (double)AROUND;
-    return pages < 1 ? table : (uint64_t)((double)table * (1 - exp(-words / pages)));
+    double pages = (double)table / (double)AROUND;
+    return pages < 1 ? table : (uint64_t)((double)table * (1 - exp(-LOOKED / pages)));
 }
 
-static void split_tables(const lr_program *p, const lr_limits *l, lr_account *a)
+static void split_tables(const lr_program *p, lr_account *a)
 {
     uint64_t table = table_bytes(p);
     for (uint32_t i = 0; i < a->n; i++)
         if (a->items[i].mapped && table && table < a->items[i].n_bytes) a->items[i].n_bytes -= table;
         else if (a->items[i].mapped) table = 0;
-    if (table) lr_account_add(a, ROWS, touched(table, p->n_vocab, (double)l->n_kv_block * LR_KV_BLOCK), true);
+    if (table) lr_account_add(a, ROWS, touched(table), true);
 }
 
 uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o)
@@ -96,7 +103,7 @@ static larder_status account(const lr_program *p, const lr_limits *l, const lard
     LR_TRY(lr_backend_cpu.plan(p, l, a, err));
     lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
-    split_tables(p, l, a);
+    split_tables(p, a);
     if (n_swap)
         lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
     if (o->draft && o->speculate == LARDER_SPECULATE_AUTO) LR_TRY(account_draft(o->draft, l, a, err));
@@ -110,6 +117,13 @@ static uint64_t needed(const lr_account *a)
     for (uint32_t i = 0; i < a->n; i++)
         if (!strcmp(a->items[i].name, ROWS)) sum -= a->items[i].n_bytes;
     return sum;
+}
+
+static uint64_t cache_of(const lr_account *a)
+{
+    for (uint32_t i = 0; i < a->n; i++)
+        if (!strcmp(a->items[i].name, "KV cache")) return a->items[i].n_bytes;
+    return 0;
 }
 
 static void set_ctx(lr_limits *l, uint32_t n_ctx, uint64_t n_cache)
@@ -137,8 +151,7 @@ static larder_status largest_ctx(const lr_program *p, lr_limits l, const larder_
 
 static larder_status check_options(const larder_engine_options *o, uint32_t n_ctx_train, larder_error *err)
 {
-    if (!o->n_seq || o->n_seq > 4096)
-        return lr_fail(err, LARDER_USAGE, "n_seq is %u; it must be 1 to 4096", o->n_seq);
+    if (o->n_seq > 4096) return lr_fail(err, LARDER_USAGE, "n_seq is %u; the limit is 4096", o->n_seq);
     if (o->n_threads > 1024) return lr_fail(err, LARDER_USAGE, "%u threads; the limit is 1024", o->n_threads);
     if (o->n_batch > 65536) return lr_fail(err, LARDER_USAGE, "a batch of %u tokens; the limit is 65536", o->n_batch);
     if (o->n_ctx > (1u << 24))
@@ -160,18 +173,48 @@ static larder_kv choose_kv(const lr_program *p, larder_kv wish)
     return LARDER_KV_F16;
 }
 
-static void fill_limits(const lr_program *p, const larder_engine_options *o, lr_limits *l)
+static void fill_limits(const larder_engine_options *o, larder_kv kv, uint32_t n_seq, lr_limits *l)
 {
     lr_topology topo;
     lr_topology_get(&topo);
-    *l = (lr_limits){.kv = choose_kv(p, o->kv), .act = o->act, .n_seq = o->n_seq};
-    l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, o->n_seq);
-    l->n_out = LR_MAX(o->n_out, o->n_seq);
+    *l = (lr_limits){.kv = kv, .act = o->act, .n_seq = n_seq};
+    l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, n_seq);
+    l->n_out = LR_MAX(o->n_out, n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
     l->n_out += lr_plan_drafts(l, o); /* each is checked by logits of its own */
     l->n_hidden = LR_MIN(o->n_embed, LR_MIN(l->n_tok, LR_MOST_HIDDEN));
     l->n_thread = o->n_threads ? o->n_threads
                                : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);
+}
+
+/* With so many places and such a cache: the largest context that fits, and whether it is what was asked for. */
+static larder_status try_one(const lr_program *p, const larder_engine_options *o, uint32_t train, uint64_t room,
+                             lr_limits *l, larder_plan *plan, bool *good, larder_error *err)
+{
+    lr_account a;
+    LR_TRY(largest_ctx(p, *l, o, train, room, &plan->n_ctx_max, err));
+    set_ctx(l, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
+    LR_TRY(account(p, l, o, &a, err));
+    *good = o->n_ctx ? needed(&a) <= room : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
+    return LARDER_OK;
+}
+
+/* What was left open is chosen by what fits: first fewer places, then a smaller number format of the cache. Where nothing
+ * is good enough, the least. */
+static larder_status settle(const lr_program *p, const larder_engine_options *o, uint32_t train, uint64_t room,
+                            lr_limits *l, larder_plan *plan, larder_error *err)
+{
+    larder_kv first = choose_kv(p, o->kv),
+              last = o->kv == LARDER_KV_AUTO && first == LARDER_KV_F16 ? LARDER_KV_Q8_0 : first;
+    for (larder_kv kv = first;; kv = last) {
+        for (uint32_t n = o->n_seq ? o->n_seq : MOST_USERS; n; n = o->n_seq ? 0 : n / 2) {
+            bool good;
+            fill_limits(o, kv, n, l);
+            LR_TRY(try_one(p, o, train, room, l, plan, &good, err));
+            if (good) return LARDER_OK;
+        }
+        if (kv == last) return LARDER_OK;
+    }
 }
 
 larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
@@ -183,13 +226,10 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     larder_status st = check_options(o, m->model.hp.n_ctx_train, err);
     if (st) return st;
     LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
-    fill_limits(&p, o, limits);
-    *plan = (larder_plan){.n_threads = limits->n_thread};
-    plan->available = o->memory ? o->memory : lr_mem_available();
+    *plan = (larder_plan){.available = o->memory ? o->memory : lr_mem_available()};
     uint64_t kept = o->memory ? 0 : reserve(plan->available);
     uint64_t room = plan->available - LR_MIN(plan->available, kept);
-    LR_GO(largest_ctx(&p, *limits, o, train, room, &plan->n_ctx_max, err));
-    set_ctx(limits, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
+    LR_GO(settle(&p, o, train, room, limits, plan, err));
     /* no step can be longer than the context of all its sequences together */
     limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
     limits->n_out = LR_MIN(limits->n_out, limits->n_tok);
@@ -199,6 +239,10 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     plan->n_buffers = a.n;
     plan->n_bytes = lr_account_total(&a);
     plan->n_ctx = limits->n_ctx;
+    plan->n_seq = limits->n_seq;
+    plan->kv = limits->kv;
+    plan->n_threads = limits->n_thread;
+    limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, lr_mem_available() / 16);
     plan->n_peak = plan->n_bytes + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
     plan->fits = needed(&a) <= room;
 fail:

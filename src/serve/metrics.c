@@ -53,6 +53,16 @@ static void put_energy(lr_buf *b, server *s)
     lr_buf_printf(b, "larder_energy_joules_total{phase=\"decode\"} %.6f\n", joules[1]);
 }
 
+static void put_buffers(lr_buf *b, const served_view *v)
+{
+    for (uint32_t i = 0; v->loaded && i < v->plan.n_buffers; i++) {
+        lr_buf_puts(b, "larder_model_buffer_bytes{model=\"");
+        put_label(b, v->name);
+        lr_buf_printf(b, "\",buffer=\"%s\"} %llu\n", v->plan.buffers[i].name,
+                      (unsigned long long)v->plan.buffers[i].n_bytes);
+    }
+}
+
 static void put_models(lr_buf *b, server *s)
 {
     served_list l;
@@ -65,6 +75,9 @@ static void put_models(lr_buf *b, server *s)
         put_label(b, l.v[i].name);
         lr_buf_printf(b, "\"} %d\n", l.v[i].loaded);
     }
+    lr_buf_puts(b, "# HELP larder_model_buffer_bytes What each buffer of a loaded model was planned to take.\n"
+                   "# TYPE larder_model_buffer_bytes gauge\n");
+    for (size_t i = 0; i < l.n; i++) put_buffers(b, &l.v[i]);
     put(b, "counter", "models_loaded_total", "Times a model was loaded.", (double)l.n_loads);
     put(b, "counter", "models_unloaded_total", "Times one was unloaded.", (double)l.n_unloads);
     models_view_free(&l);
@@ -129,6 +142,7 @@ void metrics_get(exchange *x)
     put_energy(&b, s);
     put_models(&b, s);
     put(&b, "gauge", "process_resident_bytes", "Resident memory.", (double)lr_rss_now());
+    put(&b, "gauge", "process_resident_peak_bytes", "Most of it so far.", (double)lr_rss_peak());
     char *text = lr_buf_steal(&b);
     reply_text(x, text ? 200 : 503, "text/plain; version=0.0.4; charset=utf-8", text ? text : "");
     lr_free(text);

@@ -174,8 +174,36 @@ static served *next_to_go(const struct models *ms, const served *but)
 /* ---------------------------------------------------------------- loading and unloading: the loader's thread */
 static void say(const char *event, const served *m, double seconds)
 {
-    log_line(LARDER_LOG_INFO, "{\"event\":\"%s\",\"model\":\"%s\",\"bytes\":%llu,\"ctx\":%u,\"ms\":%.0f}", event,
-             m->name, (unsigned long long)m->plan.n_bytes, m->plan.n_ctx, seconds * 1e3);
+    static const char *const numbers[] = {"f16", "f32", "auto", "q8_0", "q4_0"};
+    log_line(
+        LARDER_LOG_INFO,
+        "{\"event\":\"%s\",\"model\":\"%s\",\"bytes\":%llu,\"ctx\":%u,\"parallel\":%u,\"kv\":\"%s\",\"ms\":%.0f}",
+        event, m->name, (unsigned long long)m->plan.n_bytes, m->plan.n_ctx, m->plan.n_seq, numbers[m->plan.kv],
+        seconds * 1e3);
+}
+
+static void put_buffers(lr_buf *b, const char *name, const larder_plan *p)
+{
+    lr_buf_printf(b, ",\"%s\":{", name);
+    for (uint32_t i = 0; i < p->n_buffers; i++)
+        lr_buf_printf(b, "%s\"%s\":%llu", i ? "," : "", p->buffers[i].name,
+                      (unsigned long long)p->buffers[i].n_bytes);
+    lr_buf_puts(b, "}");
+}
+
+/* Before it goes: what it took, buffer by buffer, beside what was planned. Looks at every page: not for busy times. */
+static void say_memory(const served *m, const larder_engine *engine)
+{
+    larder_plan now;
+    lr_buf b = {0};
+    if (!engine) return;
+    larder_engine_get_memory(engine, &now);
+    put_buffers(&b, "planned", &m->plan);
+    put_buffers(&b, "used", &now);
+    char *text = lr_buf_steal(&b);
+    log_line(LARDER_LOG_INFO, "{\"event\":\"memory\",\"model\":\"%s\"%s,\"planned_peak\":%llu,\"peak\":%llu}",
+             m->name, text ? text : "", (unsigned long long)m->plan.n_peak, (unsigned long long)now.n_peak);
+    lr_free(text);
 }
 
 /* Nobody holds it. The lock is held, but not while it works. */
@@ -188,6 +216,7 @@ static void unload(struct models *ms, served *m)
     m->engine = NULL;
     m->model = NULL;
     pthread_mutex_unlock(&ms->lock);
+    say_memory(m, engine);
     larder_engine_free(engine);
     larder_model_free(model);
     leave_swap(ms, m);
@@ -246,14 +275,16 @@ static larder_status choose(server *s, served *m, const larder_model *model, lar
     uint32_t good = m->info.n_ctx_train ? LR_MIN(GOOD_CTX, m->info.n_ctx_train) : GOOD_CTX;
     if (p->fits && (s->engine_options.n_ctx || p->n_ctx >= good)) {
         o->n_ctx = p->n_ctx;
-        return LARDER_OK;
-    }
-    o->memory = LR_MAX(all, 1ull);
-    LR_TRY(larder_plan_engine(model, o, p, err));
-    if (!s->engine_options.n_ctx) {
-        o->n_ctx = LR_MIN(p->n_ctx_max, good);
+    } else {
+        o->memory = LR_MAX(all, 1ull);
         LR_TRY(larder_plan_engine(model, o, p, err));
+        if (!s->engine_options.n_ctx) {
+            o->n_ctx = LR_MIN(p->n_ctx_max, good);
+            LR_TRY(larder_plan_engine(model, o, p, err));
+        }
     }
+    o->n_seq = p->n_seq;
+    o->kv = p->kv;
     return LARDER_OK;
 }
 
@@ -498,6 +529,7 @@ static void view(const server *s, const served *m, served_view *v)
                        .info = m->info,
                        .n_ctx = m->plan.n_ctx,
                        .memory = m->plan.n_bytes,
+                       .plan = m->plan,
                        .idle_left_s = -1,
                        .stats = m->stats};
     snprintf(v->name, sizeof v->name, "%s", m->name);
@@ -657,6 +689,7 @@ void models_stop(server *s)
     if (!ms) return;
     for (served *m = ms->list, *next; m; m = next) {
         next = m->next;
+        say_memory(m, m->engine);
         larder_engine_free(m->engine);
         larder_model_free(m->model);
         lr_free(m->name);

@@ -68,7 +68,7 @@ static void say_listening(const server *s)
     log_line(LARDER_LOG_INFO,
              "{\"event\":\"listening\",\"url\":\"http%s://%s%s%s:%u\",\"model\":\"%s\",\"ctx\":%u,\"parallel\":%u}",
              s->o.tls_cert ? "s" : "", six ? "[" : "", s->o.host, six ? "]" : "", s->o.port, first ? first->name : "",
-             first ? first->n_ctx : 0, s->engine_options.n_seq);
+             first ? first->n_ctx : 0, first ? first->plan.n_seq : s->engine_options.n_seq);
     models_view_free(&l);
 }
 

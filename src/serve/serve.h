@@ -484,6 +484,7 @@ typedef struct served_view {
     bool known, loaded, loading, pinned;
     uint32_t n_calls, n_ctx;
     uint64_t n_bytes, memory; /* of the file; of the plan */
+    larder_plan plan;
     int64_t changed;
     double idle_left_s;     /* < 0: it stays */
     larder_model_info info; /* numbers only */

@@ -264,7 +264,8 @@ typedef struct larder_plan_ask {
     uint32_t n_ctx, n_users, n_prompt; /* 0: the largest that fits; 1; 2048 */
     double watts, kwh,
         elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */
-    bool kv_q8, why, chart, json;
+    larder_kv kv;  /* numbers of the cache */
+    bool kv_given, why, chart, json;
     bool timeline; /* what each layer waits for */
     bool simulate; /* serving: a load on the engine's scheduler over predicted steps */
     double rate;   /* of it: requests a second; 0: n_users in turn, or the trace */

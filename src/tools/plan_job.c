@@ -53,7 +53,8 @@ static larder_status find_machine(const lr_catalogue *c, const char *words, cons
     if (ask->backend && *ask->backend && !lr_setup_find(ask->backend, "", m, s))
         return lr_fail(err, LARDER_USAGE, "unknown backend \"%.60s\"", ask->backend);
     if (ask->what_if) LR_TRY(lr_machine_change(m, ask->what_if, err));
-    s->kv_bytes = ask->kv_q8 ? 1.0625 : 2;
+    static const double kv_bytes[] = {2, 4, 2, 1.0625, 0.5625}; /* by larder_kv */
+    s->kv_bytes = kv_bytes[ask->kv_given ? ask->kv : LARDER_KV_AUTO];
     return LARDER_OK;
 }
 
@@ -251,6 +252,8 @@ static larder_status own_account(const larder_plan_ask *ask, const char *path, l
     LR_TRY(larder_model_open(path, &model, err));
     o.n_ctx = ask->n_ctx;
     o.n_seq = LR_MAX(ask->n_users, 1u);
+    o.kv = ask->kv_given ? ask->kv : LARDER_KV_AUTO;
+    o.n_embed = o.n_seq > 1 ? 128 : 0; /* as serve has it */
     larder_status st = larder_plan_engine(model, &o, &plan, err);
     if (!st && ask->json) own_json(&plan, o.n_seq, out);
     else if (!st) own_text(&plan, o.n_seq, out);

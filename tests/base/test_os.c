@@ -61,6 +61,34 @@ TEST(a_shrunk_file_reads_as_zeros_and_is_damaged)
     lr_map_close(&other);
 }
 
+TEST(pages_are_taken_and_forgotten_and_hold_what_they_held)
+{
+    size_t n = 3 * LR_MIB;
+    uint8_t *p = lr_pages_alloc(n);
+    CHECK(p);
+    lr_pages_take(p + 100, n - 200); /* the pages that hold any of it */
+    for (size_t i = 0; i < n; i += 4096) CHECK_EQ_INT(p[i], 0);
+#ifdef __linux__
+    CHECK_EQ_U64(lr_resident(p, n), n);
+#endif
+    memset(p, 7, n);
+    lr_map_forget(p, n); /* it is no map: nothing may happen */
+    lr_map_sparse(p, n);
+    CHECK(p[0] == 7 && p[n - 1] == 7);
+    lr_pages_free(p, n);
+
+    lr_map m = map_of(40000);
+    CHECK(m.p[0] == 'x' && m.p[20000] == 'x' && m.p[39999] == 'x');
+    lr_map_sparse(m.p + 4096, 20000);
+    lr_map_forget(m.p + 4096, 20000);
+#ifdef __linux__
+    CHECK_EQ_U64(lr_resident(m.p + 4096, 16384), 0);
+    CHECK(lr_resident(m.p, 1) > 0);
+#endif
+    CHECK(m.p[4096] == 'x' && m.p[20000] == 'x' && !lr_map_damaged(&m));
+    lr_map_close(&m);
+}
+
 TEST(a_file_shrunk_within_its_last_page_is_damaged)
 {
     lr_map m = map_of(4000);

@@ -101,6 +101,8 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
     x->seq = x->pos + l->n_tok; /* [n_tok] sequence of a token, then [n_seq] first token of a sequence */
     x->tile = x->seq + l->n_tok + l->n_seq;
     lr_code_load(c, x->floats, x->turned);
+    lr_exec_tables(x);
+    lr_exec_take(x);
     *out = x;
     return LARDER_OK;
 }

@@ -38,6 +38,7 @@ typedef struct lr_node {
     uint8_t rows; /* lr_rows of what it writes */
     lr_actk actk; /* PACK, LINEAR, LINEAR_ROUTED */
     bool add;     /* LINEAR: onto what out holds */
+    bool sparse;  /* EMBED: of its table nothing is read but the tokens' rows */
     uint32_t in[3], out;
     uint32_t n;     /* width of in[0] */
     uint32_t width; /* of out */
@@ -109,6 +110,7 @@ struct lr_exec {
     lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the phase at hand (lr_deal) */
     uint32_t *pos, *seq,
         *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
+    _Atomic uint32_t n_looked; /* rows looked up in tables that are read for nothing else */
     uint64_t step_bytes;
     bool profiling;
     /* For tests: sees every token's routing, pairs of expert and weight [k], as it is chosen. NULL but there. */
@@ -120,7 +122,11 @@ struct lr_exec {
     bool one;         /* one token */
 };
 
-void lr_exec_resident(const lr_exec *x, lr_account *a); /* exec_memory.c */
+/* exec_memory.c */
+void lr_exec_resident(const lr_exec *x, lr_account *a);
+void lr_exec_take(lr_exec *x);   /* brings what was planned into memory */
+void lr_exec_tables(lr_exec *x); /* finds the tables of which rows are looked up, and no more */
+void lr_exec_looked(lr_exec *x, const lr_tensor *table); /* a row was */
 void lr_exec_walk(void *exec, int thread, int n_thread);
 
 /* What a thread has at hand during a step. */

@@ -1,9 +1,56 @@
-/* exec_memory.c - what of a running engine's buffers is in memory, beside what was planned for each.
+/* exec_memory.c - what of a running engine's buffers is in memory: all that was planned, and no more.
  *
- * Owns: asking the system page by page. Refuses to own: how large buffers are and when they are taken (exec.c).
+ * Owns: bringing buffers into memory, giving back what looking up rows brought along, and asking the system page by page.
+ * Refuses to own: how large buffers are (exec.c).
  */
 #include "exec.h"
 
+/* ---------------------------------------------------------------- taken at the start
+ * A peak that is reached at once can be relied on: no later step waits for pages, or finds that others have them. */
+#define PIECE (4 * LR_MIB)
+
+/* Pieces in turn, so that on machines of several memories each holds its share of them. */
+static void take_share(uint8_t *p, uint64_t n, int thread, int n_thread)
+{
+    for (uint64_t at = (uint64_t)thread * PIECE; p && at < n; at += (uint64_t)n_thread * PIECE)
+        lr_pages_take(p + at, (size_t)LR_MIN(PIECE, n - at));
+}
+
+static void take_pages(void *exec, int thread, int n_thread)
+{
+    lr_exec *x = exec;
+    const lr_code *c = &x->c;
+    lr_pages_take(x->scratch + c->scratch * (uint64_t)thread, (size_t)c->scratch);
+    take_share(x->shared, c->shared, thread, n_thread);
+    take_share(x->parts, c->parts, thread, n_thread);
+    take_share((uint8_t *)x->logits, c->logits_bytes, thread, n_thread);
+    if (c->l.take_cache) take_share(x->cache, c->cache, thread, n_thread);
+}
+
+void lr_exec_take(lr_exec *x) { lr_pool_run(x->pool, take_pages, x); }
+
+/* ---------------------------------------------------------------- tables
+ * A row that is read brings its neighbours into memory, up to 64 KiB. Every so many rows they are let go. */
+#define MOST_LOOKED 64
+
+void lr_exec_tables(lr_exec *x)
+{
+    for (uint32_t i = 0; i < x->c.n_node; i++) {
+        lr_node *n = &x->c.nodes[i];
+        n->sparse = n->kind == LR_OP_EMBED;
+        for (uint32_t k = 0; n->sparse && k < x->c.n_node; k++)
+            n->sparse = x->c.nodes[k].t != n->t || x->c.nodes[k].kind == LR_OP_EMBED;
+        if (n->sparse) lr_map_sparse(n->t->data, (size_t)n->t->n_bytes);
+    }
+}
+
+void lr_exec_looked(lr_exec *x, const lr_tensor *table)
+{
+    if (atomic_fetch_add_explicit(&x->n_looked, 1, memory_order_relaxed) % MOST_LOOKED == MOST_LOOKED - 1)
+        lr_map_forget(table->data, (size_t)table->n_bytes);
+}
+
+/* ---------------------------------------------------------------- seen */
 static void add(lr_account *a, const char *name, const void *p, uint64_t n)
 {
     lr_account_add(a, name, p ? lr_resident(p, (size_t)n) : 0, false);
