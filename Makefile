@@ -101,6 +101,7 @@ SIMD_avx2 := -mavx2 -mfma -mf16c
 SIMD_vnni := -mavxvnni
 SIMD_avx512 := $(SIMD_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
 SIMD_neon := -march=armv8.2-a+dotprod
+SIMD_i8mm := -march=armv8.2-a+dotprod+i8mm
 OTHER := $(if $(filter x86_64 i686,$(ARCH)),neon,$(if $(filter aarch64 arm64,$(ARCH)),avx2 avx512,neon avx2 avx512))
 parts = $(subst _, ,$(basename $(notdir $1)))
 KERNELS := mm attn vec peak
@@ -257,11 +258,16 @@ tests: $(BUILD)/runner $(TEST_PROGRAMS) $(if $(TEST_SCRIPTS),$(BUILD)/larder)
 
 check: tests
 	@LARDER_BIN='$(abspath $(BUILD))/larder' LARDER_BUILD='$(abspath $(BUILD))' LARDER_MODE='$(MODE)' \
-	    $(if $(CROSS),LARDER_WRAP='qemu-$(ARCH)-static -cpu max') \
+	    $(if $(CROSS),LARDER_WRAP='qemu-$(ARCH)-static -cpu $(QEMU_CPU)') \
 	    $(BUILD)/runner --scale $(TIME_SCALE) $(if $(JOBS),--jobs $(JOBS)) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
+# With all the emulator has; then the matrix products, quickly, on a machine with dot products alone.
+QEMU_CPU := max
+CHECK_NEON := $(MAKE) --no-print-directory CROSS=aarch64-linux-gnu- BUILD=$(BUILD)-neon check
 check-neon:
-	@$(MAKE) --no-print-directory CROSS=aarch64-linux-gnu- BUILD=$(BUILD)-neon check
+	+@$(CHECK_NEON)
+	+@$(if $(filter tests/backend/test_mm.c,$(SELECTED)),LARDER_QUICK=1 $(CHECK_NEON) TESTS=tests/backend/test_mm.c \
+	    QEMU_CPU=neoverse-n1)
 
 # ---------------------------------------------------------------- installing
 INSTALLED = bin/larder lib/liblarder.a lib/$(notdir $(SHARED)) lib/$(PLAIN_SHARED) include/larder.h \

@@ -218,8 +218,9 @@ uint32_t lr_os_arm_features(void)
     uint32_t f = 0;
 #ifdef __aarch64__
     unsigned long cap = getauxval(AT_HWCAP), cap2 = getauxval(AT_HWCAP2);
-    bool half = cap >> 10 & 1; /* asimdhp: the NEON kernels are compiled with half-precision arithmetic */
-    if ((cap >> 1 & 1) && half) f |= LR_CPU_NEON;
+    /* asimd, crc32, atomics, asimdrdm: what a compiler may use that is told of armv8.2-a, as for the NEON kernels */
+    const unsigned long v8_2 = 1ul << 1 | 1ul << 7 | 1ul << 8 | 1ul << 12;
+    if ((cap & v8_2) == v8_2) f |= LR_CPU_NEON;
     if (cap >> 20 & 1) f |= LR_CPU_DOTPROD;
     if (cap2 >> 13 & 1) f |= LR_CPU_I8MM;
     if (cap2 >> 14 & 1) f |= LR_CPU_NEONBF16;

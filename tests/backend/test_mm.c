@@ -216,6 +216,22 @@ static void tables(void)
     lr_mm_fill(&k, LR_ISA_SCALAR);
 }
 
+/* The table of an instruction set has the last of its variants that this machine can run. */
+TEST(the_best_variant_is_picked)
+{
+    const char *best[LR_ISA_COUNT] = {NULL};
+    for (uint32_t s = 0; s < lr_mm_n_sets; s++)
+        if (usable(lr_mm_sets[s])) best[lr_mm_sets[s]->isa] = lr_mm_sets[s]->name;
+    for (int i = 0; i < LR_ISA_COUNT; i++) {
+        lr_kernels k = {0};
+        if (!best[i] || !lr_cpu_has_isa((lr_isa)i)) continue;
+        lr_mm_fill(&k, (lr_isa)i);
+        CHECK(!strcmp(k.name, best[i]));
+    }
+    bool pairs = lr_cpu_features() & LR_CPU_I8MM;
+    if (best[LR_ISA_NEON]) CHECK(!strcmp(best[LR_ISA_NEON], pairs ? "NEON i8mm" : "NEON dotprod"));
+}
+
 TEST_TIME(every_format_every_set, 300)
 {
     static const uint32_t cols[] = {32, 64, 96, 160, 256, 512, 768, 2048, 2080, 2144},

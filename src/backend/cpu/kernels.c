@@ -12,23 +12,11 @@ void lr_vec_fill_neon(lr_kernels *k);
 static lr_kernels tables[LR_ISA_COUNT];
 static pthread_once_t filled = PTHREAD_ONCE_INIT;
 
-static const char *name_of(lr_isa isa)
-{
-    uint32_t f = lr_cpu_features();
-    switch (isa) {
-    case LR_ISA_AVX2: return f & LR_CPU_AVXVNNI ? "AVX2 VNNI" : "AVX2";
-    case LR_ISA_AVX512: return f & LR_CPU_AVX512BF16 ? "AVX-512 VNNI BF16" : "AVX-512 VNNI";
-    case LR_ISA_NEON: return f & LR_CPU_DOTPROD ? "NEON dotprod" : "NEON";
-    default: return "scalar";
-    }
-}
-
 static void fill_one(lr_isa isa, void (*vec)(lr_kernels *k), const lr_attn_kernels *attn)
 {
     if (!lr_cpu_has_isa(isa)) return;
     lr_kernels *k = &tables[isa];
     k->isa = isa;
-    k->name = name_of(isa);
     vec(k);
     k->attn = attn;
     lr_mm_fill(k, isa);

@@ -31,6 +31,7 @@ const lr_mm_set *const lr_mm_sets[] = {
     &lr_mm_avx2,   &lr_mm_avx2_vnni, &lr_mm_avx512, &lr_mm_avx512_bf16,
 #elif defined(__aarch64__)
     &lr_mm_neon,
+    &lr_mm_neon_i8mm,
 #endif
 };
 const uint32_t lr_mm_n_sets = LR_LEN(lr_mm_sets);

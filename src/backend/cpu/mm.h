@@ -81,7 +81,7 @@ extern const lr_mm_set lr_mm_scalar;
 #if defined(__x86_64__)
 extern const lr_mm_set lr_mm_avx2, lr_mm_avx2_vnni, lr_mm_avx512, lr_mm_avx512_bf16;
 #elif defined(__aarch64__)
-extern const lr_mm_set lr_mm_neon;
+extern const lr_mm_set lr_mm_neon, lr_mm_neon_i8mm;
 #endif
 
 /* All variants of this build, best last; tests walk them. */

@@ -87,10 +87,12 @@ static void OF(vector2)(rows r, uint32_t nb, const void *const *x, const lr_i8_r
 {
     OF(vector)(2, r, nb, x, at, out);
 }
+#if FEW > 2
 static void OF(vector4)(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
     OF(vector)(4, r, nb, x, at, out);
 }
+#endif
 #if FEW > 4
 static void OF(vector8)(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
@@ -120,6 +122,7 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
             for (int k = 0; k < STEP; k++, panel += stride_v) {
                 scales c;
                 OF(scales)(&h, s, k, &c);
+                panel_order(w + 8 * k);
 #pragma GCC unroll 8
                 for (int i = 0; i < 8; i++) v_store(panel + i, w[8 * k + i]);
                 v_storef((float *)(panel + 8), c.s);
@@ -142,7 +145,9 @@ static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32
 {
     if (n_tok == 1) mm_few(w, OF(vector1), x, 1, r0, r1, y, bias, add);
     else if (n_tok == 2) mm_few(w, OF(vector2), x, 2, r0, r1, y, bias, add);
+#if FEW > 2
     else if (n_tok <= 4) mm_few(w, OF(vector4), x, n_tok, r0, r1, y, bias, add);
+#endif
 #if FEW > 4
     else if (n_tok <= FEW) mm_few(w, OF(vector8), x, n_tok, r0, r1, y, bias, add);
 #endif

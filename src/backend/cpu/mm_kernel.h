@@ -3,11 +3,14 @@
  * Owns: the tile of the matrix kernel, the loop over rows and tokens, packing of activations.
  * Refuses to own: decoding (mm_formats.h), the two loops that contain a decode (mm_body.h).
  *
- * Up to FEW tokens (4 or 8; mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of
+ * Up to FEW tokens (2, 4 or 8; mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of
  * a vector holds 4 columns of row r, and multiplied at once.
  * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache; each group of
  * tokens then runs over the panel with 4 of its columns in every element. Partial sums (float) wait in `part`
  * [token][row of tile] for the next panel.
+ *
+ * Where an instruction multiplies two rows by two tokens (HAVE_PAIRS), the panel's bytes lie in pairs of rows and the
+ * sums of two tokens in pairs, until a block's products are whole: integers, so that nothing else can tell.
  *
  * Panel: per block, per row vector, PANEL_VECS vectors: 8 of bytes, then the scale, then by kind
  *   MIN: offset; SUB: two factors; SUBMIN: two factors, offset, the pair of integer offsets. */
@@ -46,6 +49,74 @@ LR_INLINE vi zero_point(int zero, int half, const uint8_t *x, const lr_i8_row *a
     return half ? v_shl32(v_sar32(h, 16), zero) : v_sar32(v_shl32(h, 16), 16 - zero);
 }
 
+#ifdef HAVE_PAIRS
+/* Words of a block as the panel keeps them: [rows 0 and 1, rows 2 and 3] for each 8 columns. */
+LR_INLINE void panel_order(vi w[8])
+{
+    for (int i = 0; i < 8; i += 2) {
+        vi a = w[i], b = w[i + 1];
+        w[i] = v_zip32_lo(a, b);
+        w[i + 1] = v_zip32_hi(a, b);
+    }
+}
+/* The sums of tokens t and t + 1 (of the last alone: twice), from and to a vector per token. In pairs they are those of
+ * rows 0 and 1, and of rows 2 and 3, by both. */
+LR_INLINE void to_pairs(int nt, vi sum[TILE_V][TILE_T])
+{
+#pragma GCC unroll 4
+    for (int t = 0; t < nt; t += 2) /* the same in every row so far */
+        for (int v = 0; v < TILE_V; v++)
+            sum[v][t] = sum[v][t + 1] = v_zip32_lo(sum[v][t], sum[v][LR_MIN(t + 1, nt - 1)]);
+}
+LR_INLINE void from_pairs(int nt, vi sum[TILE_V][TILE_T])
+{
+#pragma GCC unroll 4
+    for (int t = 0; t < nt; t += 2)
+        for (int v = 0; v < TILE_V; v++) {
+            vi lo = sum[v][t], hi = sum[v][t + 1];
+            sum[v][t] = v_even32(lo, hi);
+            sum[v][t + 1] = v_odd32(lo, hi);
+        }
+}
+/* sum[v][t] += 16 columns of the panel, half a block, times those of nt tokens. */
+LR_INLINE void half_dots(int wide, int nt, const vi *panel, int pv, const void *const *x, uint32_t b, int half,
+                         vi sum[TILE_V][TILE_T])
+{
+    (void)wide;
+#pragma GCC unroll 2
+    for (int k = 0; k < 2; k++) {
+        size_t at = 32 * (size_t)b + (size_t)(16 * half + 8 * k);
+        const vi *w = panel + 4 * half + 2 * k;
+#pragma GCC unroll 4
+        for (int t = 0; t < nt; t += 2) {
+            vi a = v_both8((const uint8_t *)x[t] + at, (const uint8_t *)x[LR_MIN(t + 1, nt - 1)] + at);
+            for (int v = 0; v < TILE_V; v++)
+                for (int i = 0; i < 2; i++) sum[v][t + i] = v_dot_pairs(sum[v][t + i], v_load(w + v * pv + i), a);
+        }
+    }
+}
+#else
+LR_INLINE void panel_order(vi w[8]) { (void)w; }
+LR_INLINE void to_pairs(int nt, vi sum[TILE_V][TILE_T]) { (void)nt, (void)sum; }
+LR_INLINE void from_pairs(int nt, vi sum[TILE_V][TILE_T]) { (void)nt, (void)sum; }
+/* sum[v][t] += 16 columns of the panel, half a block, times those of nt tokens. */
+LR_INLINE void half_dots(int wide, int nt, const vi *panel, int pv, const void *const *x, uint32_t b, int half,
+                         vi sum[TILE_V][TILE_T])
+{
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        vi w[TILE_V];
+        for (int v = 0; v < TILE_V; v++) w[v] = v_load(panel + v * pv + 4 * half + k);
+#pragma GCC unroll 8
+        for (int t = 0; t < nt; t++) {
+            vi a = v_all4((const uint8_t *)x[t] + 32 * (size_t)b + 16 * half + 4 * k);
+            for (int v = 0; v < TILE_V; v++)
+                sum[v][t] = wide ? v_dot_wide(sum[v][t], w[v], a) : v_dot(sum[v][t], w[v], a);
+        }
+    }
+}
+#endif
+
 /* part[t][TILE_ROWS] += panel (nb blocks from b0) times nt tokens x[t]. The ints are constants where this is inlined. */
 LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint32_t b0, uint32_t nb,
                     const void *const *x, const void *const *next, const lr_i8_row *at, float *part)
@@ -64,19 +135,11 @@ LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint3
                     sum[0][t] = zero_point(zero, sub ? half : -1, x[t], at, b);
                     for (int v = 1; v < TILE_V; v++) sum[v][t] = sum[0][t];
                 }
+                to_pairs(nt, sum);
             }
-#pragma GCC unroll 4
-            for (int k = 0; k < 4; k++) {
-                vi w[TILE_V];
-                for (int v = 0; v < TILE_V; v++) w[v] = v_load(panel + v * pv + 4 * half + k);
-#pragma GCC unroll 8
-                for (int t = 0; t < nt; t++) {
-                    vi a = v_all4((const uint8_t *)x[t] + 32 * (size_t)b + 16 * half + 4 * k);
-                    for (int v = 0; v < TILE_V; v++)
-                        sum[v][t] = wide ? v_dot_wide(sum[v][t], w[v], a) : v_dot(sum[v][t], w[v], a);
-                }
-            }
+            half_dots(wide, nt, panel, pv, x, b, half, sum);
             if (!sub && !half) continue;
+            from_pairs(nt, sum);
 #pragma GCC unroll 8
             for (int t = 0; t < nt; t++)
                 for (int v = 0; v < TILE_V; v++) {
@@ -203,7 +266,7 @@ static void mm_few(const lr_mat *w, vector_fn *vector, const void *const *x, uin
 {
     lr_i8_row at = lr_i8_layout(w->cols);
     float sum[FEW][VR];
-    const void *all[FEW]; /* kernels come for 1, 2, 4 and 8 tokens: the last fills up */
+    const void *all[FEW]; /* kernels come for 1, 2, 4 and 8 tokens, up to FEW: the last fills up */
     for (uint32_t t = 0; t < FEW; t++) all[t] = x[LR_MIN(t, n_tok - 1)];
     for (uint32_t r = r0; r < r1;) {
         group g = group_at(w, r, r1);

@@ -1,4 +1,6 @@
-/* mm_simd_neon.h - the vector words of the matrix kernels, in NEON with dot products. See mm_simd_avx512.h. */
+/* mm_simd_neon.h - the vector words of the matrix kernels, in NEON with dot products. See mm_simd_avx512.h.
+ *
+ * With NEON_I8MM defined, several tokens are multiplied by SMMLA, which takes two rows and two tokens at once. */
 #ifndef LR_MM_SIMD_H
 #define LR_MM_SIMD_H
 
@@ -9,7 +11,7 @@
 #define TILE_V 2
 #define TILE_T 6
 #define TILE_T_SUB 4
-#define FEW 4
+#define FEW 2
 #define FLOAT_R 2
 #define FLOAT_T 2
 #define WIDE_FLIP 0
@@ -83,6 +85,19 @@ LR_INLINE vi v_dot16(vi acc, vi a, vi b)
     int32x4_t sums = vpaddq_s32(vmull_s16(vget_low_s16(p), vget_low_s16(q)), vmull_high_s16(p, q));
     return v_of_s(vaddq_s32(v_s(acc), sums));
 }
+
+#ifdef NEON_I8MM
+#define HAVE_PAIRS
+/* acc + [row 0 token 0, row 0 token 1, row 1 token 0, row 1 token 1]: w holds 8 columns of each row, x of each token. */
+LR_INLINE vi v_dot_pairs(vi acc, vi w, vi x)
+{
+    return v_of_s(vmmlaq_s32(v_s(acc), vreinterpretq_s8_u8(w), vreinterpretq_s8_u8(x)));
+}
+/* 8 bytes of each of two tokens. */
+LR_INLINE vi v_both8(const uint8_t *p, const uint8_t *q) { return vcombine_u8(vld1_u8(p), vld1_u8(q)); }
+LR_INLINE vi v_even32(vi a, vi b) { return v_of_u(vuzp1q_u32(v_u(a), v_u(b))); }
+LR_INLINE vi v_odd32(vi a, vi b) { return v_of_u(vuzp2q_u32(v_u(a), v_u(b))); }
+#endif
 
 LR_INLINE vf v_cvt(vi a) { return vcvtq_f32_s32(v_s(a)); }
 LR_INLINE vf v_as_f(vi a) { return vreinterpretq_f32_u8(a); }
