@@ -44,6 +44,7 @@ FLAGS += $(FLAGS_$(MODE))
 KERNEL_debug := -g0
 KERNEL_ubsan := -g0 -fno-sanitize=all
 KERNEL_tsan := -g0 -fno-sanitize=all
+KERNEL_fuzz := -g0 -fno-sanitize=all
 KERNEL_asan := -fno-sanitize=undefined
 ifeq ($(findstring clang,$(CC)),)
 KERNEL_asan += -fno-var-tracking --param asan-instrumentation-with-call-threshold=0 --param asan-stack=0
