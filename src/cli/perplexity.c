@@ -3,10 +3,31 @@
 
 #include <stdlib.h>
 
+static void print(const larder_ppl *p, bool kl, bool json)
+{
+    unsigned long long n = p->n_scored;
+    if (json) {
+        printf("{\"perplexity\": %.6f, \"error\": %.6f, \"scored\": %llu, \"windows\": %u, \"window\": %u", p->ppl,
+               p->error, n, p->n_window, p->window);
+        if (kl)
+            printf(", \"default_perplexity\": %.6f, \"kl\": %.8f, \"kl_p99\": %.8f, \"same_top\": %.6f",
+                   p->reference_ppl, p->kl, p->kl_p99, p->same_top);
+        puts("}");
+        return;
+    }
+    printf("perplexity %.4f +/- %.4f (%llu tokens scored in %u windows of %u)\n", p->ppl, p->error, n, p->n_window,
+           p->window);
+    if (kl)
+        printf("with the default cache %.4f; from it KL %.6f nats per token (99th percentile %.4f), the same first "
+               "choice "
+               "in %.2f%%\n",
+               p->reference_ppl, p->kl, p->kl_p99, p->same_top * 100);
+}
+
 int verb_perplexity(int argc, char **argv)
 {
     cli_model m;
-    bool json = false;
+    bool json = false, kl = false;
     uint64_t max_tokens = 0;
     cli_model_init(&m);
     arg_table t = {
@@ -19,8 +40,10 @@ int verb_perplexity(int argc, char **argv)
             "anew,\n"
             "the second half of each scored. Lower is better; compare only figures of the same file and context."};
     const arg own[] = {{"tokens", 0, ARG_U64, &max_tokens, "N", "only the text's first N tokens", 0},
+                       {"kl", 0, ARG_FLAG, &kl, NULL,
+                        "and how far --kv is from the default cache: mean KL divergence, same first choices", 0},
                        {"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0}};
-    arg_add(&t, own, 2);
+    arg_add(&t, own, 3);
     cli_engine_args(&t, &m, "tokens of a window (default 512)");
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
@@ -31,15 +54,13 @@ int verb_perplexity(int argc, char **argv)
     char *text = cli_read_all("perplexity", argv[first + 1], (size_t)1 << 30, &n);
     if (!text) return cli_interrupted() ? EXIT_INTERRUPTED : EXIT_FAILED;
     status = cli_model_open("perplexity", &m, argv[first]);
-    if (!status && larder_perplexity(m.model, &m.engine, text, n, max_tokens, &p, cli_progress, "tok", &err))
+    larder_engine_options usual = m.engine;
+    usual.kv = LARDER_KV_AUTO;
+    if (!status &&
+        larder_perplexity(m.model, &m.engine, kl ? &usual : NULL, text, n, max_tokens, &p, cli_progress, "tok", &err))
         status = cli_fail("perplexity", &err);
     cli_progress_end();
-    if (!status && json)
-        printf("{\"perplexity\": %.6f, \"error\": %.6f, \"scored\": %llu, \"windows\": %u, \"window\": %u}\n", p.ppl,
-               p.error, (unsigned long long)p.n_scored, p.n_window, p.window);
-    else if (!status)
-        printf("perplexity %.4f +/- %.4f (%llu tokens scored in %u windows of %u)\n", p.ppl, p.error,
-               (unsigned long long)p.n_scored, p.n_window, p.window);
+    if (!status) print(&p, kl, json);
     free(text);
     cli_model_close(&m);
     return status;

@@ -241,12 +241,17 @@ typedef struct larder_ppl {
     double ppl, error; /* perplexity of the scored tokens, and its standard error */
     uint64_t n_scored;
     uint32_t n_window, window;
+    /* with a reference: its perplexity; the mean over the same places of KL(reference || this), in nats; its 99th percentile;
+     * the share of places where the likeliest token is the same */
+    double reference_ppl, kl, kl_p99, same_top;
 } larder_ppl;
 /* Text is cut into windows of n_ctx tokens, each begun anew (with BOS if the model has one); the second half of each
- * is scored. max_tokens 0: all of the text. */
-larder_status larder_perplexity(larder_model *model, const larder_engine_options *options, const char *text,
-                                size_t n_text, uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress,
-                                void *user, larder_error *err);
+ * is scored. max_tokens 0: all of the text. `reference` (NULL: none): other options, for the cache and the activations, to
+ * compare with. */
+larder_status larder_perplexity(larder_model *model, const larder_engine_options *options,
+                                const larder_engine_options *reference, const char *text, size_t n_text,
+                                uint64_t max_tokens, larder_ppl *out, larder_progress_fn *progress, void *user,
+                                larder_error *err);
 
 /* ---------------------------------------------------------------- plan, check (plan_job.c)
  * What a model would do on a machine, before anything is downloaded or bought. Results are text, or JSON if asked;

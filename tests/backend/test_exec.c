@@ -570,7 +570,7 @@ TEST_TIME(matches_a_naive_interpreter, 120)
         } forms[] = {{LARDER_KV_F32, "f32", 2e-5},
                      {LARDER_KV_F16, "f16", 5e-3},
                      {LARDER_KV_Q8_0, "q8_0", 5e-2},
-                     {LARDER_KV_Q4_0, "q4_0", 0.8}};
+                     {LARDER_KV_Q4_0, "q4_0", 0.5}};
         for (size_t f = 0; f < LR_LEN(forms); f++) {
             rig r;
             rig_open(&r, &m.p, 2, forms[f].kv, LARDER_ACT_F32);

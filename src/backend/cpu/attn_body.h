@@ -206,6 +206,31 @@ static void scores_pair(form f, uint32_t nr, uint32_t n, const float *a, size_t 
     for (; r < nr; r++) pair_1(f, n, a + r * lda, lda, b, c + r * ldc, ldc);
 }
 
+/* ---------------------------------------------------------------- turning */
+enum { MOST_RUN = 128 };
+/* 1: numbers of this form are stored as they are. */
+static uint32_t run_of(larder_kv kv, uint32_t head_dim)
+{
+    return kv == LARDER_KV_Q4_0 ? LR_MIN(head_dim & (~head_dim + 1), (uint32_t)MOST_RUN) : 1;
+}
+
+/* Hadamard's matrix over the square root of its size, on each run of so many numbers: its own inverse.
+ * Keys have a few large dimensions, which in four bits would cost all others their precision; turned, the large ones are
+ * spread over the run. Queries turned likewise give the same scores, and outputs are turned back. (Ashkboos et al., QuaRot,
+ * 2024.) Plain arithmetic: the same on every instruction set. */
+static void turn(float *x, uint32_t n, uint32_t run)
+{
+    float by = 1.0f / sqrtf((float)run);
+    for (uint32_t half = 1; half < run; half *= 2)
+        for (uint32_t at = 0; at < n; at += 2 * half)
+            for (uint32_t i = at; i < at + half; i++) {
+                float a = x[i], b = x[i + half];
+                x[i] = a + b;
+                x[i + half] = a - b;
+            }
+    for (uint32_t i = 0; i < n; i++) x[i] *= by;
+}
+
 /* ---------------------------------------------------------------- storing */
 /* Codes of up to 32 numbers and their scale, by plain arithmetic: the same on every instruction set. */
 static uint16_t encode(larder_kv kv, const float *x, uint32_t n, int8_t q[32])
@@ -234,17 +259,25 @@ static void store_coded(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_
     uint8_t *kq = block, *vq = block + at_v;
     uint16_t *kd = (uint16_t *)(void *)(block + at_v - lr_attn_scales(head_dim, kv));
     uint16_t *vd = (uint16_t *)(void *)(vq + lr_attn_bytes(LR_KV_BLOCK * stride, kv));
+    uint32_t size = run_of(kv, head_dim);
+    float tk[MOST_RUN], tv[MOST_RUN];
     int8_t q[32];
-    for (uint32_t g = 0; g * 32 < head_dim; g++) {
-        uint32_t n = LR_MIN(head_dim - g * 32, 32u);
-        kd[g * LR_KV_BLOCK + p] = encode(kv, k + g * 32, n, q);
+    for (uint32_t at = 0; at < head_dim; at += 32) {
+        uint32_t n = LR_MIN(head_dim - at, 32u), g = at / 32, in = at % MOST_RUN;
+        if (!in) {
+            uint32_t many = LR_MIN(head_dim - at, (uint32_t)MOST_RUN);
+            memcpy(tk, k + at, many * sizeof *k);
+            memcpy(tv, v + at, many * sizeof *v);
+            if (size > 1) turn(tk, many, size), turn(tv, many, size);
+        }
+        kd[g * LR_KV_BLOCK + p] = encode(kv, tk + in, n, q);
         for (uint32_t i = 0; i < n; i++) {
-            size_t row = (size_t)(g * 32 + i) * LR_KV_BLOCK;
+            size_t row = (size_t)(at + i) * LR_KV_BLOCK;
             if (kv == LARDER_KV_Q8_0) kq[row + p] = (uint8_t)q[i];
             else put_nibble(kq + row / 2 + p % 16, p >= 16, q[i]);
         }
-        vd[p * (stride / 32) + g] = encode(kv, v + g * 32, n, q);
-        uint8_t *row = vq + lr_attn_bytes(p * stride + g * 32, kv);
+        vd[p * (stride / 32) + g] = encode(kv, tv + in, n, q);
+        uint8_t *row = vq + lr_attn_bytes(p * stride + at, kv);
         for (uint32_t i = 0; i < 32; i++) {
             if (kv == LARDER_KV_Q8_0) row[i] = (uint8_t)q[i];
             else put_nibble(row + i % 16, i >= 16, q[i]);
@@ -486,7 +519,7 @@ static void merge(uint32_t n_row, uint32_t pad, lr_attn_sum to, lr_attn_sum from
 
 static void finish(const lr_attn_job *j, lr_attn_sum of)
 {
-    uint32_t pad = lr_attn_pad(j->head_dim), n = j->head_dim;
+    uint32_t pad = lr_attn_pad(j->head_dim), n = j->head_dim, size = run_of(j->kv, n);
     for (uint32_t r = 0; r < j->n_row; r++) {
         float sum = of.sum[r], k[16], s[16];
         v_store(k, v_set1(1.0f));
@@ -501,6 +534,7 @@ static void finish(const lr_attn_job *j, lr_attn_sum of)
         uint32_t d = 0;
         for (; d + 16 <= n; d += 16) v_store(j->out[r] + d, v_mul(v_load(v + d), by));
         if (d < n) v_store_n(j->out[r] + d, v_mul(v_load(v + d), by), n - d);
+        if (size > 1) turn(j->out[r], n, size);
     }
 }
 
@@ -513,6 +547,7 @@ typedef struct room {
 static room lay_out(const lr_attn_job *j, void *scratch)
 {
     size_t n = j->n_row, pad = lr_attn_pad(j->head_dim);
+    uint32_t size = run_of(j->kv, j->head_dim);
     float *at = (float *)(((uintptr_t)scratch + 63) / 64 * 64);
     room m;
     m.q = at;
@@ -523,8 +558,10 @@ static room lay_out(const lr_attn_job *j, void *scratch)
     m.whole.sum = m.whole.top + n;
     m.part.top = m.whole.sum + n;
     m.part.sum = m.part.top + n;
-    for (size_t r = 0; r < n; r++)
+    for (size_t r = 0; r < n; r++) {
         for (size_t d = 0; d < j->head_dim; d++) m.q[r * pad + d] = j->q[r][d] * j->scale;
+        if (size > 1) turn(m.q + r * pad, j->head_dim, size);
+    }
     return m;
 }
 
