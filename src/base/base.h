@@ -120,11 +120,9 @@ typedef struct lr_map {
 larder_status lr_map_open(const char *path, lr_map *out, larder_error *err); /* refuses what is not a regular file */
 void lr_map_close(lr_map *m);
 bool lr_map_damaged(const lr_map *m);
-/* Of an open map: this part is read here and there, so what a read brings along shall be little. */
-void lr_map_sparse(const void *p, size_t n);
-/* Its pages leave this process, but not the system's cache, until they are read again. Other threads may be reading.
- * Nothing happens to bytes that are in no map. */
-void lr_map_forget(const void *p, size_t n);
+/* Copies n bytes of an open map out of its file, so that none of its pages come into this process; zeros for what the file
+ * has lost since. false: these bytes are in no map, and nothing was done. */
+bool lr_map_read(const void *p, size_t n, void *out);
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
 larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
 /* out.c: a file that is to take the place of another, whole or not at all: written under a name beside it that nobody

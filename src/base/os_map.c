@@ -152,39 +152,21 @@ void lr_map_close(lr_map *m)
     *m = (lr_map){.slot = -1};
 }
 
-/* The whole pages of these bytes, if they are in one of our maps. */
-static bool mapped_pages(const void *p, size_t n, char **from, size_t *size)
+bool lr_map_read(const void *p, size_t n, void *out)
 {
-    uintptr_t begin = (uintptr_t)p, end = begin + n;
+    uintptr_t begin = (uintptr_t)p;
     int used = atomic_load(&n_slots);
     for (int i = 0; i < used; i++) {
         uintptr_t at = atomic_load(&slots[i].begin);
-        if (!at || begin < at || end > atomic_load(&slots[i].end)) continue;
-        begin = LR_ALIGN_UP(begin, page_size);
-        end = end / page_size * page_size;
-        *from = (char *)begin;
-        *size = end > begin ? end - begin : 0;
-        return *size;
+        if (!at || begin < at || begin + n > atomic_load(&slots[i].end)) continue;
+        size_t got = 0;
+        for (ssize_t k = 1; got < n && k > 0; got += (size_t)LR_MAX(k, 0))
+            k = pread(slots[i].fd, (char *)out + got, n - got, (off_t)(begin - at + got));
+        if (got < n) memset((char *)out + got, 0, n - got);
+        if (got < n) atomic_store(&slots[i].damaged, true);
+        return true;
     }
     return false;
-}
-
-void lr_map_sparse(const void *p, size_t n)
-{
-    char *from;
-    size_t size;
-#ifdef MADV_NOHUGEPAGE
-    if (mapped_pages(p, n, &from, &size)) madvise(from, size, MADV_NOHUGEPAGE);
-#else
-    (void)p, (void)n, (void)from, (void)size;
-#endif
-}
-
-void lr_map_forget(const void *p, size_t n)
-{
-    char *from;
-    size_t size;
-    if (mapped_pages(p, n, &from, &size)) madvise(from, size, MADV_DONTNEED);
 }
 
 /* The end of a file's last page reads as zeros without a signal, so its size is asked for as well. */

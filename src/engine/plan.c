@@ -2,19 +2,12 @@
  * account, so that the plan and the allocation cannot disagree. */
 #include "engine.h"
 
-#include <math.h>
-
 #define DEFAULT_BATCH 512u
 /* With no context asked for: one of this size (or the model's own) is worth fewer places, and a smaller cache. */
 #define GOOD_CTX 8192u
 #define MOST_USERS 8u
 /* Code and libraries, as far as they are in memory. */
 #define PROGRAM (10 * LR_MIB)
-/* What one touched row of a mapped table brings with it: Linux maps sixteen pages around a fault. */
-#define ROWS "embedding rows"
-#define AROUND (64 * LR_KIB)
-/* The backend lets go of them every so many rows. */
-#define LOOKED 64
 /* A cache that is small beside the memory there is, is taken at the start even when nobody asked for its size. */
 #define SMALL_CACHE (512 * LR_MIB)
 
@@ -34,7 +27,8 @@ static uint32_t blocks_for(uint32_t n_ctx, uint32_t n_seq, uint64_t n_cache)
 /* Left to the rest of the process, its page tables and the system. */
 static uint64_t reserve(uint64_t available) { return LR_MIN(64 * LR_MIB, 4 * LR_MIB + available / 128); }
 
-/* Bytes of tables of which a step reads only the rows of its tokens: embeddings that are not the output matrix too. */
+/* Bytes of tables of which a step reads only the rows of its tokens, out of the file: they are not in memory. Embeddings
+ * that are the output matrix too are. */
 static uint64_t table_bytes(const lr_program *p)
 {
     uint64_t sum = 0;
@@ -42,25 +36,17 @@ static uint64_t table_bytes(const lr_program *p)
         bool shared = p->ops[i].kind != LR_OP_EMBED;
         for (uint32_t k = 0; !shared && k < p->n_ops; k++)
             shared = (k < i || p->ops[k].kind != LR_OP_EMBED) && p->ops[k].w == p->ops[i].w;
-        if (!shared && !p->weights[p->ops[i].w].transposed) sum += p->weights[p->ops[i].w].t->n_bytes;
+        const lr_weight *w = shared ? NULL : &p->weights[p->ops[i].w];
+        if (w && !w->transposed && !w->t->aux) sum += w->t->n_bytes;
     }
     return sum;
 }
 
-/* Of such a table, what lies in memory at the most. */
-static uint64_t touched(uint64_t table)
-{
-    double pages = (double)table / (double)AROUND;
-    return pages < 1 ? table : (uint64_t)((double)table * (1 - exp(-LOOKED / pages)));
-}
-
-static void split_tables(const lr_program *p, lr_account *a)
+static void leave_tables(const lr_program *p, lr_account *a)
 {
     uint64_t table = table_bytes(p);
     for (uint32_t i = 0; i < a->n; i++)
-        if (a->items[i].mapped && table && table < a->items[i].n_bytes) a->items[i].n_bytes -= table;
-        else if (a->items[i].mapped) table = 0;
-    if (table) lr_account_add(a, ROWS, touched(table), true);
+        if (a->items[i].mapped) a->items[i].n_bytes -= LR_MIN(table, a->items[i].n_bytes);
 }
 
 uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o)
@@ -103,20 +89,11 @@ static larder_status account(const lr_program *p, const lr_limits *l, const lard
     LR_TRY(lr_backend_cpu.plan(p, l, a, err));
     lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
-    split_tables(p, a);
+    leave_tables(p, a);
     if (n_swap)
         lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
     if (o->draft && o->speculate == LARDER_SPECULATE_AUTO) LR_TRY(account_draft(o->draft, l, a, err));
     return LARDER_OK;
-}
-
-/* What has to be in memory at once: rows looked up may come and go. */
-static uint64_t needed(const lr_account *a)
-{
-    uint64_t sum = lr_account_total(a);
-    for (uint32_t i = 0; i < a->n; i++)
-        if (!strcmp(a->items[i].name, ROWS)) sum -= a->items[i].n_bytes;
-    return sum;
 }
 
 static uint64_t cache_of(const lr_account *a)
@@ -142,7 +119,7 @@ static larder_status largest_ctx(const lr_program *p, lr_limits l, const larder_
         lr_account a;
         set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max), o->n_cache);
         LR_TRY(account(p, &l, o, &a, err));
-        if (needed(&a) <= room) lo = mid;
+        if (lr_account_total(&a) <= room) lo = mid;
         else hi = mid - 1;
     }
     *out = LR_MIN(lo * LR_KV_BLOCK, max);
@@ -195,7 +172,7 @@ static larder_status try_one(const lr_program *p, const larder_engine_options *o
     LR_TRY(largest_ctx(p, *l, o, train, room, &plan->n_ctx_max, err));
     set_ctx(l, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
     LR_TRY(account(p, l, o, &a, err));
-    *good = o->n_ctx ? needed(&a) <= room : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
+    *good = o->n_ctx ? lr_account_total(&a) <= room : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
     return LARDER_OK;
 }
 
@@ -244,7 +221,7 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     plan->n_threads = limits->n_thread;
     limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, lr_mem_available() / 16);
     plan->n_peak = plan->n_bytes + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
-    plan->fits = needed(&a) <= room;
+    plan->fits = lr_account_total(&a) <= room;
 fail:
     lr_program_free(&p);
     return st;
@@ -267,7 +244,6 @@ void larder_engine_get_memory(const larder_engine *e, larder_plan *out)
         larder_buffer *b = &out->buffers[i];
         for (uint32_t k = 0; k < a.n; k++)
             if (!strcmp(b->name, a.items[k].name)) b->n_bytes = a.items[k].n_bytes;
-        if (!strcmp(b->name, ROWS)) b->n_bytes = 0;
         sum += b->n_bytes;
     }
     out->n_bytes = sum;

@@ -110,7 +110,6 @@ struct lr_exec {
     lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the phase at hand (lr_deal) */
     uint32_t *pos, *seq,
         *tile; /* per token its position and sequence (then each sequence's first token); tiles before each */
-    _Atomic uint32_t n_looked; /* rows looked up in tables that are read for nothing else */
     uint64_t step_bytes;
     bool profiling;
     /* For tests: sees every token's routing, pairs of expert and weight [k], as it is chosen. NULL but there. */
@@ -126,7 +125,8 @@ struct lr_exec {
 void lr_exec_resident(const lr_exec *x, lr_account *a);
 void lr_exec_take(lr_exec *x);   /* brings what was planned into memory */
 void lr_exec_tables(lr_exec *x); /* finds the tables of which rows are looked up, and no more */
-void lr_exec_looked(lr_exec *x, const lr_tensor *table); /* a row was */
+/* A row of such a table, out of the file: in memory it would bring up to 2 MiB of others along. false: it has no file. */
+bool lr_exec_look(const lr_tensor *table, uint64_t row, float *y, uint32_t n);
 void lr_exec_walk(void *exec, int thread, int n_thread);
 
 /* What a thread has at hand during a step. */

@@ -1,6 +1,6 @@
 /* exec_memory.c - what of a running engine's buffers is in memory: all that was planned, and no more.
  *
- * Owns: bringing buffers into memory, giving back what looking up rows brought along, and asking the system page by page.
+ * Owns: bringing buffers into memory, looking up rows without their neighbours, and asking the system page by page.
  * Refuses to own: how large buffers are (exec.c).
  */
 #include "exec.h"
@@ -29,25 +29,31 @@ static void take_pages(void *exec, int thread, int n_thread)
 
 void lr_exec_take(lr_exec *x) { lr_pool_run(x->pool, take_pages, x); }
 
-/* ---------------------------------------------------------------- tables
- * A row that is read brings its neighbours into memory, up to 64 KiB. Every so many rows they are let go. */
-#define MOST_LOOKED 64
-
+/* ---------------------------------------------------------------- tables */
 void lr_exec_tables(lr_exec *x)
 {
     for (uint32_t i = 0; i < x->c.n_node; i++) {
         lr_node *n = &x->c.nodes[i];
-        n->sparse = n->kind == LR_OP_EMBED;
+        n->sparse = n->kind == LR_OP_EMBED && !n->t->aux;
         for (uint32_t k = 0; n->sparse && k < x->c.n_node; k++)
             n->sparse = x->c.nodes[k].t != n->t || x->c.nodes[k].kind == LR_OP_EMBED;
-        if (n->sparse) lr_map_sparse(n->t->data, (size_t)n->t->n_bytes);
     }
 }
 
-void lr_exec_looked(lr_exec *x, const lr_tensor *table)
+bool lr_exec_look(const lr_tensor *table, uint64_t row, float *y, uint32_t n)
 {
-    if (atomic_fetch_add_explicit(&x->n_looked, 1, memory_order_relaxed) % MOST_LOOKED == MOST_LOOKED - 1)
-        lr_map_forget(table->data, (size_t)table->n_bytes);
+    uint8_t bytes[4096];
+    const lr_fmt_info *info = lr_fmt_get(table->fmt);
+    const uint8_t *at = table->data + row * table->row_stride;
+    uint32_t most = (uint32_t)(sizeof bytes / info->bytes) * info->block;
+    for (uint32_t i = 0; i < n; i += most) {
+        uint32_t part = LR_MIN(most, n - i);
+        if (!lr_map_read(at + (size_t)(i / info->block) * info->bytes, (size_t)(part / info->block) * info->bytes,
+                         bytes))
+            return false;
+        lr_decode_row(table->fmt, bytes, NULL, y + i, part);
+    }
+    return true;
 }
 
 /* ---------------------------------------------------------------- seen */

@@ -30,9 +30,9 @@ static void do_embed(lr_worker *w, const lr_node *n, uint32_t row, uint32_t tok)
     float *y = lr_at(w, n->out, row);
     uint64_t id = (uint64_t)(uint32_t)w->x->b->ids[tok];
     const uint8_t *aux = lr_tensor_aux(n->t, 0, id);
-    lr_decode_row(n->t->fmt, n->t->data + id * n->t->row_stride, aux, y, n->width);
+    if (!n->sparse || !lr_exec_look(n->t, id, y, n->width))
+        lr_decode_row(n->t->fmt, n->t->data + id * n->t->row_stride, aux, y, n->width);
     if (n->op.scale != 1.0f) w->x->c.k->scale(y, n->op.scale, y, n->width);
-    if (n->sparse) lr_exec_looked(w->x, n->t);
 }
 
 static void do_norm(lr_worker *w, const lr_node *n, const float *x, float *y)
