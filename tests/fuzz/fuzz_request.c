@@ -27,7 +27,7 @@ static server *the_server(void)
 
 static void check_prompts(const call *c)
 {
-    if (!c->n_gens && !c->n_texts && !c->answer) abort();
+    if (!c->n_gens && !c->answer && !c->api->embeds) abort();
     for (uint32_t i = 0; i < c->n_gens; i++)
         for (size_t k = 0; k < c->gens[i].n_ids; k++)
             if (c->gens[i].ids[k] < 0 || (uint32_t)c->gens[i].ids[k] >= c->m->info.n_vocab) abort();
