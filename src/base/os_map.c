@@ -160,8 +160,12 @@ bool lr_map_read(const void *p, size_t n, void *out)
         uintptr_t at = atomic_load(&slots[i].begin);
         if (!at || begin < at || begin + n > atomic_load(&slots[i].end)) continue;
         size_t got = 0;
-        for (ssize_t k = 1; got < n && k > 0; got += (size_t)LR_MAX(k, 0))
-            k = pread(slots[i].fd, (char *)out + got, n - got, (off_t)(begin - at + got));
+        while (got < n) {
+            ssize_t k = pread(slots[i].fd, (char *)out + got, n - got, (off_t)(begin - at + got));
+            if (k < 0 && errno == EINTR) continue;
+            if (k <= 0) break;
+            got += (size_t)k;
+        }
         if (got < n) memset((char *)out + got, 0, n - got);
         if (got < n) atomic_store(&slots[i].damaged, true);
         return true;
