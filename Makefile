@@ -101,6 +101,7 @@ INCLUDES_backend += -iquote src/backend/cpu -iquote src/backend/cuda
 SIMD_avx2 := -mavx2 -mfma -mf16c
 SIMD_vnni := -mavxvnni
 SIMD_avx512 := $(SIMD_avx2) -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni
+SIMD_vbmi := -mavx512vbmi -mavx512bitalg -mgfni
 SIMD_neon := -march=armv8.2-a+dotprod
 SIMD_i8mm := -march=armv8.2-a+dotprod+i8mm
 OTHER := $(if $(filter x86_64 i686,$(ARCH)),neon,$(if $(filter aarch64 arm64,$(ARCH)),avx2 avx512,neon avx2 avx512))

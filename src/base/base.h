@@ -169,7 +169,7 @@ enum {
     LR_CPU_AVX512 = 1 << 2, /* F, BW, DQ, VL */
     LR_CPU_AVX512VNNI = 1 << 3,
     LR_CPU_AVX512BF16 = 1 << 4,
-    LR_CPU_AVX512VBMI = 1 << 5,
+    LR_CPU_AVX512VBMI = 1 << 5, /* with BITALG and GFNI: from Ice Lake and Zen 4 on */
     LR_CPU_NEON = 1 << 8,
     LR_CPU_DOTPROD = 1 << 9,
     LR_CPU_I8MM = 1 << 10,

@@ -33,7 +33,7 @@ static uint32_t detect(void)
     if (zmm && avx512) {
         f |= LR_CPU_AVX512;
         if (c >> 11 & 1) f |= LR_CPU_AVX512VNNI;
-        if (c >> 1 & 1) f |= LR_CPU_AVX512VBMI;
+        if ((c >> 1 & 1) && (c >> 8 & 1) && (c >> 12 & 1)) f |= LR_CPU_AVX512VBMI;
     }
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d)) {
         if (a >> 4 & 1) f |= LR_CPU_AVXVNNI;

@@ -7,28 +7,35 @@
 #include <pthread.h>
 
 uint16_t lr_mm_e4m3_bf16[128];
+uint8_t lr_mm_e4m3_bytes[2][128];
 uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
+uint8_t lr_mm_iq2_codes[2][256], lr_mm_iq2_bits[128];
 
 static void make_tables(void)
 {
-    for (int i = 0; i < 128; i++) lr_mm_e4m3_bf16[i] = lr_f32_to_bf16(lr_e4m3_to_f32((uint8_t)i));
+    for (int i = 0; i < 128; i++) {
+        lr_mm_e4m3_bf16[i] = lr_f32_to_bf16(lr_e4m3_to_f32((uint8_t)i));
+        for (int k = 0; k < 2; k++) lr_mm_e4m3_bytes[k][i] = (uint8_t)(lr_mm_e4m3_bf16[i] >> 8 * k);
+    }
     for (int i = 0; i < 256; i++) {
         uint64_t v = 0;
         for (int k = 0; k < 8; k++) v |= (uint64_t)lr_iq2_levels[lr_iq2_xxs_grid[i] >> 2 * k & 3] << 8 * k;
         lr_mm_iq2_grid[i] = v;
+        for (int k = 0; k < 2; k++) lr_mm_iq2_codes[k][i] = (uint8_t)(lr_iq2_xxs_grid[i] >> 8 * k);
     }
     for (uint32_t i = 0; i < 128; i++) {
         uint64_t v = 0;
         for (int k = 0; k < 8; k++)
             if (lr_iq2_signs(i) >> k & 1) v |= (uint64_t)0xff << 8 * k;
         lr_mm_iq2_sign[i] = v;
+        lr_mm_iq2_bits[i] = (uint8_t)lr_iq2_signs(i);
     }
 }
 
 const lr_mm_set *const lr_mm_sets[] = {
     &lr_mm_scalar,
 #if defined(__x86_64__)
-    &lr_mm_avx2,   &lr_mm_avx2_vnni, &lr_mm_avx512, &lr_mm_avx512_bf16,
+    &lr_mm_avx2,   &lr_mm_avx2_vnni, &lr_mm_avx512, &lr_mm_avx512_vbmi, &lr_mm_avx512_bf16, &lr_mm_avx512_vbmi_bf16,
 #elif defined(__aarch64__)
     &lr_mm_neon,
     &lr_mm_neon_i8mm,

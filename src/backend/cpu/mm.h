@@ -79,7 +79,8 @@ typedef struct lr_mm_set {
 
 extern const lr_mm_set lr_mm_scalar;
 #if defined(__x86_64__)
-extern const lr_mm_set lr_mm_avx2, lr_mm_avx2_vnni, lr_mm_avx512, lr_mm_avx512_bf16;
+extern const lr_mm_set lr_mm_avx2, lr_mm_avx2_vnni, lr_mm_avx512, lr_mm_avx512_vbmi, lr_mm_avx512_bf16,
+    lr_mm_avx512_vbmi_bf16;
 #elif defined(__aarch64__)
 extern const lr_mm_set lr_mm_neon, lr_mm_neon_i8mm;
 #endif
@@ -93,10 +94,13 @@ void lr_mm_fill(lr_kernels *k, lr_isa isa);
 
 bool lr_mm_has_i8(uint32_t fmt);
 
-/* The bf16 of each E4M3 number, without its sign. Filled by lr_mm_fill. */
+/* The bf16 of each E4M3 number, without its sign; and its lower and upper bytes. Filled by lr_mm_fill. */
 extern uint16_t lr_mm_e4m3_bf16[128];
+extern uint8_t lr_mm_e4m3_bytes[2][128];
 
-/* IQ2_XXS: 8 magnitudes per grid point, and 8 masks (0x00 or 0xff) per 7 sign bits. Filled by lr_mm_fill. */
+/* IQ2_XXS: 8 magnitudes per grid point, and 8 masks (0x00 or 0xff) per 7 sign bits; for table lookups of bytes, the lower
+ * and upper four 2-bit codes per point, and the 8 signs as bits. Filled by lr_mm_fill. */
 extern uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
+extern uint8_t lr_mm_iq2_codes[2][256], lr_mm_iq2_bits[128];
 
 #endif

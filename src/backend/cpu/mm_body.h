@@ -10,12 +10,42 @@ enum {
 };
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
-/* Step s of a head: words with the bytes as the product wants them. */
-LR_INLINE void OF(step)(head *h, int s, vi w[8 * OF(STEP)])
+/* Block k of step s: words with the bytes as the product wants them. */
+LR_INLINE void OF(block)(head *h, int s, int k, const vi *q, vi w[8])
 {
-    OF(words)(h, s, w);
+    OF(words)(h, s, k, q, w);
     if (OF(WIDE) && WIDE_FLIP)
-        for (int i = 0; i < 8 * OF(STEP); i++) w[i] = v_xor(w[i], v_set8(-128));
+        for (int i = 0; i < 8; i++) w[i] = v_xor(w[i], v_set8(-128));
+}
+/* Step 1 of the arithmetic, for nt tokens: products of block b. */
+LR_INLINE void OF(dots)(int nt, const vi w[8], const scales *c, const uint8_t *const *xs, const lr_i8_row *at,
+                        uint32_t b, vf f[FEW])
+{
+#pragma GCC unroll 8
+    for (int t = 0; t < nt; t++) {
+        vi sum[2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) /* two sums, that one need not wait for the other */
+            sum[half] = OF(IS_SUB) ? zero_point(ZERO_OF, half, xs[t], at, b)
+                        : half     ? v_zero()
+                                   : zero_point(ZERO_OF, -1, xs[t], at, b);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+#pragma GCC unroll 2
+            for (int half = 0; half < 2; half++)
+                sum[half] = dot_at(OF(WIDE), sum[half], w[4 * half + i],
+                                   xs[t] + 32 * (size_t)b + (size_t)(16 * half + 4 * i));
+        if (OF(IS_SUB)) f[t] = v_fma(v_cvt(sum[1]), c->c1, v_mul(v_cvt(sum[0]), c->c0));
+        else f[t] = v_cvt(v_add32(sum[0], sum[1]));
+    }
+}
+
+/* Steps 2 and 3. */
+LR_INLINE void OF(add)(int nt, const scales *c, const uint8_t *const *xs, const lr_i8_row *at, uint32_t b,
+                       const vf f[FEW], vf acc[FEW])
+{
+#pragma GCC unroll 8
+    for (int t = 0; t < nt; t++) acc[t] = block_add(KIND, acc[t], f[t], c->s, c->m, c->n, xs[t], at, b);
 }
 
 LR_INLINE void OF(ask_step)(head *h)
@@ -31,9 +61,15 @@ LR_INLINE void OF(ask_step)(head *h)
 LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
     enum { STEP = OF(STEP) };
+    const bool late = STEP == 4 && nt <= 2; /* blocks 0, 2, 1, 3, as two of them share bytes; added in order after */
     const uint8_t *next_rows = r.p + VR * r.stride, *ahead = next_rows + AHEAD;
     vf acc[FEW];
-    for (int t = 0; t < nt; t++) acc[t] = v_zerof();
+    const uint8_t *xs[FEW]; /* copies, which nobody else can have changed */
+    const lr_i8_row to = *at;
+    for (int t = 0; t < nt; t++) {
+        acc[t] = v_zerof();
+        xs[t] = x[t];
+    }
     for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
         head h = {.r = r, .b = b, .ahead = ahead, .asking = OF(ASK) == ASK_READING};
         if (OF(ASK) != ASK_SEGMENT) ahead += VR * OF(BYTES);
@@ -42,39 +78,34 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++) {
-            vi w[8 * STEP];
+            vi q[16];
+            vf f[STEP][FEW];
             if (OF(ASK) == ASK_BEFORE) OF(ask_step)(&h);
             if (OF(ASK) == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
 #pragma GCC unroll 32
                 for (int i = 0; i < SEGMENT / OF(BLOCKS) * OF(BYTES); i += 64) __builtin_prefetch(ahead + i);
                 ahead += r.stride;
             }
-            OF(step)(&h, s, w);
-            if (OF(ASK) == ASK_AFTER) OF(ask_step)(&h);
 #pragma GCC unroll 4
-            for (int k = 0; k < STEP; k++, b++) {
+            for (int i = 0; i < STEP; i++) {
+                vi w[8];
+                scales c;
+                const int k = late ? i / 2 + i % 2 * 2 : i;
+                if (late) IN_ORDER;
+                OF(read)(&h, s, k, q);
+                if (OF(ASK) == ASK_AFTER && i == 0) OF(ask_step)(&h);
+                OF(block)(&h, s, k, q, w);
+                OF(scales)(&h, s, k, &c);
+                OF(dots)(nt, w, &c, xs, &to, b + (uint32_t)k, f[k]);
+                if (!late) OF(add)(nt, &c, xs, &to, b + (uint32_t)k, f[k], acc);
+            }
+#pragma GCC unroll 4
+            for (int k = 0; late && k < STEP; k++) {
                 scales c;
                 OF(scales)(&h, s, k, &c);
-#pragma GCC unroll 8
-                for (int t = 0; t < nt; t++) {
-                    vi sum[2];
-                    vf f;
-#pragma GCC unroll 2
-                    for (int half = 0; half < 2; half++) { /* two sums, that one need not wait for the other */
-                        sum[half] = OF(IS_SUB) ? zero_point(ZERO_OF, half, x[t], at, b)
-                                    : half     ? v_zero()
-                                               : zero_point(ZERO_OF, -1, x[t], at, b);
-#pragma GCC unroll 4
-                        for (int i = 4 * half; i < 4 * half + 4; i++) {
-                            vi a = v_all4((const uint8_t *)x[t] + 32 * (size_t)b + 4 * i), v = w[8 * k + i];
-                            sum[half] = OF(WIDE) ? v_dot_wide(sum[half], v, a) : v_dot(sum[half], v, a);
-                        }
-                    }
-                    if (OF(IS_SUB)) f = v_fma(v_cvt(sum[1]), c.c1, v_mul(v_cvt(sum[0]), c.c0));
-                    else f = v_cvt(v_add32(sum[0], sum[1]));
-                    acc[t] = block_add(KIND, acc[t], f, c.s, c.m, c.n, x[t], at, b);
-                }
+                OF(add)(nt, &c, xs, &to, b + (uint32_t)k, f[k], acc);
             }
+            b += STEP;
         }
     }
     for (int t = 0; t < nt; t++) v_storef(out[t], acc[t]);
@@ -113,18 +144,20 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++, b += STEP) {
-            vi w[8 * STEP];
+            vi q[16];
             IN_ORDER;
 #pragma GCC unroll 32
             for (int i = 0; i < OF(LINES); i++, ahead += 64) __builtin_prefetch(ahead, 0, 2);
-            OF(step)(&h, s, w);
 #pragma GCC unroll 4
             for (int k = 0; k < STEP; k++, panel += stride_v) {
                 scales c;
+                vi w[8];
+                OF(read)(&h, s, k, q);
+                OF(block)(&h, s, k, q, w);
                 OF(scales)(&h, s, k, &c);
-                panel_order(w + 8 * k);
+                panel_order(w);
 #pragma GCC unroll 8
-                for (int i = 0; i < 8; i++) v_store(panel + i, w[8 * k + i]);
+                for (int i = 0; i < 8; i++) v_store(panel + i, w[i]);
                 v_storef((float *)(panel + 8), c.s);
                 if (KIND == MIN) v_storef((float *)(panel + 9), c.m);
                 if (OF(IS_SUB)) {

@@ -8,7 +8,8 @@
  *   F_ZERO    log2 of the zero point that w holds too much (-1: none); F_WIDE: w is signed and needs all 8 bits
  *   F_ASK     where in a step the vector kernel asks for memory ahead: what measured fastest (docs/cpu.md)
  *   F_head    reads what VR rows share over a head: scales
- *   F_words   step s: w[8 k + i], element r = columns 4 i to 4 i + 3 of block k in row r, as four bytes
+ *   F_read    what block k of step s needs and none before it in its step, turned, to q
+ *   F_words   block k of step s: w[i], element r = columns 4 i to 4 i + 3 in row r, as four bytes
  *   F_scales  block k of step s: scale, and offset or factors, element r for row r
  */
 #ifndef LR_MM_FORMATS_H
@@ -16,12 +17,6 @@
 
 /* While reading, a line per line; before the reads of a step, or after them, all its lines; or by segments. */
 enum { ASK_READING, ASK_BEFORE, ASK_AFTER, ASK_SEGMENT };
-
-/* VR rows: row r at p + r stride. */
-typedef struct rows {
-    const uint8_t *p, *aux;
-    size_t stride, aux_stride;
-} rows;
 
 typedef struct head {
     rows r;
@@ -54,8 +49,9 @@ LR_INLINE void transpose(const vi v[4], vi out[4])
 LR_INLINE void read16(head *h, size_t at, vi out[4])
 {
     vi v[4];
+#pragma GCC unroll 8
     for (int j = 0; j < 4; j++) {
-        v[j] = v_rows16(h->r.p + (size_t)j * h->r.stride + at, h->r.stride);
+        v[j] = v_rows16(&h->r, at, j);
         if (j % (4 / VL) == 0) ask(h);
     }
     transpose(v, out);
@@ -63,7 +59,7 @@ LR_INLINE void read16(head *h, size_t at, vi out[4])
 LR_INLINE void read32(head *h, size_t at, vi out[8])
 {
 #ifdef HAVE_TURN32
-    v_turn32(h->r.p + at, h->r.stride, &h->ahead, h->asking, out);
+    v_turn32(&h->r, at, &h->ahead, h->asking, out);
 #else
     read16(h, at, out);
     read16(h, at + 16, out + 4);
@@ -73,15 +69,57 @@ LR_INLINE void read32(head *h, size_t at, vi out[8])
 LR_INLINE vi read_word(head *h, size_t at)
 {
     ask(h);
-    return v_rows4(h->r.p + at, h->r.stride);
+    return v_rows4(&h->r, at);
 }
 LR_INLINE vi low4(vi v) { return v_and(v, v_set8(15)); }
-LR_INLINE vi high4(vi v) { return v_and(v_shr32(v, 4), v_set8(15)); }
 /* All bits `left` places up, or down. */
 LR_INLINE vi move(vi v, int left) { return left >= 0 ? v_shl32(v, left & 31) : v_shr32(v, -left & 31); }
+/* Bits [from, from + width) of each byte of a, at `to` and alone; over those of base, which has none there; and over the
+ * lower half of each byte of q. */
+#ifdef HAVE_FIELD
+LR_INLINE vi field(vi a, int from, int width, int to) { return v_field(a, from, width, to); }
+LR_INLINE vi with_field(vi base, vi a, int from, int width, int to)
+{
+    return v_or(base, v_field(a, from, width, to));
+}
+LR_INLINE vi low4_with(vi q, vi a, int from, int width, int to)
+{
+    return v_pick(q, v_set8(15), v_field(a, from, width, to));
+}
+#else
+LR_INLINE vi ones(int width, int to) { return v_set8((int8_t)(((1 << width) - 1) << to)); }
+LR_INLINE vi field(vi a, int from, int width, int to) { return v_and(move(a, to - from), ones(width, to)); }
+LR_INLINE vi with_field(vi base, vi a, int from, int width, int to)
+{
+    return v_pick(move(a, to - from), ones(width, to), base);
+}
+LR_INLINE vi low4_with(vi q, vi a, int from, int width, int to) { return with_field(low4(q), a, from, width, to); }
+#endif
+LR_INLINE vi high4(vi v) { return field(v, 4, 4, 0); }
 LR_INLINE vi byte_of(vi word, int k) { return v_and(v_shr32(word, 8 * k), v_set32(255)); }
 LR_INLINE vi signed_byte_of(vi word, int k) { return v_sar32(v_shl32(word, 24 - 8 * k), 24); }
-LR_INLINE vi values_of(const int8_t *table, vi index) { return v_table(v_all16(table), index); }
+#ifndef HAVE_NIBBLES
+LR_INLINE vi v_by_low4(vi table, vi a) { return v_table(table, low4(a)); }
+LR_INLINE vi v_by_high4(vi table, vi a) { return v_table(table, high4(a)); }
+#endif
+
+/* The lower and upper halves of 16 bytes as 32 columns: as they are, or what a table says of them. */
+LR_INLINE void nibbles(const vi *q, vi *w)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; i++) {
+        w[i] = low4(q[i]);
+        w[4 + i] = high4(q[i]);
+    }
+}
+LR_INLINE void nibbles_of(vi table, const vi *q, vi *w)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; i++) {
+        w[i] = v_by_low4(table, q[i]);
+        w[4 + i] = v_by_high4(table, q[i]);
+    }
+}
 
 /* ---------------------------------------------------------------- Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 */
 #define Q4_0_STEP 1
@@ -91,15 +129,15 @@ LR_INLINE vi values_of(const int8_t *table, vi index) { return v_table(v_all16(t
 #define Q4_0_WIDE 0
 #define Q4_0_ASK ASK_READING
 LR_INLINE void Q4_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q4_0_words(head *h, int s, vi w[8])
+LR_INLINE void Q4_0_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 2, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = low4(q[i]);
-        w[4 + i] = high4(q[i]);
-    }
+}
+LR_INLINE void Q4_0_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles(q, w);
 }
 LR_INLINE void Q4_0_scales(head *h, int s, int k, scales *o)
 {
@@ -119,15 +157,15 @@ LR_INLINE void Q4_1_head(head *h)
     h->d = v_f16(w);
     h->m = v_f16(v_xor(v_shr32(w, 16), v_set32(0x8000)));
 }
-LR_INLINE void Q4_1_words(head *h, int s, vi w[8])
+LR_INLINE void Q4_1_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 4, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = low4(q[i]);
-        w[4 + i] = high4(q[i]);
-    }
+}
+LR_INLINE void Q4_1_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles(q, w);
 }
 LR_INLINE void Q4_1_scales(head *h, int s, int k, scales *o)
 {
@@ -139,6 +177,7 @@ LR_INLINE void Q4_1_scales(head *h, int s, int k, scales *o)
 /* Bit 4 i + k of `high` becomes bit 4 of byte k of w[i]. */
 LR_INLINE void fifth_bits(vi high, vi w[8])
 {
+#pragma GCC unroll 8
     for (int i = 0; i < 8; i++) {
         vi four = v_and(v_shr32(high, 4 * i), v_set32(15)); /* bits 0-3 go to bits 4, 12, 20, 28 */
         vi spread = v_or(v_or(v_shl32(four, 4), v_shl32(four, 11)), v_or(v_shl32(four, 18), v_shl32(four, 25)));
@@ -153,16 +192,17 @@ LR_INLINE void fifth_bits(vi high, vi w[8])
 #define Q5_0_WIDE 0
 #define Q5_0_ASK ASK_READING
 LR_INLINE void Q5_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q5_0_words(head *h, int s, vi w[8])
+LR_INLINE void Q5_0_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 6, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = low4(q[i]);
-        w[4 + i] = high4(q[i]);
-    }
-    fifth_bits(read_word(h, 2), w);
+    q[4] = read_word(h, 2);
+}
+LR_INLINE void Q5_0_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles(q, w);
+    fifth_bits(q[4], w);
 }
 LR_INLINE void Q5_0_scales(head *h, int s, int k, scales *o)
 {
@@ -177,16 +217,17 @@ LR_INLINE void Q5_0_scales(head *h, int s, int k, scales *o)
 #define Q5_1_WIDE 0
 #define Q5_1_ASK ASK_READING
 LR_INLINE void Q5_1_head(head *h) { Q4_1_head(h); }
-LR_INLINE void Q5_1_words(head *h, int s, vi w[8])
+LR_INLINE void Q5_1_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 8, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = low4(q[i]);
-        w[4 + i] = high4(q[i]);
-    }
-    fifth_bits(read_word(h, 4), w);
+    q[4] = read_word(h, 4);
+}
+LR_INLINE void Q5_1_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles(q, w);
+    fifth_bits(q[4], w);
 }
 LR_INLINE void Q5_1_scales(head *h, int s, int k, scales *o) { Q4_1_scales(h, s, k, o); }
 
@@ -197,10 +238,16 @@ LR_INLINE void Q5_1_scales(head *h, int s, int k, scales *o) { Q4_1_scales(h, s,
 #define Q8_0_WIDE 1
 #define Q8_0_ASK ASK_SEGMENT
 LR_INLINE void Q8_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void Q8_0_words(head *h, int s, vi w[8])
+LR_INLINE void Q8_0_read(head *h, int s, int k, vi *q)
 {
-    (void)s;
-    read32(h, 2, w);
+    (void)s, (void)k;
+    read32(h, 2, q);
+}
+LR_INLINE void Q8_0_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) w[i] = q[i];
 }
 LR_INLINE void Q8_0_scales(head *h, int s, int k, scales *o)
 {
@@ -234,14 +281,15 @@ LR_INLINE void scale_min(head *h, int j, scales *o)
 #define Q4_K_WIDE 0
 #define Q4_K_ASK ASK_BEFORE
 LR_INLINE void Q4_K_head(head *h) { scale_min_head(h); }
-LR_INLINE void Q4_K_words(head *h, int s, vi w[16])
+LR_INLINE void Q4_K_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    read32(h, (size_t)(16 + 32 * s), q);
-    for (int i = 0; i < 8; i++) {
-        w[i] = low4(q[i]);
-        w[8 + i] = high4(q[i]);
-    }
+    if (k == 0) read32(h, (size_t)(16 + 32 * s), q);
+}
+LR_INLINE void Q4_K_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) w[i] = k ? high4(q[i]) : low4(q[i]);
 }
 LR_INLINE void Q4_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
@@ -256,14 +304,15 @@ LR_INLINE void Q5_K_head(head *h)
     scale_min_head(h);
     read32(h, 16, h->high);
 }
-LR_INLINE void Q5_K_words(head *h, int s, vi w[16])
+LR_INLINE void Q5_K_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    read32(h, (size_t)(48 + 32 * s), q);
-    for (int i = 0; i < 8; i++) {
-        w[i] = v_pick(move(h->high[i], 4 - 2 * s), v_set8(16), low4(q[i]));
-        w[8 + i] = v_pick(move(h->high[i], 3 - 2 * s), v_set8(16), high4(q[i]));
-    }
+    if (k == 0) read32(h, (size_t)(48 + 32 * s), q);
+}
+LR_INLINE void Q5_K_words(head *h, int s, int k, const vi *q, vi *w)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        w[i] = k ? with_field(high4(q[i]), h->high[i], 2 * s + 1, 1, 4) : low4_with(q[i], h->high[i], 2 * s, 1, 4);
 }
 LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
 
@@ -279,18 +328,19 @@ LR_INLINE void Q6_K_head(head *h)
     read16(h, 192, h->t);
     h->d = v_f16(v_shr32(read_word(h, 206), 16));
 }
-/* A step is 128 columns: 64 bytes of `low`, whose high halves are blocks 2 and 3, and 32 of `high`. */
-LR_INLINE void Q6_K_words(head *h, int s, vi w[32])
+/* A step is 128 columns: 64 bytes of low bits, whose upper halves are blocks 2 and 3, and 32 of high ones. */
+LR_INLINE void Q6_K_read(head *h, int s, int k, vi *q)
 {
-    vi q[8], high[8];
-    read32(h, (size_t)(128 + 32 * s), high);
-    for (int k = 0; k < 2; k++) {
-        read32(h, (size_t)(64 * s + 32 * k), q);
-        for (int i = 0; i < 8; i++) {
-            w[8 * k + i] = v_pick(move(high[i], 4 - 2 * k), v_set8(0x30), low4(q[i]));
-            w[16 + 8 * k + i] = v_pick(move(high[i], -2 * k), v_set8(0x30), high4(q[i]));
-        }
-    }
+    if (k == 0) read32(h, (size_t)(128 + 32 * s), h->high);
+    if (k < 2) read32(h, (size_t)(64 * s + 32 * k), q + 8 * k);
+}
+LR_INLINE void Q6_K_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)s;
+    q += 8 * (k % 2);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++)
+        w[i] = k < 2 ? low4_with(q[i], h->high[i], 2 * k, 2, 4) : with_field(high4(q[i]), h->high[i], 2 * k, 2, 4);
 }
 LR_INLINE void Q6_K_scales(head *h, int s, int k, scales *o)
 {
@@ -314,12 +364,15 @@ LR_INLINE void Q2_K_head(head *h)
     h->d = v_f16(w);
     h->m = v_f16(v_shr32(w, 16));
 }
-LR_INLINE void Q2_K_words(head *h, int s, vi w[32])
+LR_INLINE void Q2_K_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    read32(h, (size_t)(16 + 32 * s), q);
-    for (int k = 0; k < 4; k++)
-        for (int i = 0; i < 8; i++) w[8 * k + i] = v_and(v_shr32(q[i], 2 * k), v_set8(3));
+    if (k == 0) read32(h, (size_t)(16 + 32 * s), q);
+}
+LR_INLINE void Q2_K_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s;
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) w[i] = field(q[i], 2 * k, 2, 0);
 }
 LR_INLINE void Q2_K_scales(head *h, int s, int k, scales *o)
 {
@@ -350,13 +403,14 @@ LR_INLINE void Q3_K_head(head *h)
     h->t[3] = v_pick(v_shr32(w[3], 2), three, high4(w[2]));
     h->d = v_f16(v_shr32(read_word(h, 106), 16));
 }
-LR_INLINE void Q3_K_words(head *h, int s, vi w[32])
+LR_INLINE void Q3_K_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    read32(h, (size_t)(32 + 32 * s), q);
-    for (int k = 0; k < 4; k++)
-        for (int i = 0; i < 8; i++) /* bit 4 s + k of `high` to bit 2 */
-            w[8 * k + i] = v_pick(move(h->high[i], 2 - 4 * s - k), v_set8(4), v_and(v_shr32(q[i], 2 * k), v_set8(3)));
+    if (k == 0) read32(h, (size_t)(32 + 32 * s), q);
+}
+LR_INLINE void Q3_K_words(head *h, int s, int k, const vi *q, vi *w)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; i++) w[i] = with_field(field(q[i], 2 * k, 2, 0), h->high[i], 4 * s + k, 1, 2);
 }
 LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
 {
@@ -399,35 +453,47 @@ LR_INLINE void iq2_block(vi index, vi word, vi w[8])
     }
 #endif
 }
-LR_INLINE void IQ2_XXS_words(head *h, int s, vi w[16])
+LR_INLINE void IQ2_XXS_read(head *h, int s, int k, vi *q)
 {
-    read16(h, (size_t)(2 + 16 * s), h->t);
-    iq2_block(h->t[0], h->t[1], w);
-    iq2_block(h->t[2], h->t[3], w + 8);
+    if (k == 0) read16(h, (size_t)(2 + 16 * s), q);
+    h->t[k] = q[2 * k + 1];
+}
+LR_INLINE void IQ2_XXS_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s;
+    iq2_block(q[2 * k], q[2 * k + 1], w);
 }
 LR_INLINE void IQ2_XXS_scales(head *h, int s, int k, scales *o)
 {
     (void)s;
-    vf n = v_cvt(v_shr32(h->t[2 * k + 1], 28));
+    vf n = v_cvt(v_shr32(h->t[k], 28));
     o->s = v_mul(v_mul(h->d, v_addf(v_setf(0.5f), n)), v_setf(0.25f));
+}
+
+/* The table is signed. Where bytes must not be, 128 is added in the table itself. */
+#define IQ4_ZERO (WIDE_FLIP ? 7 : -1)
+LR_INLINE vi iq4_table(void)
+{
+    vi t = v_all16(lr_iq4_values);
+    return WIDE_FLIP ? v_xor(t, v_set8(-128)) : t;
 }
 
 #define IQ4_NL_STEP 1
 #define IQ4_NL_STEPS 1
 #define IQ4_NL_BYTES 18
-#define IQ4_NL_ZERO -1
-#define IQ4_NL_WIDE 1
+#define IQ4_NL_ZERO IQ4_ZERO
+#define IQ4_NL_WIDE !WIDE_FLIP
 #define IQ4_NL_ASK ASK_READING
 LR_INLINE void IQ4_NL_head(head *h) { h->d = v_f16(read_word(h, 0)); }
-LR_INLINE void IQ4_NL_words(head *h, int s, vi w[8])
+LR_INLINE void IQ4_NL_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 2, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = values_of(lr_iq4_values, low4(q[i]));
-        w[4 + i] = values_of(lr_iq4_values, high4(q[i]));
-    }
+}
+LR_INLINE void IQ4_NL_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles_of(iq4_table(), q, w);
 }
 LR_INLINE void IQ4_NL_scales(head *h, int s, int k, scales *o)
 {
@@ -438,8 +504,8 @@ LR_INLINE void IQ4_NL_scales(head *h, int s, int k, scales *o)
 #define IQ4_XS_STEP 2
 #define IQ4_XS_STEPS 4
 #define IQ4_XS_BYTES 136
-#define IQ4_XS_ZERO -1
-#define IQ4_XS_WIDE 1
+#define IQ4_XS_ZERO IQ4_ZERO
+#define IQ4_XS_WIDE !WIDE_FLIP
 #define IQ4_XS_ASK ASK_READING
 LR_INLINE void IQ4_XS_head(head *h)
 {
@@ -448,14 +514,14 @@ LR_INLINE void IQ4_XS_head(head *h)
     h->t[1] = v_shr32(w, 16);
     h->t[0] = read_word(h, 4);
 }
-LR_INLINE void IQ4_XS_words(head *h, int s, vi w[16])
+LR_INLINE void IQ4_XS_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    read32(h, (size_t)(8 + 32 * s), q);
-    for (int i = 0; i < 8; i++) { /* 16 bytes hold a block */
-        w[i / 4 * 8 + i % 4] = values_of(lr_iq4_values, low4(q[i]));
-        w[i / 4 * 8 + 4 + i % 4] = values_of(lr_iq4_values, high4(q[i]));
-    }
+    if (k == 0) read32(h, (size_t)(8 + 32 * s), q);
+}
+LR_INLINE void IQ4_XS_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s;
+    nibbles_of(iq4_table(), q + 4 * k, w); /* 16 bytes hold a block */
 }
 LR_INLINE void IQ4_XS_scales(head *h, int s, int k, scales *o)
 {
@@ -474,10 +540,10 @@ LR_INLINE vi v_weave(vi a, vi b, int half)
     return v_pick(v_table(b, at), odd, v_and(v_table(a, at), v_xor(odd, v_set8(-1))));
 }
 /* E2M1 times two, plus 16: a zero point of 2^4. */
-LR_INLINE vi fp4_values(vi index)
+LR_INLINE vi fp4_table(void)
 {
     static const int8_t values[16] = {16, 17, 18, 19, 20, 22, 24, 28, 16, 15, 14, 13, 12, 10, 8, 4};
-    return values_of(values, index);
+    return v_all16(values);
 }
 /* 2^(e - 128) of the low byte. (e - 1) << 23 is its float, but for 0 and 1, which are subnormal. */
 LR_INLINE vf e8m0_half(vi w)
@@ -494,15 +560,15 @@ LR_INLINE vf e8m0_half(vi w)
 #define MXFP4_WIDE 0
 #define MXFP4_ASK ASK_READING
 LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_word(h, 0)); }
-LR_INLINE void MXFP4_words(head *h, int s, vi w[8])
+LR_INLINE void MXFP4_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 1, q);
-    for (int i = 0; i < 4; i++) {
-        w[i] = fp4_values(low4(q[i]));
-        w[4 + i] = fp4_values(high4(q[i]));
-    }
+}
+LR_INLINE void MXFP4_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+    nibbles_of(fp4_table(), q, w);
 }
 LR_INLINE void MXFP4_scales(head *h, int s, int k, scales *o)
 {
@@ -520,20 +586,26 @@ LR_INLINE void MXFP4_PAIRS_head(head *h)
 {
     /* A word of scales that ends in this one: the word that begins here might reach past the end of the plane. */
     if (h->b >= 3) {
-        h->d = e8m0_half(v_shr32(v_rows4(h->r.aux - 3, h->r.aux_stride), 24));
+        rows aux = rows_of(h->r.aux - 3, NULL, h->r.aux_stride, 0);
+        h->d = e8m0_half(v_shr32(v_rows4(&aux, 0), 24));
         return;
     }
     uint8_t e[4 * VR] = {0};
     for (int r = 0; r < VR; r++) e[4 * r] = h->r.aux[(size_t)r * h->r.aux_stride];
-    h->d = e8m0_half(v_rows4(e, 4));
+    rows words = rows_of(e, NULL, 4, 0);
+    h->d = e8m0_half(v_rows4(&words, 0));
 }
-LR_INLINE void MXFP4_PAIRS_words(head *h, int s, vi w[8])
+LR_INLINE void MXFP4_PAIRS_read(head *h, int s, int k, vi *q)
 {
-    vi q[4];
-    (void)s;
+    (void)s, (void)k;
     read16(h, 0, q);
+}
+LR_INLINE void MXFP4_PAIRS_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s, (void)k;
+#pragma GCC unroll 8
     for (int i = 0; i < 4; i++) { /* a byte holds two neighbours: 8 columns per word */
-        vi lo = fp4_values(low4(q[i])), hi = fp4_values(high4(q[i]));
+        vi lo = v_by_low4(fp4_table(), q[i]), hi = v_by_high4(fp4_table(), q[i]);
         w[2 * i] = v_weave(lo, hi, 0);
         w[2 * i + 1] = v_weave(lo, hi, 1);
     }
@@ -551,14 +623,17 @@ LR_INLINE void MXFP4_PAIRS_scales(head *h, int s, int k, scales *o)
 #define NVFP4_WIDE 0
 #define NVFP4_ASK ASK_READING
 LR_INLINE void NVFP4_head(head *h) { h->t[0] = read_word(h, 0); }
-LR_INLINE void NVFP4_words(head *h, int s, vi w[16])
+LR_INLINE void NVFP4_read(head *h, int s, int k, vi *q)
 {
-    vi q[8];
-    (void)s;
-    read32(h, 4, q);
-    for (int i = 0; i < 8; i++) { /* 8 bytes hold 16 columns */
-        w[i / 2 * 4 + i % 2] = fp4_values(low4(q[i]));
-        w[i / 2 * 4 + 2 + i % 2] = fp4_values(high4(q[i]));
+    if (k == 0) read32(h, (size_t)(4 + 32 * s), q);
+}
+LR_INLINE void NVFP4_words(head *h, int s, int k, const vi *q, vi *w)
+{
+    (void)h, (void)s;
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; i++) { /* 8 bytes hold 16 columns */
+        w[i / 2 * 4 + i % 2] = v_by_low4(fp4_table(), q[4 * k + i]);
+        w[i / 2 * 4 + 2 + i % 2] = v_by_high4(fp4_table(), q[4 * k + i]);
     }
 }
 /* Half of an E4M3 byte without sign: its bits are those of a float 2^120 too small; 0x7f is 0. */

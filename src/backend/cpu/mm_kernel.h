@@ -116,6 +116,16 @@ LR_INLINE void half_dots(int wide, int nt, const vi *panel, int pv, const void *
     }
 }
 #endif
+/* acc + sums of four products of bytes, with the same four columns at x for all rows. */
+LR_INLINE vi dot_at(bool wide, vi acc, vi w, const uint8_t *x)
+{
+#ifdef HAVE_DOT_AT
+    (void)wide; /* all the same to it */
+    return v_dot_at(acc, w, x);
+#else
+    return wide ? v_dot_wide(acc, w, v_all4(x)) : v_dot(acc, w, v_all4(x));
+#endif
+}
 
 /* part[t][TILE_ROWS] += panel (nb blocks from b0) times nt tokens x[t]. The ints are constants where this is inlined. */
 LR_INLINE void tile(int kind, int zero, int wide, int nt, const vi *panel, uint32_t b0, uint32_t nb,
@@ -214,7 +224,10 @@ LR_INLINE tiles_fn *tiles_of(int kind, int zero, int wide)
     if (kind == MIN) return tiles_min;
     if (kind == SUBMIN) return tiles_submin;
     if (kind == SUB) return zero == 2 ? tiles_sub_2 : zero == 4 ? tiles_sub_4 : tiles_sub_5;
-    return wide ? tiles_plain_wide : zero == 3 ? tiles_plain_3 : zero == 4 ? tiles_plain_4 : tiles_plain_6;
+    return wide || zero == 7 ? tiles_plain_wide
+           : zero == 3       ? tiles_plain_3
+           : zero == 4       ? tiles_plain_4
+                             : tiles_plain_6;
 }
 
 /* Writes n sums of rows r.. of one token. */
@@ -245,8 +258,8 @@ typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
 static rows rows_at(const lr_mat *w, uint32_t r)
 {
     bool few = w->rows < VR;
-    return (rows){w->data + r * w->row_stride, w->aux ? w->aux + r * w->aux_stride : w->data, few ? 0 : w->row_stride,
-                  few ? 0 : w->aux_stride};
+    return rows_of(w->data + r * w->row_stride, w->aux ? w->aux + r * w->aux_stride : w->data,
+                   few ? 0 : w->row_stride, few ? 0 : w->aux_stride);
 }
 
 /* Groups of VR rows that cover [r, end): where to start reading, how many rows of it to skip, how many count. The last

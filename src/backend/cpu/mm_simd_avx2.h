@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#include "mm_rows.h"
+
 #define VR 8
 #define VL 2
 #define TILE_V 1
@@ -26,14 +28,17 @@ typedef __m256 vf;
 
 LR_INLINE __m128i v_load128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
 LR_INLINE vi v_join(__m128i lo, __m128i hi) { return _mm256_inserti128_si256(_mm256_castsi128_si256(lo), hi, 1); }
-LR_INLINE vi v_rows16(const uint8_t *p, size_t s) { return v_join(v_load128(p), v_load128(p + 4 * s)); }
-LR_INLINE __m128i v_four32(const uint8_t *p, size_t s)
+LR_INLINE vi v_rows16(const rows *r, size_t at, int j)
 {
-    int a, b, c, d;
-    memcpy(&a, p, 4), memcpy(&b, p + s, 4), memcpy(&c, p + 2 * s, 4), memcpy(&d, p + 3 * s, 4);
-    return _mm_setr_epi32(a, b, c, d);
+    return v_join(v_load128(row_at(r, at, j)), v_load128(row_at(r, at, j + 4)));
 }
-LR_INLINE vi v_rows4(const uint8_t *p, size_t s) { return v_join(v_four32(p, s), v_four32(p + 4 * s, s)); }
+LR_INLINE __m128i v_four32(const rows *r, size_t at, int j)
+{
+    int u[4];
+    for (int i = 0; i < 4; i++) memcpy(&u[i], row_at(r, at, j + i), 4);
+    return _mm_setr_epi32(u[0], u[1], u[2], u[3]);
+}
+LR_INLINE vi v_rows4(const rows *r, size_t at) { return v_join(v_four32(r, at, 0), v_four32(r, at, 4)); }
 LR_INLINE vi v_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
 LR_INLINE void v_store(void *p, vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 LR_INLINE vf v_loadf(const float *p) { return _mm256_loadu_ps(p); }

@@ -7,6 +7,8 @@
 
 #include <immintrin.h>
 
+#include "mm_rows.h"
+
 #define VR 16
 #define VL 4
 /* Tiles: row vectors and tokens of the integer kernel (fewer tokens where 16-wide factors need registers), rows and
@@ -17,42 +19,45 @@
 #define FEW 8
 #define FLOAT_R 4
 #define FLOAT_T 6
+#define HAVE_BF16_DOT
 #define WIDE_FLIP 1 /* the byte product takes unsigned weights: signed ones get 128 added, and taken off the sum */
 
 typedef __m512i vi;
 typedef __m512 vf;
 
-/* Rows p, p + 4 s, p + 8 s, p + 12 s: 16 bytes of each. */
-LR_INLINE vi v_rows16(const uint8_t *p, size_t s)
+LR_INLINE __m128i v_load128(const void *p) { return _mm_loadu_si128((const __m128i *)p); }
+/* Rows j, j + 4, j + 8, j + 12: the 16 bytes at `at` of each. */
+LR_INLINE vi v_rows16(const rows *r, size_t at, int j)
 {
-    vi v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
-    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, _mm_loadu_si128((const __m128i *)(p + 4 * s)));
-    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, _mm_loadu_si128((const __m128i *)(p + 8 * s)));
-    return _mm512_mask_broadcast_i32x4(v, 0xf000, _mm_loadu_si128((const __m128i *)(p + 12 * s)));
+    vi v = _mm512_castsi128_si512(v_load128(row_at(r, at, j)));
+    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, v_load128(row_at(r, at, j + 4)));
+    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, v_load128(row_at(r, at, j + 8)));
+    return _mm512_mask_broadcast_i32x4(v, 0xf000, v_load128(row_at(r, at, j + 12)));
 }
-LR_INLINE __m128i v_four32(const uint8_t *p, size_t s)
+LR_INLINE __m128i v_four32(const rows *r, size_t at, int j)
 {
-    int a, b, c, d;
-    memcpy(&a, p, 4), memcpy(&b, p + s, 4), memcpy(&c, p + 2 * s, 4), memcpy(&d, p + 3 * s, 4);
-    return _mm_setr_epi32(a, b, c, d);
+    int u[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) memcpy(&u[i], row_at(r, at, j + i), 4);
+    return _mm_setr_epi32(u[0], u[1], u[2], u[3]);
 }
 #define HAVE_TURN32
-/* Rows p, p + 4 s: 32 bytes of each. */
-LR_INLINE vi v_rows32(const uint8_t *p, size_t s)
+/* Rows j, j + 4: 32 bytes of each. */
+LR_INLINE vi v_rows32(const rows *r, size_t at, int j)
 {
-    vi v = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)p));
-    return _mm512_mask_broadcast_i64x4(v, 0xf0, _mm256_loadu_si256((const __m256i *)(p + 4 * s)));
+    vi v = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)row_at(r, at, j)));
+    return _mm512_mask_broadcast_i64x4(v, 0xf0, _mm256_loadu_si256((const __m256i *)row_at(r, at, j + 4)));
 }
 /* 32 bytes of 16 rows as 8 words per row: half the loads of twice 16 bytes, for one more turn per word. */
-LR_INLINE void v_turn32(const uint8_t *p, size_t s, const uint8_t **ahead, bool asking, vi out[8])
+LR_INLINE void v_turn32(const rows *r, size_t at, const uint8_t **ahead, bool asking, vi out[8])
 {
     vi half[2][4]; /* [rows 0-7, rows 8-15][k]: words k and 4 + k of four rows, then of the next four */
 #pragma GCC unroll 2
-    for (int i = 0; i < 2; i++, p += 8 * s) {
+    for (int i = 0; i < 2; i++) {
         vi x[4];
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++) {
-            x[j] = v_rows32(p + j * s, s);
+            x[j] = v_rows32(r, at, 8 * i + j);
             ask_at(ahead, asking);
         }
         vi x0 = x[0], x1 = x[1], x2 = x[2], x3 = x[3];
@@ -70,10 +75,10 @@ LR_INLINE void v_turn32(const uint8_t *p, size_t s, const uint8_t **ahead, bool 
     }
 }
 /* 4 bytes of each row, in row order. */
-LR_INLINE vi v_rows4(const uint8_t *p, size_t s)
+LR_INLINE vi v_rows4(const rows *r, size_t at)
 {
-    __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(p, s)), v_four32(p + 4 * s, s), 1);
-    __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(p + 8 * s, s)), v_four32(p + 12 * s, s), 1);
+    __m256i lo = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(r, at, 0)), v_four32(r, at, 4), 1);
+    __m256i hi = _mm256_inserti128_si256(_mm256_castsi128_si256(v_four32(r, at, 8)), v_four32(r, at, 12), 1);
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 LR_INLINE vi v_load(const void *p) { return _mm512_loadu_si512(p); }
@@ -87,7 +92,12 @@ LR_INLINE vi v_all4(const void *p)
     memcpy(&u, p, 4);
     return _mm512_set1_epi32(u);
 }
-LR_INLINE vf v_allf(const void *p) { return _mm512_castsi512_ps(v_all4(p)); }
+LR_INLINE vf v_allf(const void *p)
+{
+    float f;
+    memcpy(&f, p, 4);
+    return _mm512_set1_ps(f);
+}
 LR_INLINE vi v_zero(void) { return _mm512_setzero_si512(); }
 LR_INLINE vf v_zerof(void) { return _mm512_setzero_ps(); }
 LR_INLINE vi v_set8(int x) { return _mm512_set1_epi8((char)x); }
@@ -119,6 +129,61 @@ LR_INLINE vi v_zip64_lo(vi a, vi b) { return _mm512_unpacklo_epi64(a, b); }
 LR_INLINE vi v_zip64_hi(vi a, vi b) { return _mm512_unpackhi_epi64(a, b); }
 
 #define HAVE_IQ2
+#ifdef AVX512_VBMI
+#define HAVE_FIELD
+/* Bits [from, from + width) of each byte at `to`, all others 0. Row 7 - i of the matrix makes bit i. */
+LR_INLINE vi v_field(vi a, int from, int width, int to)
+{
+    uint64_t matrix = 0;
+    for (int j = 0; j < width; j++) matrix |= (uint64_t)1 << (from + j) << 8 * (7 - to - j);
+    return _mm512_gf2p8affine_epi64_epi8(a, _mm512_set1_epi64((long long)matrix), 0);
+}
+#define HAVE_NIBBLES
+/* Entries of a table of 16, four times repeated, by the lower or upper half of each byte: the index is its low 6 bits. */
+LR_INLINE vi v_by_low4(vi table, vi a) { return _mm512_permutexvar_epi8(a, table); }
+LR_INLINE vi v_by_high4(vi table, vi a) { return _mm512_permutexvar_epi8(v_shr32(a, 4), table); }
+/* 64 entries of a table of 128, by the low 7 bits; or of one of 256. */
+LR_INLINE vi v_of128(const uint8_t *t, vi a) { return _mm512_permutex2var_epi8(v_load(t), a, v_load(t + 64)); }
+LR_INLINE vi v_of256(const uint8_t *t, vi a)
+{
+    return _mm512_mask_blend_epi8(_mm512_movepi8_mask(a), v_of128(t, a), v_of128(t + 128, a));
+}
+/* For a pair of rows, which share 64 bits: first, first + step, ... for the four bytes of each. */
+LR_INLINE vi v_for_rows(int first, int step)
+{
+    uint64_t four = 0;
+    for (int i = 0; i < 4; i++) four |= (uint64_t)(uint32_t)(first + i * step) << 8 * i;
+    return _mm512_set1_epi64((long long)(four | (four + 0x20202020) << 32));
+}
+/* 32 columns of IQ2_XXS: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
+LR_INLINE void v_iq2(vi index, vi word, vi w[8])
+{
+    const vi levels = v_add8(v_set8(64), v_set32((int)(lr_iq2_levels[0] | lr_iq2_levels[1] << 8 |
+                                                       lr_iq2_levels[2] << 16 | (uint32_t)lr_iq2_levels[3] << 24)));
+    vi codes[2] = {v_of256(lr_mm_iq2_codes[0], index), v_of256(lr_mm_iq2_codes[1], index)};
+    vi signs = v_of128(lr_mm_iq2_bits, _mm512_multishift_epi64_epi8(v_for_rows(0, 7), word));
+#pragma GCC unroll 4
+    for (int l = 0; l < 4; l++)
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            vi size = _mm512_permutexvar_epi8(_mm512_multishift_epi64_epi8(v_for_rows(8 * l, 2), codes[half]),
+                                              levels);
+            __mmask64 minus = _mm512_bitshuffle_epi64_mask(signs, v_for_rows(8 * l + 4 * half, 1));
+            w[2 * l + half] = _mm512_mask_sub_epi8(size, minus, v_set8(-128), size);
+        }
+}
+/* 64 numbers of E4M3 as bf16, the first 32 and the last, which holds each: by table, for bf16 products take subnormal
+ * numbers for 0. */
+#define HAVE_F8_64
+LR_INLINE void v_f8_bf16_64(const uint8_t *p, vi out[2])
+{
+    vi b = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), v_load(p));
+    vi lower = v_of128(lr_mm_e4m3_bytes[0], b);
+    vi upper = v_pick(b, v_set8(-128), v_of128(lr_mm_e4m3_bytes[1], b));
+    out[0] = _mm512_unpacklo_epi8(lower, upper);
+    out[1] = _mm512_unpackhi_epi8(lower, upper);
+}
+#else
 /* 32 words of the grid, 64 at a time; bits 6 and 7 of the indices choose among the results. */
 LR_INLINE vi v_iq2_points(vi index)
 {
@@ -162,11 +227,29 @@ LR_INLINE void v_iq2(vi index, vi word, vi w[8])
     }
 }
 
+#endif
+
 /* acc + sums of four products of bytes: w in 0..127 (or signed and WIDE_FLIPped), x signed. */
 LR_INLINE vi v_dot(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
 LR_INLINE vi v_dot_wide(vi acc, vi w, vi x) { return _mm512_dpbusd_epi32(acc, w, x); }
+#define HAVE_DOT_AT
+/* With the same four columns for all rows. In assembly: compilers make two instructions of it. */
+LR_INLINE vi v_dot_at(vi acc, vi w, const uint8_t *x)
+{
+    typedef int four __attribute__((aligned(1), may_alias));
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(w), "m"(*(const four *)x));
+    return acc;
+}
 /* acc + sums of two products of int16. */
 LR_INLINE vi v_dot16(vi acc, vi a, vi b) { return _mm512_dpwssd_epi32(acc, a, b); }
+
+/* Element i: acc + products of columns 2 i and 2 i + 1. In assembly, for a compiler told of AVX512_BF16 might use it
+ * elsewhere, and not every machine that runs the rest has it. */
+LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
+{
+    __asm__("vdpbf16ps %2, %1, %0" : "+v"(acc) : "v"(a), "v"(b));
+    return acc;
+}
 
 LR_INLINE vf v_cvt(vi a) { return _mm512_cvtepi32_ps(a); }
 LR_INLINE vf v_as_f(vi a) { return _mm512_castsi512_ps(a); }

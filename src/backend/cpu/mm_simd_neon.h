@@ -6,6 +6,8 @@
 
 #include <arm_neon.h>
 
+#include "mm_rows.h"
+
 #define VR 4
 #define VL 1
 #define TILE_V 2
@@ -24,11 +26,11 @@ LR_INLINE int32x4_t v_s(vi a) { return vreinterpretq_s32_u8(a); }
 LR_INLINE vi v_of_u(uint32x4_t a) { return vreinterpretq_u8_u32(a); }
 LR_INLINE vi v_of_s(int32x4_t a) { return vreinterpretq_u8_s32(a); }
 
-LR_INLINE vi v_rows16(const uint8_t *p, size_t s) { return (void)s, vld1q_u8(p); }
-LR_INLINE vi v_rows4(const uint8_t *p, size_t s)
+LR_INLINE vi v_rows16(const rows *r, size_t at, int j) { return vld1q_u8(row_at(r, at, j)); }
+LR_INLINE vi v_rows4(const rows *r, size_t at)
 {
     uint32_t a[4];
-    for (int i = 0; i < 4; i++) memcpy(a + i, p + (size_t)i * s, 4);
+    for (int i = 0; i < 4; i++) memcpy(a + i, row_at(r, at, i), 4);
     return v_of_u(vld1q_u32(a));
 }
 LR_INLINE vi v_load(const void *p) { return vld1q_u8(p); }
