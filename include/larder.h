@@ -204,6 +204,10 @@ typedef struct larder_grammar larder_grammar;
  * too; requests hold it, so it may be freed once they are submitted. */
 larder_status larder_grammar_compile(const larder_model *model, larder_grammar_kind kind, const char *text,
                                      size_t n_text, larder_grammar **out, larder_error *err);
+/* The same for a part of the answer only: each time it has said `after` (such as "<tool_call>"), from there until the grammar's
+ * text is complete, one space or line break before it aside. What else it says is free, but it cannot end in such a part. */
+larder_status larder_grammar_compile_after(const larder_model *model, const char *after, larder_grammar_kind kind,
+                                           const char *text, size_t n_text, larder_grammar **out, larder_error *err);
 void larder_grammar_free(larder_grammar *grammar);
 
 /* ---------------------------------------------------------------- request */

@@ -16,6 +16,8 @@
 #include "swap.h"
 #include "text.h"
 
+#include <stdatomic.h>
+
 struct larder_model {
     lr_file file;
     lr_model model;
@@ -34,6 +36,18 @@ larder_status lr_model_adopt(lr_file *file, larder_model **out, larder_error *er
 
 /* LARDER_UNSUPPORTED with the reason if the model came without a usable tokenizer. */
 larder_status lr_model_need_text(const larder_model *m, larder_error *err);
+
+/* Where a grammar holds that does not hold everywhere. */
+typedef struct lr_trigger {
+    atomic_uint n_owner;
+    char *text;
+    size_t n;
+    int32_t mark;      /* the control token that is this text; -1: none */
+    int32_t spaces[2]; /* tokens that are one space, one line break; -1: none */
+    int32_t *across;   /* tokens that may end it and go on */
+    uint32_t n_across;
+} lr_trigger;
+typedef enum lr_hold { LR_HOLD_FREE, LR_HOLD_BEFORE, LR_HOLD_WITHIN } lr_hold;
 
 #define LR_MAX_TOP 20
 #define LR_MOST_HIDDEN 512
@@ -55,7 +69,11 @@ struct larder_request {
     lr_sampler sampler;
     uint8_t *breaks;    /* DRY's sequence breakers */
     lr_matcher grammar; /* .g NULL: free text */
-    lr_buf piece;       /* the text of a token, for it */
+    lr_trigger *after;  /* NULL: the grammar holds everywhere */
+    lr_hold hold;
+    bool spaced;  /* after it, the space there may be was said */
+    lr_buf tail;  /* while it is free: the end of what was said, shorter than the trigger */
+    lr_buf piece; /* the text of a token, for it */
     lr_stream stream;
     larder_event_fn *on_event;
     void *user;
@@ -117,6 +135,7 @@ larder_status lr_logits(larder_engine *e, const int32_t *ids, size_t n_ids, floa
 
 /* constrain.c: what a grammar lets a request say. */
 larder_status lr_constrain_init(larder_request *r, larder_grammar *g, larder_error *err);
+void lr_constrain_close(larder_request *r);
 /* Bans what may not come next from its logits. */
 larder_status lr_constrain_logits(larder_request *r, float *logits, larder_error *err);
 /* Takes the token sampled. *over: the answer is complete and nothing may follow. */

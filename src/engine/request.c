@@ -112,8 +112,7 @@ void larder_request_free(larder_request *r)
     lr_request_retire(r);
     lr_sampler_close(&r->sampler);
     lr_stream_close(&r->stream);
-    lr_matcher_close(&r->grammar);
-    lr_buf_free(&r->piece);
+    lr_constrain_close(r);
     lr_free(r->breaks);
     lr_free(r->raw);
     lr_free(r->ids);

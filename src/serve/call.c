@@ -149,8 +149,9 @@ larder_status call_add_prompt(call *c, int32_t *ids, size_t n_ids, uint32_t n, c
         return lr_fail(err, LARDER_LIMIT, "more than %d answers in one call", MOST_GENS);
     }
     c->n_per_prompt = n;
-    bool thinking = !c->raw && !c->grammar && prompt_thinks(c, ids, n_ids);
-    if (c->raw || c->grammar) c->budget = NO_BUDGET; /* it does not think */
+    bool whole = c->grammar && !c->call_mark; /* all of the answer has a form */
+    bool thinking = !c->raw && !whole && prompt_thinks(c, ids, n_ids);
+    if (c->raw || whole) c->budget = NO_BUDGET; /* it does not think */
     if (c->budget != NO_BUDGET && end_thought(c, &ids, &n_ids, &thinking, err)) {
         larder_free(ids);
         return err->code;
@@ -261,6 +262,7 @@ static void started(call *c)
         gen *g = &c->gens[i];
         lr_answer_init(&g->parse, c->tools, g->thinking, on_piece, g);
         g->parse.forced = c->forced;
+        g->parse.only = c->call_mark;
     }
     if (!c->stream || !c->x) return;
     stream_begin(c->x, c->api->frames == FRAME_SSE ? "text/event-stream; charset=utf-8" : "application/x-ndjson");

@@ -14,7 +14,9 @@ static void compile(params *p, const char *key, larder_grammar_kind kind, const 
         params_fail(p, key, "the answer's form is given twice");
         return;
     }
-    larder_status st = larder_grammar_compile(c->m->model, kind, text, n, &c->grammar, &err);
+    larder_status st = c->call_mark
+                           ? larder_grammar_compile_after(c->m->model, c->call_mark, kind, text, n, &c->grammar, &err)
+                           : larder_grammar_compile(c->m->model, kind, text, n, &c->grammar, &err);
     if (!st) return;
     params_fail(p, key, "%s", err.message);
     p->st = p->err->code = st;
@@ -65,16 +67,30 @@ void form_take_others(params *p)
     if (grammar || regex || choice) p->c->raw = true;
 }
 
-/* One tool's call, as an object parse_tools knows. */
-static json_t *call_schema(json_t *tool)
+/* One tool's call, as an object parse_tools knows; its arguments any object, or as its schema has them. */
+static json_t *call_schema(json_t *tool, bool held)
 {
     const json_t *f = json_object_get(tool, "function");
     json_t *args = json_object_get(f, "parameters");
-    args = json_object_size(args) ? json_copy(args) : json_pack("{s:s}", "type", "object");
+    args = held && json_object_size(args) ? json_copy(args) : json_pack("{s:s}", "type", "object");
     if (!json_object_get(args, "$id")) json_object_set_new(args, "$id", json_string("tool")); /* its own "#" */
     return json_pack("{s:s,s:{s:{s:O},s:o},s:[s,s],s:b}", "type", "object", "properties", "name", "const",
                      json_object_get(f, "name"), "arguments", args, "required", "name", "arguments",
                      "additionalProperties", 0);
+}
+
+/* Takes the list: one of them. */
+static json_t *any_of(json_t *schemas)
+{
+    json_t *one = json_array_size(schemas) == 1 ? json_incref(json_array_get(schemas, 0))
+                                                : json_pack("{s:O}", "anyOf", schemas);
+    json_decref(schemas);
+    return one;
+}
+
+static json_t *list_of(json_t *schema)
+{
+    return json_pack("{s:s,s:o,s:i,s:i}", "type", "array", "items", schema, "minItems", 1, "maxItems", MOST_CALLS);
 }
 
 bool form_parallel(params *p, const char *key)
@@ -101,35 +117,79 @@ void form_tools(params *p, json_t **tools, const char *how, const char *name, bo
     {
         const char *own = json_string_value(json_object_get(json_object_get(t, "function"), "name"));
         if (name && (!own || strcmp(own, name))) continue;
-        json_array_append_new(any, call_schema(t));
+        json_array_append_new(any, call_schema(t, true));
         json_array_append(kept, t);
     }
     if (!json_array_size(any)) {
         params_fail(p, "tool_choice", "there is no such tool to choose");
         json_decref(any);
     } else {
-        json_t *schema = json_array_size(any) == 1 ? json_incref(json_array_get(any, 0))
-                                                   : json_pack("{s:O}", "anyOf", any);
-        if (many)
-            schema = json_pack("{s:s,s:o,s:i,s:i}", "type", "array", "items", schema, "minItems", 1, "maxItems",
-                               MOST_CALLS);
+        json_t *schema = many ? list_of(any_of(any)) : any_of(any);
         compile_json(p, "tool_choice", LARDER_GRAMMAR_JSON_SCHEMA, schema);
         json_decref(schema);
-        json_decref(any);
         p->c->forced = true;
     }
     json_decref(*tools);
     *tools = kept;
 }
 
+/* ---------------------------------------------------------------- strict tools that the model may call */
+/* Past white space. */
+static const char *past_space(const char *p) { return p + strspn(p, " \n\t\r"); }
+
+/* How the model's template writes a call: seen in how it writes one that was made. NULL: not so that a grammar could begin
+ * there. */
+static const char *mark_of_template(const call *c)
+{
+    static const char told[] =
+        "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"},{\"role\":\"assistant\",\"content\":\"\",\"tool_"
+        "calls\":[{"
+        "\"id\":\"call00000\",\"type\":\"function\",\"function\":{\"name\":\"larder_probe\",\"arguments\":{\"a\":1}}}"
+        "]},{"
+        "\"role\":\"tool\",\"tool_call_id\":\"call00000\",\"name\":\"larder_probe\",\"content\":\"y\"}]}";
+    static const char *const forms[][2] = {{"<tool_call>", "{"}, {"[TOOL_CALLS]", "["}};
+    const char *found = NULL;
+    char *text = NULL;
+    if (larder_chat_render(c->m->model, told, NULL, NULL, &text, NULL)) return NULL;
+    for (size_t i = 0; i < LR_LEN(forms) && !found; i++) {
+        const char *at = strstr(text, forms[i][0]);
+        if (!at || *(at = past_space(at + strlen(forms[i][0]))) != *forms[i][1]) continue;
+        if (*at == '[') at = past_space(at + 1);
+        if (*at == '{' && !strncmp(past_space(at + 1), "\"name\"", 6) && strstr(at, "\"arguments\""))
+            found = forms[i][0];
+    }
+    larder_free(text);
+    return found;
+}
+
+static void hold_strict(params *p, const json_t *tools)
+{
+    call *c = p->c;
+    json_t *any = json_array(), *t;
+    size_t i;
+    c->call_mark = mark_of_template(c);
+    if (!c->call_mark) {
+        params_fail(
+            p, "tools",
+            "strict holds only where tool_choice forces a call: this model's template has no mark at which calls "
+            "begin, so that arguments of calls it chooses to make cannot be held to their schema");
+        json_decref(any);
+        return;
+    }
+    json_array_foreach(tools, i, t) json_array_append_new(
+        any, call_schema(t, json_is_true(json_object_get(json_object_get(t, "function"), "strict"))));
+    json_t *schema = *c->call_mark == '[' ? list_of(any_of(any)) : any_of(any);
+    compile_json(p, "tools", LARDER_GRAMMAR_JSON_SCHEMA, schema);
+    json_decref(schema);
+}
+
 void form_done(params *p, const json_t *tools)
 {
     call *c = p->c;
-    if (tools && c->strict && !c->forced)
-        params_fail(p, "tools",
-                    "strict holds only where tool_choice forces a call: arguments of other calls are not held to "
-                    "their schema");
-    if (!c->grammar || c->forced) return;
-    if (tools)
+    if (p->st) return;
+    if (tools && c->grammar && !c->forced) {
         params_fail(p, "tools", "cannot be given together with a form of the answer, unless tool_choice is \"none\"");
+        return;
+    }
+    if (tools && c->strict && !c->forced) hold_strict(p, tools);
 }

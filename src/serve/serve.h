@@ -151,9 +151,10 @@ struct call {
     char param[64];      /* the parameter an error is about */
     atomic_bool cancelled;
     bool stream, include_usage, logprobs, tools, started, closed;
-    larder_grammar *grammar; /* what the answers must look like; the engine thread's, once it has the call */
+    larder_grammar *grammar; /* what the answers must look like; the engine thread's, while it has the call */
     bool strict;             /* a tool's arguments are to be held to its schema */
     bool forced;             /* a call of a tool is all they may be */
+    const char *call_mark;   /* calls begin with this, and the grammar holds from there; NULL: neither */
     bool raw;                /* the answer is text as it is: no thoughts, no calls */
     bool one_call;           /* after one call of a tool the answer is over */
     uint32_t budget;         /* tokens a thought may take; NO_BUDGET */
@@ -284,7 +285,8 @@ void form_take_others(params *p);
 void form_tools(params *p, json_t **tools, const char *how, const char *name, bool many);
 /* parallel_tool_calls as it is given: true asks for room for several forced calls, false for one call at most. */
 bool form_parallel(params *p, const char *key);
-void form_done(params *p, const json_t *tools); /* refuses what does not go together */
+/* What the model chooses to call is held to strict tools' schemas; and what does not go together is refused. */
+void form_done(params *p, const json_t *tools);
 
 /* ---------------------------------------------------------------- the two other threads (work.c) */
 larder_status work_start(server *s, larder_error *err);

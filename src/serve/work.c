@@ -252,8 +252,6 @@ static void start(server *s, call *c)
         g->next = w->gens;
         w->gens = g;
     }
-    larder_grammar_free(c->grammar); /* its requests hold it; it is this thread's from now on */
-    c->grammar = NULL;
     if (st) {
         for (uint32_t i = 0; i < c->n_gens; i++) {
             leave(w, &c->gens[i]);

@@ -245,14 +245,15 @@ static bool in_begin(lr_answer *a)
         return true;
     }
     if (may_start(a, at, think)) return false;
-    if (a->tools && (a->held.p[at] == '{' || (a->forced && a->held.p[at] == '['))) {
+    bool bare = a->tools && !a->only;
+    if (bare && (a->held.p[at] == '{' || (a->forced && a->held.p[at] == '['))) {
         a->at = at;
         a->after = BEGIN;
         a->mode = a->held.p[at] == '{' ? BARE : ITEMS;
         read_json(a, at);
         return true;
     }
-    if (a->tools && starts(a, at, python)) {
+    if (bare && starts(a, at, python)) {
         size_t open = at + python.n;
         if (open == a->held.n) return false;
         if (a->held.p[open] == '{') {
@@ -262,7 +263,7 @@ static bool in_begin(lr_answer *a)
             read_json(a, open);
             return true;
         }
-    } else if (a->tools && may_start(a, at, python)) {
+    } else if (bare && may_start(a, at, python)) {
         return false;
     }
     a->mode = TEXT;
@@ -273,7 +274,7 @@ static bool in_text(lr_answer *a)
 {
     for (size_t i = a->at; i < a->held.n; i++) {
         char c = a->held.p[i];
-        if (!a->tools || (c != '<' && c != '[')) continue;
+        if (!a->tools || (c != '<' && c != '[') || (a->only && c != *a->only)) continue;
         if (starts(a, i, call) || starts(a, i, list)) {
             give_to(a, LR_PIECE_TEXT, i);
             a->mode = c == '<' ? CALL : LIST;

@@ -1,6 +1,9 @@
 """Answers of a given form, and calls of tools, on every API that has them: enforced or refused, never ignored."""
 import json
+import os
+import tempfile
 
+from gguf import changed
 from served import NAME, Server, chat
 
 SCHEMA = {"type": "object", "properties": {"name": {"enum": ["Lily", "Tom"]}, "age": {"type": "integer", "minimum": 3, "maximum": 9}},
@@ -79,7 +82,8 @@ def tools(s):
     assert json.loads(made["arguments"])["to"] in ("up", "down"), made
     assert "tool_calls" not in s.post("/v1/chat/completions", {**body, "tool_choice": "none"})["choices"][0]["message"]
     strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}]
-    assert "strict" in s.post("/v1/chat/completions", chat(tools=strict), 400)["error"]["message"]
+    why = s.post("/v1/chat/completions", chat(tools=strict), 400)["error"]["message"]
+    assert "strict" in why and "template has no mark" in why, why
     s.post("/v1/chat/completions", {**body, "tools": strict})
 
     flat = [{"type": "function", **t["function"]} for t in TOOLS]
@@ -99,7 +103,41 @@ def tools(s):
     assert o["content"][0]["name"] == "look"
 
 
+# How templates write calls: one that begins with a mark can be held from there on.
+CALLS = ("{%- for m in messages -%}{{- m['role'] + ': ' -}}{%- for c in m['tool_calls'] or [] -%}CALL{%- endfor -%}{{- m['content'] + '\n' -}}"
+         "{%- endfor -%}{{- 'assistant: ' -}}")
+BODY = "{\"name\": \"' + c['function']['name'] + '\", \"arguments\": ' + (c['function']['arguments'] | tojson) + '}"
+HELD = {"hermes": "{{- '<tool_call>\n" + BODY + "\n</tool_call>' -}}", "mistral": "{{- '[TOOL_CALLS] [" + BODY + "]' -}}"}
+NOT_HELD = {"llama": "{{- '" + BODY.replace("arguments\"", "parameters\"") + "' -}}",
+            "xml": "{{- '<tool_call>\n<function=' + c['function']['name'] + '>\n</function>\n</tool_call>' -}}",
+            "names": "{{- '[TOOL_CALLS]' + c['function']['name'] + '[ARGS]' + (c['function']['arguments'] | tojson) -}}"}
+
+
+def strict_by_choice(folder):
+    """strict where the model chooses: taken where calls begin with a mark, and refused elsewhere; bad schemas by name."""
+    strict = [{"type": "function", "function": {**TOOLS[0]["function"], "strict": True}}, TOOLS[1]]
+    bad = [{"type": "function", "function": {"name": "go", "strict": True, "parameters": {"type": "object", "properties": {"a": {"$dynamicRef": "#x"}}}}}]
+    flat = [{"type": "function", **t["function"]} for t in strict]
+    for name, call in {**HELD, **NOT_HELD}.items():
+        with Server(ctx=512, model=changed(os.path.join(folder, NAME + ".gguf"), template=CALLS.replace("CALL", call))) as s:
+            status = 200 if name in HELD else 400
+            got = s.post("/v1/chat/completions", chat(tools=strict, max_tokens=20, seed=3, temperature=1), status)
+            s.post("/v1/responses", {"model": NAME, "input": "Go", "tools": flat, "max_output_tokens": 8}, status)
+            s.post("/api/chat", {"model": NAME, "messages": MESSAGES, "tools": strict, "stream": False, "options": {"num_predict": 8}}, status)
+            if status == 400:
+                assert "template has no mark" in got["error"]["message"], (name, got)
+                continue
+            free = s.post("/v1/chat/completions", chat(tools=TOOLS, max_tokens=20, seed=3, temperature=1))
+            assert content(got) == content(free) and content(got), (got, free)
+            assert "$dynamicRef" in s.post("/v1/chat/completions", chat(tools=bad), 400)["error"]["message"]
+            s.post("/v1/chat/completions", chat(tools=strict, response_format={"type": "json_object"}), 400)
+            args_fit("go", s.post("/v1/chat/completions", chat(tools=strict, max_tokens=100, tool_choice="required"))["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"])
+            s.quiet()
+
+
 with Server(ctx=512) as server:
     forms(server)
     tools(server)
     server.quiet()
+with tempfile.TemporaryDirectory() as scratch:
+    strict_by_choice(scratch)

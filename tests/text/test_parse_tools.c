@@ -130,6 +130,29 @@ TEST(forced)
 }
 
 /* Any text: how it is cut does not matter, and without calls every byte comes out. */
+/* One mark and no other: what else looks like a call is text. */
+TEST(only_one_mark)
+{
+    static const char call[] = "{\"name\":\"f\",\"arguments\":{}}";
+    static const char *const marks[] = {"<tool_call>", "[TOOL_CALLS]"};
+    for (int only = 0; only < 2; only++)
+        for (int i = 0; i < 4; i++) {
+            lr_buf out = {0}, text = {0};
+            lr_answer a;
+            lr_buf_printf(&text, "%s%s%s%s", i == 2 ? "<|python_tag|>" : "", i < 2 ? marks[i] : "", call,
+                          i == 0 ? "</tool_call>" : "");
+            lr_answer_init(&a, true, false, add, &out);
+            a.only = marks[only];
+            CHECK(lr_answer_feed(&a, text.p, text.n) && lr_answer_end(&a));
+            lr_answer_close(&a);
+            CHECK(out.n > 3);
+            if (i == only) CHECK(!strncmp(out.p, "|C:f{};", out.n));
+            else CHECK(out.n == text.n + 3 && !strncmp(out.p, "|t:", 3) && !memcmp(out.p + 3, text.p, text.n));
+            lr_buf_free(&out);
+            lr_buf_free(&text);
+        }
+}
+
 TEST(random_text)
 {
     static const char *const parts[] = {"<think>",
