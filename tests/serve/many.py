@@ -158,7 +158,22 @@ def killed():
         s.post("/v1/chat/completions", request(1))
 
 
+def read_once(s):
+    """n choices read their prompt once, but for what is behind its last whole block of the cache."""
+    def read():
+        return s.metric("prompt_tokens_total") - s.metric("prompt_tokens_cached_total")
+    for i, path in enumerate(("/v1/chat/completions", "/v1/completions")):
+        text = f"{i} The dog and the cat went to the sea. " * 10
+        body = {"model": NAME, "n": 4, "max_tokens": 3, **({"prompt": text} if i else {"messages": [{"role": "user", "content": text}]})}
+        before = read()
+        got = s.post(path, body)
+        n = got["usage"]["prompt_tokens"]
+        assert n > 100 and len(got["choices"]) == 4
+        assert n <= read() - before <= n + 3 * 32, (n, read() - before)
+
+
 with Server("--queue", "64", parallel=6) as server:
+    read_once(server)
     same_alone_and_together(server, 20)
     leaving_frees_the_place(server)
     slow_readers(server)

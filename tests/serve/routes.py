@@ -1,4 +1,5 @@
 """Every route, streaming and not: the same answer to the same question, whichever way it is asked."""
+import glob
 import os
 import re
 
@@ -145,6 +146,16 @@ def confined(s):
         assert '"event":"not confined"' in s.log(), "it does not say that it is not confined"
 
 
+def described():
+    """Every parameter that the source takes is in the description of the routes."""
+    names = set()
+    for path in glob.glob("src/serve/*.c"):
+        names |= set(re.findall(r'\b(?:take\w*|form_\w+|think_\w+|prompt_messages|prompt_tools)\(\s*&?\w+,\s*"(\w+)"', open(path).read()))
+    text = open("docs/openapi.yaml").read()
+    assert len(names) > 90 and {"priority", "deadline_s", "cache_salt"} <= names
+    assert not (missing := [n for n in names if not re.search(rf"\b{n}:", text)]), missing
+
+
 def progress():
     """A stream says how far its prompt is, in comments that clients skip."""
     with Server("--batch", "16") as s:
@@ -153,6 +164,7 @@ def progress():
         assert len(told) >= 2 and told == sorted(told) and "s left" in text, text[:500]
 
 
+described()
 progress()
 with Server() as server:
     confined(server)

@@ -3,9 +3,10 @@ import json
 import os
 import re
 import tempfile
+import threading
 
 from gguf import ALWAYS, THINKS, changed
-from served import NAME, QUICK, Server, chat
+from served import JSON, NAME, QUICK, SLOW, Server, chat
 
 PARAMETERS = {"type": "object", "properties": {"place": {"enum": ["the sea", "the green hill"]}, "days": {"type": "integer", "minimum": 1, "maximum": 99}},
               "required": ["place", "days"], "additionalProperties": False}
@@ -195,6 +196,50 @@ def progress(s):
         assert all(p["done"] < p["total"] for p in told)
 
 
+def alive(s):
+    """While a call waits for its turn its stream gives a sign of life every few seconds, of its API's own kind."""
+    begun, left = threading.Event(), threading.Event()
+
+    def hold():
+        c = s.connect()
+        c.request("POST", "/v1/completions", json.dumps({"model": NAME, "prompt": "Once", "max_tokens": 30000, "ignore_eos": True, "stream": True}), JSON)
+        r = c.getresponse()
+        r.readline()
+        begun.set()
+        left.wait(60 * SLOW)
+        c.close()
+
+    def listen(path, body, sign):
+        c = s.connect()
+        c.request("POST", path, json.dumps({"model": NAME, "stream": True, **body}), JSON)
+        r, text = c.getresponse(), b""
+        while sign not in text:
+            line = r.readline()
+            assert line, (path, text)
+            text += line
+        signs.append(path)
+        if len(signs) == len(asked):
+            left.set()
+        text += r.read()
+        assert b"[DONE]" in text or b"message_stop" in text or b"response.incomplete" in text or b'"done":true' in text, (path, text)
+        ended.append(path)
+
+    said = [{"role": "user", "content": "Hello"}]
+    asked = [("/v1/chat/completions", {"messages": said, "max_tokens": 2}, b": keep-alive\n"), ("/v1/completions", {"prompt": "So", "max_tokens": 2}, b": keep-alive\n"),
+             ("/v1/responses", {"input": "Hi", "max_output_tokens": 2}, b": keep-alive\n"), ("/v1/messages", {"messages": said, "max_tokens": 2}, b'{"type":"ping"}'),
+             ("/api/chat", {"messages": said, "options": {"num_predict": 2}}, b'"content":""'), ("/api/generate", {"prompt": "So", "options": {"num_predict": 2}}, b'"response":""')]
+    signs, ended = [], []
+    threads = [threading.Thread(target=hold)]
+    threads[0].start()
+    assert begun.wait(60 * SLOW)
+    threads += [threading.Thread(target=listen, args=a) for a in asked]
+    for t in threads[1:]:
+        t.start()
+    for t in threads:
+        t.join(90 * SLOW)
+    assert sorted(ended) == sorted(a[0] for a in asked), (signs, ended)
+
+
 folder = tempfile.TemporaryDirectory()
 if not QUICK:  # sanitizers see what makes new ways between threads: budgets of thoughts
     with Server(ctx=512) as server:
@@ -203,6 +248,8 @@ if not QUICK:  # sanitizers see what makes new ways between threads: budgets of 
         server.quiet()
     with Server("--batch", "16", ctx=512) as server:
         progress(server)
+    with Server(parallel=1, ctx=32768) as server:
+        alive(server)
     with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), template=ALWAYS)) as server:
         stubborn(server)
     with Server(model=changed(os.path.join(folder.name, NAME + ".gguf"), damage="output_norm.weight")) as server:
