@@ -7,6 +7,7 @@
 #include "serve.h"
 
 #include <arpa/inet.h>
+#include <microhttpd.h>
 #include <stdio.h>
 #include <strings.h>
 #include <unistd.h>
@@ -115,8 +116,33 @@ static int check_route(exchange *x, const char **message)
     return 0;
 }
 
+/* What is to stand once stands once, and a body has one length: else two programs may read two requests out of one. */
+static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind, const char *key, const char *value)
+{
+    static const char *const once[] = {"Host",          "Origin",   "Content-Length", "Transfer-Encoding",
+                                       "Authorization", "x-api-key"};
+    uint32_t *seen = user;
+    (void)kind, (void)value;
+    for (uint32_t i = 0; i < LR_LEN(once); i++)
+        if (!strcasecmp(key, once[i])) seen[i]++;
+    return MHD_YES;
+}
+
+static bool headers_agree(exchange *x)
+{
+    uint32_t seen[6] = {0};
+    MHD_get_connection_values(x->c, MHD_HEADER_KIND, count_header, seen);
+    for (uint32_t i = 0; i < LR_LEN(seen); i++)
+        if (seen[i] > 1) return false;
+    return !seen[2] || !seen[3];
+}
+
 int guard_check(exchange *x, const char **message)
 {
+    if (!headers_agree(x)) {
+        *message = "a header stands twice, or the body has two lengths";
+        return 400;
+    }
     const char *host = exchange_header(x, "Host"), *origin = exchange_header(x, "Origin");
     if (!host_allowed(x->s, host)) {
         *message = "this Host is not served here (see --allow-host)";

@@ -178,6 +178,11 @@ static enum MHD_Result send_answer(exchange *x)
     MHD_add_response_header(r, "request-id", x->id);
     if (x->trace[0]) MHD_add_response_header(r, "traceparent", x->trace);
     if (x->streaming) MHD_add_response_header(r, "X-Accel-Buffering", "no");
+    if (x->status == 405) {
+        char allow[40];
+        route_methods(x->path, allow);
+        MHD_add_response_header(r, "Allow", allow);
+    }
     if (x->status == 401) MHD_add_response_header(r, "WWW-Authenticate", "Bearer");
     if (x->note[0]) MHD_add_response_header(r, "Larder-Note", x->note);
     if (x->s->draining) MHD_add_response_header(r, "Connection", "close");
@@ -190,7 +195,9 @@ static enum MHD_Result send_answer(exchange *x)
         if (!strcmp(origin, x->s->o.origins[i])) {
             MHD_add_response_header(r, "Access-Control-Allow-Origin", origin);
             MHD_add_response_header(r, "Access-Control-Allow-Headers",
-                                    "authorization, content-type, x-api-key, anthropic-version");
+                                    "authorization, *"); /* the star leaves it out */
+            MHD_add_response_header(r, "Access-Control-Expose-Headers", "*");
+            MHD_add_response_header(r, "Access-Control-Max-Age", "600");
             MHD_add_response_header(r, "Vary", "Origin");
         }
     enum MHD_Result done = MHD_queue_response(x->c, (unsigned)x->status, r);

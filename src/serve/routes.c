@@ -183,9 +183,19 @@ static bool matches(const char *pattern, const char *path)
     return !strncmp(pattern, path, n) && path[n];
 }
 
+void route_methods(const char *path, char out[40])
+{
+    *out = 0;
+    for (size_t i = 0; i < LR_LEN(routes); i++) {
+        if (!matches(routes[i].path, path) || strlen(out) > 24) continue;
+        strcat(strcat(out, *out ? ", " : ""), !strcmp(routes[i].method, "GET") ? "GET, HEAD" : routes[i].method);
+    }
+}
+
 const route *route_find(const char *method, const char *path, bool *other)
 {
     *other = false;
+    if (!strcmp(method, "HEAD")) method = "GET";
     for (size_t i = 0; i < LR_LEN(routes); i++) {
         if (!matches(routes[i].path, path)) continue;
         if (!strcmp(routes[i].method, method)) return &routes[i];

@@ -337,8 +337,9 @@ typedef struct route {
     void (*get)(exchange *x); /* answered at once */
     json_t *(*error)(int status, const char *message, const char *param);
 } route;
-/* The route of a path; *other: the path exists, but not this method. */
+/* The route of a path, HEAD as GET; *other: the path exists, but not this method. */
 const route *route_find(const char *method, const char *path, bool *other);
+void route_methods(const char *path, char out[40]); /* as the header Allow has them */
 json_t *(*route_error(const char *path))(int, const char *, const char *);
 
 /* What the log says of a call. */

@@ -195,6 +195,33 @@ def hosts(s):
     assert s.ask("GET", "/v1/models", headers={"Origin": own})[0] == 200
     status, headers, _ = s.ask("OPTIONS", "/v1/chat/completions", headers={"Origin": "https://good.example"})
     assert status == 204 and headers["Access-Control-Allow-Origin"] == "https://good.example"
+    assert headers["Access-Control-Allow-Headers"] == "authorization, *" and headers["Access-Control-Expose-Headers"] == "*"
+
+
+def two_minds(s):
+    """A request that two programs could read as two different ones is refused, whatever route it is for."""
+    body = json.dumps({"prompt": "x", "max_tokens": 1, "model": NAME}).encode()
+    length = f"Content-Length: {len(body)}".encode()
+    for path in [*GET, *EXTRA, *POST, *PULL]:
+        method = b"POST" if path in {**POST, **PULL} else b"GET"
+        for headers in ((b"Host: localhost", b"Host: evil.example", length), (b"Host: localhost", b"Host: localhost", length),
+                        (b"Host: localhost", length, b"Content-Length: 3"), (b"Host: localhost", length, b"Transfer-Encoding: chunked"),
+                        (b"Host: localhost", b"Origin: https://good.example", b"Origin: http://evil.example"),
+                        (b"Host: localhost", b"x-api-key: a", b"X-API-Key: b", length)):
+            got = s.raw(method + b" " + path.encode() + b" HTTP/1.1\r\nContent-Type: application/json\r\n" + b"\r\n".join(headers) + b"\r\n\r\n" + body)
+            assert got.startswith(b"HTTP/1.1 400 ") and got.count(b"HTTP/1.1") == 1, (path, headers, got)
+
+
+def methods(s):
+    """HEAD is GET without the body; a wrong method is told the right ones."""
+    for path in GET:
+        status, headers, text = s.ask("HEAD", path)
+        assert status == 200 and not text and headers["Content-Length"] != "0", (path, status)
+        status, headers, _ = s.ask("DELETE", path)
+        assert status == 405 and headers["Allow"] == "GET, HEAD", (path, status, headers["Allow"])
+    for path in POST:
+        want = "POST, GET, HEAD" if path == "/v1/responses" else "POST"
+        assert s.ask("PUT", path, "{}", {"Content-Type": "application/json"})[1]["Allow"] == want, path
 
 
 def keys(s):
@@ -226,6 +253,8 @@ with Server("--allow-origin", "https://good.example", "--allow-host", "box.examp
     media(server)
     routes(server)
     hosts(server)
+    two_minds(server)
+    methods(server)
     server.quiet()
     assert server.ask("POST", "/v1/chat/completions", chat())[0] == 200
 with Server("--api-key", "sesame-sesame", "--api-key", "second-key-2") as server:
