@@ -17,9 +17,16 @@ LR_INLINE void OF(block)(head *h, int s, int k, const vi *q, vi w[8])
     if (OF(WIDE) && WIDE_FLIP)
         for (int i = 0; i < 8; i++) w[i] = v_xor(w[i], v_set8(-128));
 }
-/* Step 1 of the arithmetic, for nt tokens: products of block b. */
-LR_INLINE void OF(dots)(int nt, const vi w[8], const scales *c, const uint8_t *const *xs, const lr_i8_row *at,
-                        uint32_t b, vf f[FEW])
+/* Of a step's lines, those that are due at the i-th of n places. */
+LR_INLINE void OF(ask_part)(head *h, int i, int n)
+{
+#pragma GCC unroll 32
+    for (int k = OF(LINES) * i / n; k < OF(LINES) * (i + 1) / n; k++) ask_at(&h->ahead, true);
+}
+
+/* Step 1 of the arithmetic, for nt tokens: products of block b, the i-th of its step. */
+LR_INLINE void OF(dots)(head *h, int nth, int nt, const vi w[8], const scales *c, const uint8_t *const *xs,
+                        const lr_i8_row *at, uint32_t b, vf f[FEW])
 {
 #pragma GCC unroll 8
     for (int t = 0; t < nt; t++) {
@@ -30,11 +37,13 @@ LR_INLINE void OF(dots)(int nt, const vi w[8], const scales *c, const uint8_t *c
                         : half     ? v_zero()
                                    : zero_point(ZERO_OF, -1, xs[t], at, b);
 #pragma GCC unroll 4
-        for (int i = 0; i < 4; i++)
+        for (int i = 0; i < 4; i++) {
+            if (OF(ASK) == ASK_EVENLY && t == 0) OF(ask_part)(h, 4 * nth + i, 4 * OF(STEP));
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++)
                 sum[half] = dot_at(OF(WIDE), sum[half], w[4 * half + i],
                                    xs[t] + 32 * (size_t)b + (size_t)(16 * half + 4 * i));
+        }
         if (OF(IS_SUB)) f[t] = v_fma(v_cvt(sum[1]), c->c1, v_mul(v_cvt(sum[0]), c->c0));
         else f[t] = v_cvt(v_add32(sum[0], sum[1]));
     }
@@ -46,13 +55,6 @@ LR_INLINE void OF(add)(int nt, const scales *c, const uint8_t *const *xs, const 
 {
 #pragma GCC unroll 8
     for (int t = 0; t < nt; t++) acc[t] = block_add(KIND, acc[t], f[t], c->s, c->m, c->n, xs[t], at, b);
-}
-
-LR_INLINE void OF(ask_step)(head *h)
-{
-    IN_ORDER;
-#pragma GCC unroll 32
-    for (int i = 0; i < OF(LINES); i++) ask_at(&h->ahead, true);
 }
 
 /* out[t][r] = sums of VR rows for nt tokens. The bytes of the next VR rows are asked for while these are worked on: the
@@ -80,7 +82,6 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
         for (int s = 0; s < OF(STEPS); s++) {
             vi q[16];
             vf f[STEP][FEW];
-            if (OF(ASK) == ASK_BEFORE) OF(ask_step)(&h);
             if (OF(ASK) == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
 #pragma GCC unroll 32
                 for (int i = 0; i < SEGMENT / OF(BLOCKS) * OF(BYTES); i += 64) __builtin_prefetch(ahead + i);
@@ -93,10 +94,9 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
                 const int k = late ? i / 2 + i % 2 * 2 : i;
                 if (late) IN_ORDER;
                 OF(read)(&h, s, k, q);
-                if (OF(ASK) == ASK_AFTER && i == 0) OF(ask_step)(&h);
                 OF(block)(&h, s, k, q, w);
                 OF(scales)(&h, s, k, &c);
-                OF(dots)(nt, w, &c, xs, &to, b + (uint32_t)k, f[k]);
+                OF(dots)(&h, i, nt, w, &c, xs, &to, b + (uint32_t)k, f[k]);
                 if (!late) OF(add)(nt, &c, xs, &to, b + (uint32_t)k, f[k], acc);
             }
 #pragma GCC unroll 4

@@ -15,8 +15,8 @@
 #ifndef LR_MM_FORMATS_H
 #define LR_MM_FORMATS_H
 
-/* While reading, a line per line; before the reads of a step, or after them, all its lines; or by segments. */
-enum { ASK_READING, ASK_BEFORE, ASK_AFTER, ASK_SEGMENT };
+/* While reading, a line per line; a few with every fourth of the products of a block; or by segments. */
+enum { ASK_READING, ASK_EVENLY, ASK_SEGMENT };
 
 typedef struct head {
     rows r;
@@ -127,7 +127,7 @@ LR_INLINE void nibbles_of(vi table, const vi *q, vi *w)
 #define Q4_0_BYTES 18
 #define Q4_0_ZERO 3
 #define Q4_0_WIDE 0
-#define Q4_0_ASK ASK_READING
+#define Q4_0_ASK ASK_EVENLY
 LR_INLINE void Q4_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void Q4_0_read(head *h, int s, int k, vi *q)
 {
@@ -150,7 +150,7 @@ LR_INLINE void Q4_0_scales(head *h, int s, int k, scales *o)
 #define Q4_1_BYTES 20
 #define Q4_1_ZERO -1
 #define Q4_1_WIDE 0
-#define Q4_1_ASK ASK_READING
+#define Q4_1_ASK ASK_EVENLY
 LR_INLINE void Q4_1_head(head *h)
 {
     vi w = read_word(h, 0);
@@ -190,7 +190,7 @@ LR_INLINE void fifth_bits(vi high, vi w[8])
 #define Q5_0_BYTES 22
 #define Q5_0_ZERO 4
 #define Q5_0_WIDE 0
-#define Q5_0_ASK ASK_READING
+#define Q5_0_ASK ASK_EVENLY
 LR_INLINE void Q5_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void Q5_0_read(head *h, int s, int k, vi *q)
 {
@@ -215,7 +215,7 @@ LR_INLINE void Q5_0_scales(head *h, int s, int k, scales *o)
 #define Q5_1_BYTES 24
 #define Q5_1_ZERO -1
 #define Q5_1_WIDE 0
-#define Q5_1_ASK ASK_READING
+#define Q5_1_ASK ASK_EVENLY
 LR_INLINE void Q5_1_head(head *h) { Q4_1_head(h); }
 LR_INLINE void Q5_1_read(head *h, int s, int k, vi *q)
 {
@@ -279,7 +279,7 @@ LR_INLINE void scale_min(head *h, int j, scales *o)
 #define Q4_K_BYTES 144
 #define Q4_K_ZERO -1
 #define Q4_K_WIDE 0
-#define Q4_K_ASK ASK_BEFORE
+#define Q4_K_ASK ASK_EVENLY
 LR_INLINE void Q4_K_head(head *h) { scale_min_head(h); }
 LR_INLINE void Q4_K_read(head *h, int s, int k, vi *q)
 {
@@ -322,7 +322,7 @@ LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * 
 #define Q6_K_BYTES 210
 #define Q6_K_ZERO 5
 #define Q6_K_WIDE 0
-#define Q6_K_ASK ASK_AFTER
+#define Q6_K_ASK ASK_EVENLY
 LR_INLINE void Q6_K_head(head *h)
 {
     read16(h, 192, h->t);
@@ -356,7 +356,7 @@ LR_INLINE void Q6_K_scales(head *h, int s, int k, scales *o)
 #define Q2_K_BYTES 84
 #define Q2_K_ZERO -1
 #define Q2_K_WIDE 0
-#define Q2_K_ASK ASK_AFTER
+#define Q2_K_ASK ASK_EVENLY
 LR_INLINE void Q2_K_head(head *h)
 {
     read16(h, 0, h->t);
@@ -390,7 +390,7 @@ LR_INLINE void Q2_K_scales(head *h, int s, int k, scales *o)
 #define Q3_K_BYTES 110
 #define Q3_K_ZERO 2
 #define Q3_K_WIDE 0
-#define Q3_K_ASK ASK_READING
+#define Q3_K_ASK ASK_EVENLY
 LR_INLINE void Q3_K_head(head *h)
 {
     vi w[4], three = v_set8(0x30);
@@ -427,7 +427,7 @@ LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
 #define IQ2_XXS_BYTES 66
 #define IQ2_XXS_ZERO 6
 #define IQ2_XXS_WIDE 0
-#define IQ2_XXS_ASK ASK_BEFORE
+#define IQ2_XXS_ASK ASK_EVENLY
 LR_INLINE void IQ2_XXS_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 /* 32 columns: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
 LR_INLINE void iq2_block(vi index, vi word, vi w[8])
@@ -483,7 +483,7 @@ LR_INLINE vi iq4_table(void)
 #define IQ4_NL_BYTES 18
 #define IQ4_NL_ZERO IQ4_ZERO
 #define IQ4_NL_WIDE !WIDE_FLIP
-#define IQ4_NL_ASK ASK_READING
+#define IQ4_NL_ASK ASK_EVENLY
 LR_INLINE void IQ4_NL_head(head *h) { h->d = v_f16(read_word(h, 0)); }
 LR_INLINE void IQ4_NL_read(head *h, int s, int k, vi *q)
 {
@@ -558,7 +558,7 @@ LR_INLINE vf e8m0_half(vi w)
 #define MXFP4_BYTES 17
 #define MXFP4_ZERO 4
 #define MXFP4_WIDE 0
-#define MXFP4_ASK ASK_READING
+#define MXFP4_ASK ASK_EVENLY
 LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_word(h, 0)); }
 LR_INLINE void MXFP4_read(head *h, int s, int k, vi *q)
 {
@@ -581,7 +581,7 @@ LR_INLINE void MXFP4_scales(head *h, int s, int k, scales *o)
 #define MXFP4_PAIRS_BYTES 16
 #define MXFP4_PAIRS_ZERO 4
 #define MXFP4_PAIRS_WIDE 0
-#define MXFP4_PAIRS_ASK ASK_READING
+#define MXFP4_PAIRS_ASK ASK_EVENLY
 LR_INLINE void MXFP4_PAIRS_head(head *h)
 {
     /* A word of scales that ends in this one: the word that begins here might reach past the end of the plane. */
