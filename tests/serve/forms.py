@@ -135,9 +135,34 @@ def strict_by_choice(folder):
             s.quiet()
 
 
+def a_model_that_calls(folder, source):
+    """Shown calls that its tool's schema does not allow, a model makes such a call itself; of a strict tool it cannot."""
+    wants = {"type": "object", "properties": {"where": {"enum": ["north", "south"]}, "steps": {"type": "integer", "minimum": 3, "maximum": 7}},
+             "required": ["where", "steps"], "additionalProperties": False}
+    template = "{%- for m in messages -%}{{- '<|' + m['role'] + '|>\n' -}}{%- for c in m['tool_calls'] or [] -%}" + HELD["hermes"] + (
+        "{%- endfor -%}{{- (m['content'] or '') + '</s>\n' -}}{%- endfor -%}{{- '<|assistant|>\n' -}}")
+    said = []
+    for place in ("sea", "hill", "town", "river"):
+        call = {"id": place, "type": "function", "function": {"name": "go", "arguments": json.dumps({"place": place})}}
+        said += [{"role": "user", "content": f"Go to the {place}"}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    said.append({"role": "user", "content": "Go to the wood"})
+    with Server("--no-store", "--name", NAME, ctx=1024, model=changed(os.path.join(folder, "calls.gguf"), template=template, source=source)) as s:
+        for strict in (False, True):
+            tools = [{"type": "function", "function": {"name": "go", "strict": strict, "parameters": wants}}]
+            body = {"model": NAME, "messages": said, "tools": tools, "max_tokens": 60, "temperature": 0}
+            call = s.post("/v1/chat/completions", body)["choices"][0]["message"]["tool_calls"][0]["function"]
+            args = json.loads(call["arguments"])
+            if strict:
+                assert list(args) == ["where", "steps"] and args["where"] in ("north", "south") and 3 <= args["steps"] <= 7, args
+            else:
+                assert "place" in args, args
+
+
 with Server(ctx=512) as server:
     forms(server)
     tools(server)
     server.quiet()
 with tempfile.TemporaryDirectory() as scratch:
     strict_by_choice(scratch)
+    if os.path.exists(os.environ.get("LARDER_TINYLLAMA", "")):
+        a_model_that_calls(scratch, os.environ["LARDER_TINYLLAMA"])

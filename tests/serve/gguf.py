@@ -29,9 +29,9 @@ class Reader:
             self.at += SIZES[kind]
 
 
-def changed(out, template=None, damage=None):
+def changed(out, template=None, damage=None, source=SOURCE):
     """A copy: its template another, the first numbers of tensor `damage` (float32) NaN."""
-    data = open(SOURCE, "rb").read()
+    data = open(source, "rb").read()
     r = Reader(data)
     r.at = 8
     n_tensors, n_kv = r.number("<Q"), r.number("<Q")
