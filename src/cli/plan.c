@@ -1,10 +1,10 @@
 /* plan.c - `larder plan`: what a model would do on a machine. */
 #include "cli.h"
+#include "plan_ask.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static bool set_number(void *to, const char *text)
 {
@@ -36,31 +36,6 @@ static int show(larder_status st, char *text, const larder_error *err)
     return EXIT_OK;
 }
 
-/* One line of an answer, without its end. */
-static bool answer(const char *question, char *out, size_t cap)
-{
-    printf("%s ", question);
-    fflush(stdout);
-    if (!fgets(out, (int)cap, stdin)) return false;
-    out[strcspn(out, "\r\n")] = 0;
-    return true;
-}
-
-/* No model and no job: asks what it is for and what it may cost. */
-static bool ask_in_turn(larder_plan_ask *ask, char *job, size_t cap)
-{
-    char price[64];
-    if (!isatty(0) || !isatty(1)) return false;
-    puts("What is the machine for?\n  chat (8B), chat-70b, serve:20 (users), agent, rag, batch, lora, pretrain, "
-         "image, voice,\n"
-         "  simulation-bandwidth, simulation-compute; nothing: a bit of each");
-    if (!answer("job:", job, cap)) return false;
-    ask->workload = *job ? job : "all";
-    if (!answer("What may it cost at most, in USD (nothing: anything)?", price, sizeof price)) return false;
-    if (*price && !set_number(&ask->max_price, price)) printf("that is no price; any will do\n");
-    return true;
-}
-
 int verb_plan(int argc, char **argv)
 {
     larder_plan_ask ask = {.progress = cli_progress, .user = "steps"};
@@ -89,7 +64,14 @@ int verb_plan(int argc, char **argv)
          "in place of a model: chat, chat-70b, serve:20, agent, rag, batch, lora, pretrain, image, voice, "
          "simulation-bandwidth, simulation-compute, all",
          0},
-        {"max-price", 0, ARG_CALL, &ask.max_price, "USD", "with --workload: machines up to this price", set_number},
+        {"advise", 0, ARG_FLAG, &ask.advise, NULL,
+         "which machine to run MODEL on, or to buy for it, and why ('larder plan' alone asks for all of it)", 0},
+        {"stay", 0, ARG_FLAG, &ask.stay, NULL, "with --advise: only the machine you are on", 0},
+        {"buy", 0, ARG_FLAG, &ask.leave, NULL, "with --advise: only machines to buy", 0},
+        {"max-price", 0, ARG_CALL, &ask.max_price, "USD", "with --workload, --advise: machines up to this price",
+         set_number},
+        {"max-watts", 0, ARG_CALL, &ask.max_watts, "W", "with them: machines that take no more under load",
+         set_number},
         {"kv", 0, ARG_CALL, &ask, "f16|f32|q8_0|q4_0", "numbers of the KV cache (default f16; here what fits)",
          set_kv},
         {"backend", 0, ARG_STR, &ask.backend, "B", "what runs it: \"llama.cpp Vulkan\", vLLM, ...", 0},
@@ -133,13 +115,16 @@ int verb_plan(int argc, char **argv)
         larder_status st = larder_plan_score(score, (larder_score_how)how, &text, &err);
         return show(st, text, &err);
     }
-    char job[64];
-    if (first >= argc && !ask.workload && !ask.software && !ask_in_turn(&ask, job, sizeof job)) {
+    plan_answers answers;
+    bool asked = first >= argc && !ask.workload && !ask.software;
+    if (asked && !cli_plan_ask(&ask, &answers)) {
         fprintf(stderr, "larder plan: which model? (larder plan --help)\n");
         return EXIT_USAGE;
     }
     if (first < argc) ask.model = argv[first];
     if (rank || by) ask.rank_by = by ? by : "speed";
     larder_status st = larder_plan_text(&ask, &text, &err);
-    return show(st, text, &err);
+    status = show(st, text, &err);
+    if (asked && !status) cli_plan_repeat(&ask);
+    return status;
 }

@@ -4,7 +4,7 @@
 #include <jansson.h>
 #include <time.h>
 
-static void print_table(const larder_probe *p)
+static void print_table(const larder_probe *p, const larder_kernels *k)
 {
     char a[24], b[24], c[24], d[24];
     printf("%s\n%u cores, %u threads, %u NUMA node%s; %s\n", p->cpu, p->n_core, p->n_thread, p->n_numa,
@@ -18,18 +18,26 @@ static void print_table(const larder_probe *p)
     if (p->bf16_gflops > 0) printf("bf16, one core      %8.0f GFLOP/s\n", p->bf16_gflops);
     printf("f32, one core       %8.0f GFLOP/s\n", p->f32_gflops);
     if (p->disk_gbs > 0) printf("disk, cold read     %8.2f GB/s\n", p->disk_gbs);
+    printf("\nlarder's kernels    one token    of 512   (memory read %.1f GB/s meanwhile)\n", k->bandwidth * 1e-9);
+    for (uint32_t i = 0; i < k->n_formats; i++)
+        printf("%-12s    %8.1f GB/s %6.0f GOP/s\n", k->formats[i].format, k->formats[i].read_gbs, k->formats[i].gops);
 }
 
-static int print_json(const larder_probe *p)
+static int print_json(const larder_probe *p, const larder_kernels *k)
 {
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
         json_array_append_new(reads, json_pack("{s:i,s:f}", "threads", (int)p->n_threads[i], "gbs", p->read_gbs[i]));
-    json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:o,s:f,s:f,s:f,s:f,s:I}", "cpu", p->cpu, "isa",
-                          p->isa, "cores", (int)p->n_core, "threads", (int)p->n_thread, "numa", (int)p->n_numa,
+    json_t *kernels = json_object();
+    for (uint32_t i = 0; i < k->n_formats; i++)
+        json_object_set_new(kernels, k->formats[i].format,
+                            json_pack("{s:f,s:f}", "read_gbs", k->formats[i].read_gbs, "gops", k->formats[i].gops));
+    json_t *o = json_pack("{s:s,s:s,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:o,s:f,s:f,s:f,s:f,s:I,s:f,s:o}", "cpu", p->cpu,
+                          "isa", p->isa, "cores", (int)p->n_core, "threads", (int)p->n_thread, "numa", (int)p->n_numa,
                           "memory", (json_int_t)p->memory, "l1d", (json_int_t)p->l1d, "l2", (json_int_t)p->l2, "l3",
                           (json_int_t)p->l3, "read", reads, "int8_gops", p->int8_gops, "bf16_gflops", p->bf16_gflops,
-                          "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when", (json_int_t)p->when);
+                          "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when", (json_int_t)p->when,
+                          "kernels_gbs", k->bandwidth * 1e-9, "kernels", kernels);
     return cli_json("probe", o);
 }
 
@@ -39,8 +47,10 @@ int verb_probe(int argc, char **argv)
     arg_table t = {
         .verb = "probe",
         .usage = "[options]",
-        .about = "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk. The result is\n"
-                 "kept; every speed larder prints is compared with it."};
+        .about =
+            "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk, and how fast\n"
+            "larder's kernels are in each number format. The result is kept; every speed larder prints is\n"
+            "compared with it, and plans of this machine are made from it. A minute, best while nothing else runs."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0},
                        {"fresh", 0, ARG_FLAG, &fresh, NULL, "measure again", 0}};
     arg_add(&t, own, 2);
@@ -49,9 +59,11 @@ int verb_probe(int argc, char **argv)
     larder_probe p;
     larder_error err = {0};
     cli_catch_interrupt(true);
+    larder_kernels k;
     if (larder_probe_machine(fresh, &p, cli_progress, "steps", &err)) return cli_fail("probe", &err);
+    if (larder_probe_kernels(fresh, &k, cli_progress, "steps", &err)) return cli_fail("probe", &err);
     cli_progress_end();
-    if (json) return print_json(&p);
-    print_table(&p);
+    if (json) return print_json(&p, &k);
+    print_table(&p, &k);
     return EXIT_OK;
 }

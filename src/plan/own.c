@@ -3,7 +3,7 @@
 
 #include <math.h>
 
-const double lr_own_rows[LR_OWN_ROWS] = {1, 4, 16, 64, 256, 512};
+const double lr_own_rows[LR_OWN_ROWS] = {1, 2, 4, 8, 16, 32, 64, 256, 512};
 const uint32_t lr_own_head[LR_OWN_HEADS] = {64, 128};
 
 const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt)
@@ -90,11 +90,28 @@ uint32_t lr_own_last_attention(const lr_program *p)
     return last;
 }
 
+double lr_own_row_work(const lr_program *p)
+{
+    double sum = 0;
+    uint32_t last = lr_own_last_attention(p);
+    lr_val packed = LR_NONE;
+    for (uint32_t i = 0; i < p->n_ops && i < last; i++) {
+        const lr_op *op = &p->ops[i];
+        bool product = op->kind == LR_OP_LINEAR || op->kind == LR_OP_LINEAR_ROUTED;
+        const lr_value *v = &p->values[product ? op->in[0] : op->out];
+        if (op->kind == LR_OP_ROUTE || (product && op->in[0] == packed)) continue; /* q, k and v share theirs */
+        if (product) packed = op->in[0];
+        sum += (double)v->width * v->mul;
+    }
+    return sum;
+}
+
 bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
 {
     const lr_program *p = &m->program;
-    *out = (lr_own_model){.n_layer = m->n_layer, .n_embd = m->n_embd, .bytes = m->file_bytes};
+    *out = (lr_own_model){.n_layer = m->n_layer, .bytes = m->file_bytes};
     if (!m->has_program) return false;
+    out->row_work = lr_own_row_work(p);
     uint32_t last = lr_own_last_attention(p);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const lr_op *op = &p->ops[i];
@@ -111,36 +128,25 @@ bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
     return true;
 }
 
-size_t lr_own_formats(const lr_plan_model *m, uint32_t out[LR_OWN_FORMATS])
+/* ---------------------------------------------------------------- a step */
+double lr_own_saved(const lr_own *o, const lr_own_model *m)
 {
-    lr_own_model sum;
-    size_t n = 0;
-    if (!lr_own_model_make(m, &sum)) return 0;
-    for (int i = 0; i < sum.n_linear; i++) {
-        size_t k = 0;
-        while (k < n && out[k] != sum.linear[i].fmt) k++;
-        if (k == n && n < LR_OWN_FORMATS) out[n++] = sum.linear[i].fmt;
-    }
-    return n;
+    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes : 2;
+    return o->in_cache > 0 ? (1 - o->in_cache) * LR_MIN(1, LR_MAX(0, (1.2 - fill) / 0.5)) : 0;
 }
 
-/* ---------------------------------------------------------------- a step */
 static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out)
 {
-    double sum = 0;
-    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes
-                                     : 2; /* in the last cache up to half, fading to whole */
-    double gain = o->in_cache > 0 ? 1 - (1 - o->in_cache) * LR_MIN(1, LR_MAX(0, 2 - 2 * fill)) : 1;
+    double sum = 0, saved = lr_own_saved(o, m);
     for (int i = 0; i < m->n_linear; i++) {
-        double rows = m->linear[i].output ? n_out : n_tok, n = m->linear[i].n;
+        uint32_t fmt = m->linear[i].fmt;
+        double rows = m->linear[i].output ? n_out : n_tok, n = m->linear[i].n, seen = 1, each = rows;
         if (!(rows > 0)) continue;
         if (m->linear[i].n_expert > 0) {
-            double seen = lr_cost_experts(m->linear[i].n_expert, m->linear[i].k, rows);
-            double each = rows * m->linear[i].k / seen;
-            sum += n * seen / m->linear[i].n_expert * per_number(o, m->linear[i].fmt, each);
-            continue;
+            seen = lr_cost_experts(m->linear[i].n_expert, m->linear[i].k, rows) / m->linear[i].n_expert;
+            each = rows * m->linear[i].k / (seen * m->linear[i].n_expert);
         }
-        sum += n * per_number(o, m->linear[i].fmt, rows) * (rows < 2 ? gain : 1);
+        sum += n * seen * (per_number(o, fmt, each) - saved * per_number(o, fmt, 1));
     }
     return sum;
 }
@@ -172,7 +178,7 @@ double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seq
         attention += seqs[i].n * attends(o, m, &seqs[i], kv_bytes);
     }
     double matrices = linears(o, m, n_tok, n_out), fixed = m->n_layer * o->layer_s;
-    double rows = m->n_layer * n_tok * m->n_embd * o->row_s;
+    double rows = n_tok * m->row_work * o->row_s;
     if (part) {
         part[n_tok > n_seq ? LR_PART_MATRICES : LR_PART_WEIGHTS] += matrices;
         part[LR_PART_CACHE] += attention;

@@ -8,7 +8,7 @@
 
 #include "predict.h"
 
-enum { LR_OWN_ROWS = 6, LR_OWN_FORMATS = 32, LR_OWN_HEADS = 2 };
+enum { LR_OWN_ROWS = 9, LR_OWN_FORMATS = 48, LR_OWN_HEADS = 2 };
 extern const double lr_own_rows[LR_OWN_ROWS]; /* rows of a step that formats are timed with */
 extern const uint32_t lr_own_head[LR_OWN_HEADS];
 
@@ -20,12 +20,13 @@ typedef struct lr_own_format {
 typedef struct lr_own {
     lr_own_format formats[LR_OWN_FORMATS];
     uint32_t n_formats;
-    double layer_s;                                          /* a layer's fixed time */
-    double row_s;                                            /* per row, layer and number of the width */
+    double layer_s; /* a layer's fixed time */
+    double row_s;   /* per row and number that is no matrix's (lr_own_row_work) */
     double kv_byte_s[LR_OWN_HEADS], attn_op_s[LR_OWN_HEADS]; /* one token over the cache; many tokens */
     double in_cache; /* a weight's time when the whole model lies in the last cache, against from memory */
     double cache_bytes;
     double bandwidth; /* of memory, which the times of few rows are for */
+    double fixed;     /* the share of those that does not follow it */
     double sample_s;  /* choosing a token, per number of the vocabulary */
 } lr_own;
 
@@ -43,14 +44,17 @@ typedef struct lr_own_model {
         double n_layer, n_head, n_head_kv, head_dim, window;
     } attend[8];
     int n_linear, n_attend;
-    double n_layer, n_embd, bytes;
+    double n_layer, row_work, bytes;
 } lr_own_model;
+/* Numbers that a token passes besides matrices and attention: written by norms, rotations, gates, sums, packed for products. */
+double lr_own_row_work(const lr_program *p);
 /* The number of the last attention among its operators; n_ops: it has none. */
 uint32_t lr_own_last_attention(const lr_program *p);
 /* false: it has no program, or more kinds of operators than are kept apart. */
 bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out);
-/* Formats of its matrices; returns how many. */
-size_t lr_own_formats(const lr_plan_model *m, uint32_t out[LR_OWN_FORMATS]);
+/* The share of a weight's time at one row that the last cache saves: all it can for models up to 0.7 of it, fading to none
+ * for those of 1.2. */
+double lr_own_saved(const lr_own *o, const lr_own_model *m);
 
 typedef struct lr_own_seq {
     double n;            /* sequences alike: */

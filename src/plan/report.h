@@ -12,6 +12,7 @@ typedef struct lr_ask {
     double n_ctx, n_users, n_prompt; /* 0: the largest that fits up to the model's own; 1; 2048 */
     double watts;                    /* a cap; 0: none */
     double kwh, elsewhere;           /* USD for a kWh; for a million tokens bought elsewhere, 0: not asked */
+    double max_price, max_watts;     /* of machines to buy: USD, and watts under load; 0: any */
 } lr_ask;
 
 typedef struct lr_outlook {

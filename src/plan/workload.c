@@ -189,6 +189,7 @@ static larder_status one_job(const lr_catalogue *c, const job *j, const lr_machi
         const lr_machine *m = n ? &machines[i] : &c->machines[i];
         if (!n && (strcmp(m->status, "sold") || !(m->price > 0))) continue;
         if (max_price > 0 && lr_machine_price(m) > max_price) continue;
+        if (ask->max_watts > 0 && m->load_w * m->count > ask->max_watts) continue;
         all[n_ok].m = *m;
         if (run_job(j, &model, ask, &all[n_ok])) n_ok++;
     }

@@ -3,8 +3,9 @@
  * Owns: which shapes tell the times apart, and keeping what was measured (kernels.json beside probe.json). Refuses to own:
  * what the times are for (src/plan/own.c).
  *
- * Every time is the median of several steps, or their lower quartile. A format's matrices come from a model several times larger than the last
- * cache; what a step costs besides them comes from a model so small that its matrices cost nothing. */
+ * Every time is the median of several steps, or their lower quartile. The last cache is emptied between steps, by reading
+ * other memory, which tells how fast that is: times of few rows are as they would be at the speed it had on average. What a
+ * step costs besides matrices comes from a model so small that its matrices cost nothing. */
 #include "kernels.h"
 
 #include "bench_limit.h"
@@ -17,7 +18,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { STEPS = 5, DEPTH = 3072, BATCH = 512, MATRIX_MB = 144 };
+enum { STEPS = 4, DEPTH = 3072, BATCH = 512, MATRIX_MB = 48, BY_MEMORY = 8 };
+
+/* How fast memory was, whenever it was read. On a shared machine that changes within a second, and the time of a step that
+ * reads weights follows by part only: fixed + (1 - fixed) reference / speed. */
+typedef struct pace {
+    double reference; /* the speed that times are written down for until all are known */
+    double fixed;
+    double inverse; /* sum of 1 / speed */
+    uint32_t n;
+} pace;
 
 typedef struct rig {
     larder_model *model;
@@ -25,8 +35,9 @@ typedef struct rig {
     int32_t ids[BATCH];
     uint32_t *blocks;
     lr_bench_limit
-        limit;      /* read between steps: it pushes the model out of the last cache, and tells how fast memory is */
-    bool out;       /* it does; else the model may stay there */
+        limit; /* read between steps: it pushes the model out of the last cache, and tells how fast memory is */
+    bool out;  /* it does; else the model may stay there */
+    pace *pace;
     double rest;    /* numbers of matrices behind the last attention: only rows of logits pass them */
     double numbers; /* of matrices that every token passes */
 } rig;
@@ -79,12 +90,24 @@ fail:
     return st;
 }
 
-static larder_status push_out(rig *r, larder_error *err)
+/* Reads other memory: bytes a second. */
+static double read_other(rig *r)
+{
+    double v = lr_bench_limit_read(&r->limit);
+    r->pace->inverse += 1 / v;
+    r->pace->n++;
+    return v;
+}
+
+static larder_status push_out(rig *r, pace *p, larder_error *err)
 {
     lr_topology topo;
+    r->pace = p;
     lr_topology_get(&topo);
     LR_TRY(lr_bench_limit_open(&r->limit, r->e->pool, LR_MAX(4 * topo.l3, 64 * LR_MIB), err));
     r->out = true;
+    for (int i = 0; i < 8 && !(p->reference > 0); i++) (void)read_other(r);
+    if (!(p->reference > 0)) p->reference = p->n / p->inverse;
     return LARDER_OK;
 }
 
@@ -106,25 +129,23 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Time of a step of n tokens behind `depth` others. Arithmetic is timed once it has gone on for a while, for clocks
- * sink under it. The weights of few tokens come from memory, as they do when a model is larger than the last cache; memory's
- * speed changes with what else this machine does, so it is read before and after, and the time is as it would be at
- * `bandwidth`. */
-static larder_status timed(rig *r, uint32_t depth, uint32_t n, double bandwidth, double *out, larder_error *err)
+/* Time of a step of n tokens behind `depth` others. Arithmetic is timed once it has gone on for a while, for clocks sink
+ * under it. The weights of few tokens come from memory, as they do when a model is larger than the last cache. */
+static larder_status timed(rig *r, uint32_t depth, uint32_t n, double *out, larder_error *err)
 {
-    double s[3 * STEPS], warm = 0, once, before = 0, after;
-    int rounds = n >= 16 ? STEPS : 3 * STEPS;
-    bool by_memory = r->out && n < 16;
+    double s[3 * STEPS], warm = 0, once, before = 0;
+    bool by_memory = r->out && n <= BY_MEMORY;
+    int rounds = n <= BY_MEMORY ? 3 * STEPS : STEPS;
     do {
         LR_TRY(step(r, depth, n, &once, err));
         warm += once;
-    } while (n >= 64 && warm < 0.4);
-    if (r->out && n < 64) before = lr_bench_limit_read(&r->limit);
+    } while (n >= 64 && warm < 0.15);
+    if (r->out && n <= 64) before = read_other(r);
     for (int i = 0; i < rounds; i++) {
         LR_TRY(step(r, depth, n, &s[i], err));
-        if (!r->out || n >= 64) continue;
-        after = lr_bench_limit_read(&r->limit);
-        if (by_memory && bandwidth > 0) s[i] *= (before + after) / 2 / bandwidth;
+        if (!r->out || n > 64) continue;
+        double after = read_other(r);
+        if (by_memory) s[i] /= r->pace->fixed + (1 - r->pace->fixed) * r->pace->reference * 2 / (before + after);
         before = after;
     }
     qsort(s, (size_t)rounds, sizeof *s, by_value);
@@ -152,12 +173,12 @@ static larder_status time_layers(lr_own *o, larder_error *err)
     double one, many, s8 = lr_own_find(o, LR_FMT_Q8_0)->s[LR_OWN_ROWS - 1];
     lr_shape s = shape_of(16, 128, 64, 128, 1024);
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, 0, &one, err);
-    if (!st) st = timed(&r, 0, BATCH, 0, &many, err);
+    larder_status st = timed(&r, 0, 1, &one, err);
+    if (!st) st = timed(&r, 0, BATCH, &many, err);
     if (!st) {
         double attention = 16 * 4.0 * BATCH * (BATCH + 1) / 2 * 128 * o->attn_op_s[0];
         o->layer_s = one / 16;
-        o->row_s = LR_MAX(0, (many - one - r.numbers * s8 - attention) / (16.0 * BATCH * 128));
+        o->row_s = LR_MAX(0, (many - one - r.numbers * s8 - attention) / (BATCH * lr_own_row_work(&r.e->program)));
     }
     rig_close(&r);
     return st;
@@ -175,7 +196,7 @@ static larder_status time_cached(lr_own *o, larder_error *err)
     if (topo.l3 < 12 * LR_MIB) return LARDER_OK;
     lr_shape s = shape_of(3, 512, 64, 1536, 512);
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, 0, &one, err);
+    larder_status st = timed(&r, 0, 1, &one, err);
     double full = lr_own_find(o, LR_FMT_Q8_0)->s[0];
     if (!st) o->in_cache = LR_MIN(1, LR_MAX(0.1, (one - 3 * o->layer_s) / ((r.numbers + r.rest) * full)));
     rig_close(&r);
@@ -214,7 +235,7 @@ fail:
 }
 
 /* Attention over a long cache, one token and many, with heads of each size. */
-static larder_status time_attention(lr_own *o, int h, larder_error *err)
+static larder_status time_attention(lr_own *o, pace *p, int h, larder_error *err)
 {
     rig r;
     double near[2], far[2], warm;
@@ -223,15 +244,11 @@ static larder_status time_attention(lr_own *o, int h, larder_error *err)
     larder_status st = LARDER_OK;
     LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
     for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(&r, at, BATCH, &warm, err));
-    LR_GO(push_out(&r, err));
-    if (!(o->bandwidth > 0)) {
-        for (int i = 0; i < 3 * STEPS; i++) (void)lr_bench_limit_read(&r.limit);
-        o->bandwidth = lr_bench_limit_median(&r.limit);
-    }
-    LR_GO(timed(&r, 0, 1, o->bandwidth, &near[0], err));
-    LR_GO(timed(&r, DEPTH, 1, o->bandwidth, &far[0], err));
-    LR_GO(timed(&r, 0, BATCH, 0, &near[1], err));
-    LR_GO(timed(&r, DEPTH, BATCH, 0, &far[1], err));
+    LR_GO(push_out(&r, p, err));
+    LR_GO(timed(&r, 0, 1, &near[0], err));
+    LR_GO(timed(&r, DEPTH, 1, &far[0], err));
+    LR_GO(timed(&r, 0, BATCH, &near[1], err));
+    LR_GO(timed(&r, DEPTH, BATCH, &far[1], err));
     o->kv_byte_s[h] = LR_MAX(1e-13, (far[0] - near[0]) / (n_layer * 2.0 * DEPTH * s.n_head_kv * dim * 2));
     o->attn_op_s[h] = LR_MAX(1e-15, (far[1] - near[1]) / (n_layer * 4.0 * BATCH * DEPTH * s.n_head * dim));
 fail:
@@ -239,22 +256,57 @@ fail:
     return st;
 }
 
-static larder_status time_format(lr_own *o, uint32_t fmt, larder_error *err)
+/* The share that leaves times of one row the most alike, whatever the speed. Where memory is steady it does not matter. */
+static larder_status time_pace(pace *p, larder_error *err)
+{
+    enum { N = 120 };
+    rig r;
+    double s[N], speed[N], least = INFINITY, before;
+    lr_shape shape = shape_of(3, 1536, 64, 4608, 512);
+    LR_TRY(rig_open(&shape, LR_FMT_Q8_0, &r, err));
+    larder_status st = push_out(&r, p, err);
+    before = st ? 0 : read_other(&r);
+    for (int i = 0; i < N && !st; i++) {
+        st = step(&r, 0, 1, &s[i], err);
+        double after = st ? 0 : read_other(&r);
+        speed[i] = (before + after) / 2;
+        before = after;
+    }
+    for (double fixed = 0; fixed < 0.85 && !st; fixed += 0.05) {
+        double sum = 0, square = 0;
+        for (int i = 0; i < N; i++) {
+            double v = log(s[i] / (fixed + (1 - fixed) * p->reference / speed[i]));
+            sum += v;
+            square += v * v;
+        }
+        double spread = square / N - sum / N * (sum / N);
+        if (spread >= least) continue;
+        least = spread;
+        p->fixed = fixed;
+    }
+    rig_close(&r);
+    return st;
+}
+
+static larder_status time_format(lr_own *o, pace *p, uint32_t fmt, larder_error *err)
 {
     rig r;
     const lr_fmt_info *info = lr_fmt_get(fmt);
     double bits = info ? 8.0 * info->bytes / info->block : 16;
     lr_own_format *f = &o->formats[o->n_formats];
-    double layer = 2.5 * 2048 * 2048 + 3.0 * 2048 * 6144;
-    lr_shape s = shape_of((uint32_t)ceil(MATRIX_MB * 1e6 * 8 / bits / layer), 2048, 64, 6144, 512);
+    const double n_embd = 1536, n_ff = 4608, layer = 2.5 * n_embd * n_embd + 3.0 * n_embd * n_ff;
+    double n_layer = LR_MAX(
+        3, ceil(MATRIX_MB * 1e6 * 8 / bits / layer)); /* what is behind the last attention stays small */
+    lr_shape s = shape_of((uint32_t)n_layer, (uint32_t)n_embd, 64, (uint32_t)n_ff, 512);
     LR_TRY(rig_open(&s, fmt, &r, err));
-    larder_status st = push_out(&r, err);
+    larder_status st = push_out(&r, p, err);
     *f = (lr_own_format){.fmt = fmt};
     for (int i = 0; i < LR_OWN_ROWS && !st; i++) {
         double t = 0, n = lr_own_rows[i];
-        st = timed(&r, 0, (uint32_t)n, o->bandwidth, &t, err);
-        double attention = s.n_layer * 4.0 * n * (n + 1) / 2 * 2048 * o->attn_op_s[0];
-        double besides = s.n_layer * (o->layer_s + (n > 1 ? n * 2048 * o->row_s : 0)) + attention;
+        st = timed(&r, 0, (uint32_t)n, &t, err);
+        double attention = s.n_layer * 4.0 * n * (n + 1) / 2 * n_embd * o->attn_op_s[0];
+        double besides = s.n_layer * o->layer_s + attention +
+                         (n > 1 ? n * lr_own_row_work(&r.e->program) * o->row_s : 0);
         if (i) besides += r.rest * f->s[0]; /* one row of it */
         if (!st) f->s[i] = LR_MAX(0.5 * t, t - besides) / (r.numbers + (i ? 0 : r.rest));
     }
@@ -279,6 +331,7 @@ static const struct {
     {"in_cache", offsetof(lr_own, in_cache), 0.05, 1},
     {"cache_bytes", offsetof(lr_own, cache_bytes), 0, 1e12},
     {"bandwidth", offsetof(lr_own, bandwidth), 1e8, 1e14},
+    {"fixed", offsetof(lr_own, fixed), 0, 1},
 };
 static double *figure(lr_own *o, size_t i) { return (double *)(void *)((char *)o + figures[i].at); }
 
@@ -343,47 +396,101 @@ static bool restore(lr_own *o, const char *path)
     return ok;
 }
 
-static bool tell(larder_progress_fn *progress, void *user, size_t done, size_t all)
+/* ---------------------------------------------------------------- all of it */
+static void kept_path(char path[4200])
 {
-    larder_progress at = {"kernels", done, all, 0, -1};
-    return !progress || progress(user, &at);
+    char folder[4096];
+    path[0] = 0;
+    if (!lr_user_dir("cache", folder, sizeof folder, NULL)) (void)snprintf(path, 4200, "%s/kernels.json", folder);
+}
+
+bool lr_own_kept(lr_own *out)
+{
+    char path[4200];
+    kept_path(path);
+    *out = (lr_own){0};
+    return *path && restore(out, path);
 }
 
 /* What every format's times are corrected by comes first: in a first round with nothing known of the rest. */
-static larder_status time_common(lr_own *o, larder_error *err)
+static larder_status time_common(lr_own *o, pace *p, larder_error *err)
 {
+    LR_TRY(time_pace(p, err));
+    for (int h = 0; h < LR_OWN_HEADS; h++) LR_TRY(time_attention(o, p, h, err));
     for (int round = 0; round < 2; round++) {
-        for (int h = 0; h < LR_OWN_HEADS && !round; h++) LR_TRY(time_attention(o, h, err));
         o->n_formats = 0;
-        LR_TRY(time_format(o, LR_FMT_Q8_0, err));
+        LR_TRY(time_format(o, p, LR_FMT_Q8_0, err));
         LR_TRY(time_layers(o, err));
     }
     LR_TRY(time_sampler(o, err));
     return time_cached(o, err);
 }
 
-larder_status lr_own_measure(bool fresh, const uint32_t *fmts, size_t n, lr_own *out, larder_progress_fn *progress,
-                             void *user, larder_error *err)
+/* The average speed of memory is known only now. */
+static void settle(lr_own *o, const pace *p)
 {
-    char folder[4096], path[4200] = "";
-    bool changed = false;
-    *out = (lr_own){0};
-    if (!lr_user_dir("cache", folder, sizeof folder, NULL))
-        (void)snprintf(path, sizeof path, "%s/kernels.json", folder);
-    if (fresh || !*path || !restore(out, path)) {
-        *out = (lr_own){0};
-        if (!tell(progress, user, 0, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
-        LR_TRY(time_common(out, err));
-        changed = true;
+    o->bandwidth = p->n / p->inverse;
+    double f = p->fixed + (1 - p->fixed) * p->reference / o->bandwidth;
+    o->fixed = p->fixed / f;
+    for (uint32_t i = 0; i < o->n_formats; i++)
+        for (int k = 0; k < LR_OWN_ROWS; k++)
+            if (lr_own_rows[k] <= BY_MEMORY) o->formats[i].s[k] *= f;
+    for (int h = 0; h < LR_OWN_HEADS; h++) o->kv_byte_s[h] *= f;
+}
+
+/* Formats that whole models can be of, each once. */
+static size_t formats_to_time(uint32_t out[LR_OWN_FORMATS])
+{
+    size_t n = 0;
+    for (const char *const *name = lr_mix_names(); *name && n < LR_OWN_FORMATS; name++) {
+        const lr_mix_type *t = lr_mix_find(*name);
+        size_t k = 0;
+        if (!t || !lr_fmt_can_encode(t->base)) continue;
+        while (k < n && out[k] != t->base) k++;
+        if (k == n) out[n++] = t->base;
     }
+    return n;
+}
+
+static larder_status measure(lr_own *o, larder_progress_fn *progress, void *user, larder_error *err)
+{
+    uint32_t fmts[LR_OWN_FORMATS];
+    size_t n = formats_to_time(fmts);
+    pace p = {0};
+    larder_progress at = {"kernels", 0, n, 0, -1};
+    *o = (lr_own){0};
+    if (progress && !progress(user, &at)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
+    LR_TRY(time_common(o, &p, err));
     for (size_t i = 0; i < n; i++) {
-        if (lr_own_find(out, fmts[i]) || out->n_formats == LR_OWN_FORMATS) continue;
-        if (!type_of(fmts[i]) || !lr_fmt_can_encode(fmts[i])) continue; /* own.c takes the nearest in size */
-        if (!tell(progress, user, i + 1, n + 1)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
-        LR_TRY(time_format(out, fmts[i], err));
-        changed = true;
+        at.n_done = i + 1;
+        if (progress && !progress(user, &at)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
+        if (!lr_own_find(o, fmts[i])) LR_TRY(time_format(o, &p, fmts[i], err));
     }
-    if (changed && *path && save(out, path, err))
-        lr_log(LARDER_LOG_WARN, "the kernels' times could not be kept: %s", err ? err->message : path);
+    settle(o, &p);
+    return LARDER_OK;
+}
+
+larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progress_fn *progress, void *user,
+                                   larder_error *err)
+{
+    char path[4200];
+    lr_own own;
+    *out = (larder_kernels){0};
+    kept_path(path);
+    if (fresh || !lr_own_kept(&own)) {
+        LR_TRY(measure(&own, progress, user, err));
+        if (*path && save(&own, path, err))
+            lr_log(LARDER_LOG_WARN, "the kernels' times could not be kept: %s", err ? err->message : path);
+    }
+    out->bandwidth = own.bandwidth;
+    for (uint32_t i = 0; i < own.n_formats && i < LR_LEN(out->formats); i++) {
+        const lr_own_format *f = &own.formats[i];
+        const lr_fmt_info *info = lr_fmt_get(f->fmt);
+        out->formats[out->n_formats++] = (larder_kernel_speed){
+            .format = info->name,
+            .read_gbs = (double)info->bytes / info->block / f->s[0] * 1e-9,
+            .gops = 2 * lr_own_rows[LR_OWN_ROWS - 1] / f->s[LR_OWN_ROWS - 1] * 1e-9,
+        };
+    }
     return LARDER_OK;
 }

@@ -5,10 +5,12 @@
 #include "larder_tools.h"
 #include "own.h"
 
-/* What is kept from before, and whatever of `fmts` is missing there measured now (a second or two each) and kept.
- * `fresh`: nothing is kept. */
-larder_status lr_own_measure(bool fresh, const uint32_t *fmts, size_t n, lr_own *out, larder_progress_fn *progress,
-                             void *user, larder_error *err);
+/* What `larder probe` measured and kept; false: it did not yet, or for another machine or larder. */
+bool lr_own_kept(lr_own *out);
+/* probe.c: what was kept of this machine; without it, guessed within a twentieth of a second from one short reading of
+ * memory and what cores of its kind do. */
+bool lr_probe_kept(larder_probe *out);
+void lr_probe_guess(larder_probe *out);
 /* probe.c: names the machine and this larder, so that what was measured on others is not believed. */
 void lr_probe_mark(char out[256]);
 

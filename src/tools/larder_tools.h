@@ -126,6 +126,20 @@ typedef struct larder_probe {
 /* `fresh`: measure even if a cached result exists. */
 larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,
                                    larder_error *err);
+/* How fast larder's own kernels are here, by number format: a minute or less the first time, kept as the above is. Plans
+ * of this machine are made from it. */
+typedef struct larder_kernel_speed {
+    const char *format;
+    double read_gbs; /* of weights, when one token is computed; 1e9 bytes a second */
+    double gops;     /* of products, when 512 are; 1e9 operations a second */
+} larder_kernel_speed;
+typedef struct larder_kernels {
+    larder_kernel_speed formats[48];
+    uint32_t n_formats;
+    double bandwidth; /* bytes a second that memory read on average meanwhile */
+} larder_kernels;
+larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progress_fn *progress, void *user,
+                                   larder_error *err);
 /* The measured read bandwidth for a thread count, in bytes per second: the nearest count at or below it. */
 double larder_probe_bandwidth(const larder_probe *probe, uint32_t n_threads);
 
@@ -265,7 +279,9 @@ typedef struct larder_plan_ask {
     const char *rank_by;  /* all machines, ordered: speed, capacity, price, watts, tok-per-dollar, gb-per-dollar */
     const char *svg;      /* a file for the plot */
     const char *workload; /* in place of a model: chat, serve:20, lora, ...; "all" */
-    double max_price;     /* of machines ranked for a workload, USD; 0: any */
+    bool advise;          /* which machine to run the model on, or to buy for it, and why */
+    bool stay, leave;     /* of it: only this machine; only others */
+    double max_price, max_watts; /* of machines ranked for a workload or advised: USD, watts under load; 0: any */
     uint32_t n_ctx, n_users, n_prompt; /* 0: the largest that fits; 1; 2048 */
     double watts, kwh,
         elsewhere; /* a power cap; USD for a kWh (0: 0.30); USD for a million tokens bought elsewhere */

@@ -1,4 +1,5 @@
 /* plan_job.c - the planner's jobs: what is asked, the tables and files it is asked about, and this machine. */
+#include "advise.h"
 #include "claims.h"
 #include "header.h"
 #include "kernels.h"
@@ -18,11 +19,13 @@
 
 #define MAX_TABLE (16u << 20)
 
+#define NOT_PROBED "  speeds are a guess: this machine's kernels were not timed yet (larder probe, once, a minute)\n"
+
 /* ---------------------------------------------------------------- this machine */
-static larder_status this_machine(lr_machine *m, larder_progress_fn *progress, void *user, larder_error *err)
+static larder_status this_machine(lr_machine *m, larder_error *err)
 {
     larder_probe p;
-    LR_TRY(larder_probe_machine(false, &p, progress, user, err));
+    if (!lr_probe_kept(&p)) lr_probe_guess(&p);
     *m = (lr_machine){.id = -1, .kind = LR_KIND_CPU, .gen = LR_GEN_CPU, .unified = true, .count = 1, .usable = 0.95};
     (void)snprintf(m->name, sizeof m->name, "this machine: %.70s", p.cpu);
     (void)snprintf(m->gen_name, sizeof m->gen_name, "%.15s", p.isa);
@@ -43,7 +46,7 @@ static larder_status find_machine(const lr_catalogue *c, const char *words, cons
                                   lr_setup *s, larder_error *err)
 {
     if (!strcasecmp(words, "this") || !strcasecmp(words, "here")) {
-        LR_TRY(this_machine(m, ask->progress, ask->user, err));
+        LR_TRY(this_machine(m, err));
         *s = lr_setup_usual(m);
         s->engine = LR_ENGINE_LARDER;
     } else {
@@ -294,10 +297,8 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook o;
     LR_TRY(find_machine(c, words, ask, &m, &s, err));
     lr_own own;
-    uint32_t fmts[LR_OWN_FORMATS];
-    size_t n_fmt = m.id < 0 && s.engine == LR_ENGINE_LARDER ? lr_own_formats(model, fmts) : 0;
-    if (n_fmt) LR_TRY(lr_own_measure(false, fmts, n_fmt, &own, ask->progress, ask->user, err));
-    if (n_fmt) {
+    bool ours = m.id < 0 && s.engine == LR_ENGINE_LARDER, kept = ours && lr_own_kept(&own);
+    if (kept) {
         m.own = &own;
         m.bw = m.bw_measured = LR_MAX(m.bw, own.bandwidth);
     }
@@ -306,6 +307,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
     if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
+    if (!ask->json && ours && !kept) lr_buf_puts(out, NOT_PROBED);
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
@@ -359,6 +361,20 @@ fail:
     return st;
 }
 
+static larder_status advise(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
+                            const lr_plan_model *model, lr_buf *out, larder_error *err)
+{
+    lr_machine here;
+    lr_setup s;
+    lr_own own;
+    if (!ask->leave) {
+        LR_TRY(find_machine(c, "this", ask, &here, &s, err));
+        if (lr_own_kept(&own)) here.own = &own;
+        if (here.own) here.bw = here.bw_measured = LR_MAX(here.bw, own.bandwidth);
+    }
+    return lr_advise(ask->stay ? NULL : c, model, a, ask->leave ? NULL : &here, out, err);
+}
+
 static bool sane(double v, double max) { return isfinite(v) && v >= 0 && v <= max; }
 
 larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_error *err)
@@ -372,10 +388,13 @@ larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_er
                 .n_prompt = ask->n_prompt,
                 .watts = ask->watts,
                 .kwh = ask->kwh > 0 ? ask->kwh : 0.30,
-                .elsewhere = ask->elsewhere};
+                .elsewhere = ask->elsewhere,
+                .max_price = ask->max_price,
+                .max_watts = ask->max_watts};
     larder_status st = LARDER_OK;
     *out = NULL;
-    if (!sane(ask->watts, 1e6) || !sane(ask->kwh, 1e3) || !sane(ask->elsewhere, 1e6) || !sane(ask->max_price, 1e9))
+    if (!sane(ask->watts, 1e6) || !sane(ask->kwh, 1e3) || !sane(ask->elsewhere, 1e6) || !sane(ask->max_price, 1e9) ||
+        !sane(ask->max_watts, 1e6))
         return lr_fail(err, LARDER_USAGE, "watts and prices must be numbers, not negative");
     if (ask->n_users > 4096) return lr_fail(err, LARDER_USAGE, "%u users; the limit is 4096", ask->n_users);
     if (ask->rank_by && !lr_rank_by_name(ask->rank_by, &by))
@@ -391,6 +410,7 @@ larder_status larder_plan_text(const larder_plan_ask *ask, char **out, larder_er
     LR_TRY(lr_catalogue_open(&c, err));
     if (!ask->workload) LR_GO(open_model(&c, ask, &model, err));
     if (ask->workload) LR_GO(workload(&c, ask, &a, &b, err));
+    else if (ask->advise) LR_GO(advise(&c, ask, &a, &model.m, &b, err));
     else if (ask->rank_by) LR_GO(lr_rank(&c, &model.m, &a, by, ask->json, &b, err));
     else
         LR_GO(

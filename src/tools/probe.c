@@ -206,6 +206,57 @@ static bool restore(larder_probe *p, const char *path)
     return ok && p->n_measured;
 }
 
+bool lr_probe_kept(larder_probe *out)
+{
+    char folder[4096], path[4200];
+    *out = (larder_probe){0};
+    describe(out);
+    if (lr_user_dir("cache", folder, sizeof folder, NULL)) return false;
+    (void)snprintf(path, sizeof path, "%s/probe.json", folder);
+    return restore(out, path);
+}
+
+/* Operations a cycle of a core with such instructions, at 3 GHz. */
+static void guess_arithmetic(larder_probe *p)
+{
+    static const struct {
+        double f32, bf16, int8;
+    } cores[LR_ISA_COUNT] = {[LR_ISA_SCALAR] = {4, 0, 8},
+                             [LR_ISA_AVX2] = {32, 0, 64},
+                             [LR_ISA_AVX512] = {64, 0, 256},
+                             [LR_ISA_NEON] = {32, 0, 128}};
+    lr_isa isa = lr_cpu_isa();
+    p->f32_gflops = 3 * cores[isa].f32;
+    p->int8_gops = 3 * cores[isa].int8;
+    if (lr_cpu_features() & (LR_CPU_AVX512BF16 | LR_CPU_NEONBF16)) p->bf16_gflops = 2 * p->f32_gflops;
+}
+
+void lr_probe_guess(larder_probe *p)
+{
+    lr_pool *pool;
+    *p = (larder_probe){0};
+    describe(p);
+    reader r = {.n = (size_t)LR_MIN(LR_MAX(2 * p->l3, 32 * LR_MIB), 96 * LR_MIB)};
+    uint8_t *buffer = lr_pages_alloc(r.n);
+    p->n_measured = 1;
+    p->n_threads[0] = LR_MAX(p->n_core, 1u);
+    p->read_gbs[0] = 20;
+    guess_arithmetic(p);
+    r.p = buffer;
+    if (buffer && !lr_pool_new((int)p->n_threads[0], true, &pool, NULL)) {
+        uint64_t best = UINT64_MAX;
+        lr_pool_run(pool, fill_part, &r);
+        for (int i = 0; i < 3; i++) {
+            uint64_t t0 = lr_now_ns();
+            lr_pool_run(pool, read_part, &r);
+            best = LR_MIN(best, lr_now_ns() - t0);
+        }
+        p->read_gbs[0] = (double)r.n / (double)LR_MAX(best, 1u);
+        lr_pool_free(pool);
+    }
+    lr_pages_free(buffer, r.n);
+}
+
 larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,
                                    larder_error *err)
 {
