@@ -69,8 +69,10 @@ static void check_cuts(larder_model *m, const int32_t *ids, const setup *s)
     larder_engine_free(e);
     for (size_t i = 0; i < LR_LEN(cuts); i++) {
         char what[64];
-        snprintf(what, sizeof what, "%u threads, chunks of %u", cuts[i][0], cuts[i][1]);
         o = options_for(s, cuts[i][0], cuts[i][1]);
+        o.huge_pages = i % 3 == 2;
+        snprintf(what, sizeof what, "%u threads, chunks of %u%s", cuts[i][0], cuts[i][1],
+                 o.huge_pages ? ", weights copied" : "");
         e = open_engine(m, &o);
         answer_of(e, ids, N_LONG, N_GEN, s->temperature, 5, &got);
         check_answer(&got, &want, what);

@@ -21,7 +21,7 @@ static void account(const lr_code *c, lr_account *a)
     lr_account_add(a, "activations", pages(c->shared), false);
     lr_account_add(a, "scratch per thread", scratch_bytes(c), false);
     lr_account_add(a, "norms and biases", pages(c->floats * 4), false);
-    if (c->turned) lr_account_add(a, "repacked weights", pages(c->turned), false);
+    if (c->copies) lr_account_add(a, lr_copies_name(c), pages(c->copies), false);
     lr_account_add(a, "logits", pages(c->logits_bytes), false);
 }
 
@@ -50,7 +50,7 @@ static void cpu_close(lr_exec *x)
     give(x->pos, book_bytes(c));
     give(x->parts, c->parts);
     give(x->floats, c->floats * 4);
-    give(x->turned, c->turned);
+    give(x->copies, c->copies);
     give(x->logits, c->logits_bytes);
     lr_code_free(&x->c);
     lr_free(x);
@@ -91,7 +91,7 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
     x->pos = take(book_bytes(c), &bad);
     x->parts = take(c->parts, &bad);
     x->floats = take(c->floats * 4, &bad);
-    x->turned = take(c->turned, &bad);
+    x->copies = take(c->copies, &bad);
     x->logits = take(c->logits_bytes, &bad);
     if (bad) {
         cpu_close(x);
@@ -100,7 +100,7 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
     x->deals = x->next + c->n_phase;
     x->seq = x->pos + l->n_tok; /* [n_tok] sequence of a token, then [n_seq] first token of a sequence */
     x->tile = x->seq + l->n_tok + l->n_seq;
-    lr_code_load(c, x->floats, x->turned);
+    lr_exec_copy(x);
     lr_exec_tables(x);
     lr_exec_take(x);
     *out = x;

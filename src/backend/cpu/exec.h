@@ -49,7 +49,8 @@ typedef struct lr_node {
     const lr_tensor *t;    /* the matrices */
     uint64_t w_at, b_at;   /* in the float copies, in floats; UINT64_MAX: none */
     uint32_t w_n;          /* floats of the copy of w */
-    uint64_t turned_at;    /* in the turned copies; UINT64_MAX: in place */
+    uint64_t copy_at;      /* in the copies; UINT64_MAX: in place */
+    bool fills;            /* its copy; another node's may be the same */
     uint64_t cache_at;     /* ATTEND, STORE: where its layer begins */
     uint32_t cache_stride; /* ATTEND, STORE: bytes of one block of one head */
 } lr_node;
@@ -86,7 +87,8 @@ typedef struct lr_code {
     uint32_t n_expert;  /* most of any routed product */
     uint32_t n_route;   /* most rows of a step in routed products */
     /* bytes */
-    uint64_t shared, local, floats, turned, cache, logits_bytes, parts, weights;
+    uint64_t shared, local, floats, copies, cache, logits_bytes, parts;
+    uint64_t weights;                          /* read where they are mapped: those that are copied are not */
     uint64_t scratch;                          /* per thread, `local` included */
     uint64_t at_ptrs, at_mm, at_attn, at_sort; /* within it */
     uint64_t mm_bytes;
@@ -94,9 +96,10 @@ typedef struct lr_code {
 
 larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err);
 void lr_code_free(lr_code *c);
-/* Fills the float copies and the turned copies. */
-void lr_code_load(const lr_code *c, float *floats, uint8_t *turned);
-
+static inline const char *lr_copies_name(const lr_code *c)
+{
+    return c->l.copy_weights ? "copied weights" : "repacked weights";
+}
 typedef struct lr_counter {
     _Alignas(64) _Atomic uint64_t v;
 } lr_counter;
@@ -104,7 +107,7 @@ typedef struct lr_counter {
 struct lr_exec {
     lr_code c;
     lr_pool *pool;
-    uint8_t *shared, *turned, *cache, *scratch, *parts;
+    uint8_t *shared, *copies, *cache, *scratch, *parts;
     float *floats, *logits;
     lr_counter *next;  /* per phase: what has been dealt */
     lr_counter *deals; /* [2][n_thread]: what is gone of each thread's share of the phase at hand (lr_deal) */
@@ -123,6 +126,7 @@ struct lr_exec {
 
 /* exec_memory.c */
 void lr_exec_resident(const lr_exec *x, lr_account *a);
+void lr_exec_copy(lr_exec *x);   /* fills the copies (exec_copy.c) */
 void lr_exec_take(lr_exec *x);   /* brings what was planned into memory */
 void lr_exec_tables(lr_exec *x); /* finds the tables of which rows are looked up, and no more */
 /* A row of such a table, out of the file: in memory it would bring up to 2 MiB of others along. false: it has no file. */
@@ -161,6 +165,13 @@ static inline uint64_t lr_next(const lr_worker *w, uint32_t phase, uint64_t grai
     return atomic_fetch_add_explicit(&w->x->next[phase].v, grain, memory_order_relaxed);
 }
 
+/* Where a thread's share of n units begins, and the one's before it ends: the same in every step, so what a thread is the
+ * first to touch, and what the system therefore puts into the memory of its node, is what it reads ever after. */
+static inline uint64_t lr_share_at(uint64_t n, uint32_t unit, int thread, int n_thread)
+{
+    return thread == n_thread ? n : n / unit * (uint64_t)thread / (uint64_t)n_thread * unit;
+}
+enum { LR_MM_UNIT = 2 }; /* tiles of products are dealt in pairs */
 /* A phase's n units as one thread sees them: a share each, taken from its front `own` at a time; then halves of what
  * others have left, from the back, while it is at least `least` (at most UINT32_MAX). Shares and halves are whole
  * multiples of `unit`. Every thread must deal every such phase, and a barrier must end it. (exec_mm.c) */

@@ -179,7 +179,7 @@ static lr_node *new_node(maker *m, uint8_t kind, const lr_op *op, uint8_t rows)
                    .in_mul = 1,
                    .w_at = UINT64_MAX,
                    .b_at = UINT64_MAX,
-                   .turned_at = UINT64_MAX};
+                   .copy_at = UINT64_MAX};
     n->op = *op;
     return n;
 }
@@ -225,6 +225,19 @@ static uint32_t angles(maker *m, uint16_t rope, uint8_t rows, const lr_op *op)
     return *at;
 }
 
+/* Room for a copy of a node's matrices, rows without gaps, each matrix at a line of its own. */
+static void add_copy(lr_code *c, lr_node *n)
+{
+    for (const lr_node *o = c->nodes; o < n; o++)
+        if (o->t == n->t && o->copy_at != UINT64_MAX) {
+            n->copy_at = o->copy_at;
+            return;
+        }
+    n->fills = true;
+    n->copy_at = c->copies;
+    c->copies += LR_ALIGN_UP(lr_fmt_row_bytes(n->t->fmt, n->n) * n->width, 64) * n->t->ne[2];
+}
+
 static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
 {
     lr_code *c = m->c;
@@ -233,13 +246,10 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
     if (!f)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "tensor %.*s has number format %u, which larder does not hold",
                        LR_STR_ARG(t->name), t->fmt);
-    if (t->col_stride) {
-        if (f->block != 1)
-            return lr_fail(m->err, LARDER_UNSUPPORTED, "tensor %.*s (%s) would have to be turned",
-                           LR_STR_ARG(t->name), f->name);
-        n->turned_at = c->turned;
-        c->turned += LR_ALIGN_UP((uint64_t)n->width * n->n * f->bytes, 64) * t->ne[2];
-    }
+    if (t->col_stride && f->block != 1)
+        return lr_fail(m->err, LARDER_UNSUPPORTED, "tensor %.*s (%s) would have to be turned", LR_STR_ARG(t->name),
+                       f->name);
+    if (t->col_stride || c->l.copy_weights) add_copy(c, n);
     if (n->kind == LR_OP_LINEAR_ROUTED) c->n_expert = LR_MAX(c->n_expert, (uint32_t)t->ne[2]);
     return LARDER_OK;
 }
@@ -634,8 +644,7 @@ static void describe(lr_code *c)
         for (uint32_t i = 0; i < ph->n; i++) {
             const lr_node *n = node_of(c, ph, i);
             if (n->kind != LR_OP_LINEAR && n->kind != LR_OP_LINEAR_ROUTED) continue;
-            uint64_t row = n->turned_at == UINT64_MAX ? lr_fmt_row_bytes(n->t->fmt, n->n)
-                                                      : (uint64_t)lr_fmt_get(n->t->fmt)->bytes * n->n;
+            uint64_t row = lr_fmt_row_bytes(n->t->fmt, n->n);
             if (n->t->aux) row += n->t->aux_row_stride / LR_MAX(n->t->aux_rows, 1u);
             ph->bytes += row * n->width * n->t->ne[2];
             ph->tiles += (n->width + 15) / 16;
@@ -684,6 +693,19 @@ static larder_status check(const lr_program *p, const lr_limits *l, larder_error
     return LARDER_OK;
 }
 
+/* Whether a step reads a weight where it is mapped: what is copied whole it does not, but for rows that are looked up. */
+static bool read_in_place(const lr_code *c, const lr_tensor *t)
+{
+    bool copied = false;
+    for (uint32_t i = 0; i < c->n_node; i++) {
+        const lr_node *n = &c->nodes[i];
+        if (n->t != t) continue;
+        if (n->kind == LR_OP_EMBED) return true;
+        copied |= n->copy_at != UINT64_MAX && !t->col_stride && !t->aux;
+    }
+    return !copied;
+}
+
 larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err)
 {
     *out = (lr_code){.p = p, .l = *l};
@@ -703,7 +725,8 @@ larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out
     size_scratch(out);
     describe(out);
     out->logits_bytes = LR_ALIGN_UP((uint64_t)l->n_out * p->n_vocab * 4, 64);
-    for (uint32_t i = 0; i < p->n_weights; i++) out->weights += p->weights[i].t->n_bytes;
+    for (uint32_t i = 0; i < p->n_weights; i++)
+        if (read_in_place(out, p->weights[i].t)) out->weights += p->weights[i].t->n_bytes;
     return LARDER_OK;
 fail:
     lr_code_free(out);
@@ -711,53 +734,3 @@ fail:
 }
 
 void lr_code_free(lr_code *c) { lr_arena_free(&c->arena); }
-
-/* ---------------------------------------------------------------- copies */
-static const uint8_t *mat_of(const lr_tensor *t, uint64_t m)
-{
-    return t->mats ? t->mats[m] : t->data + m * t->mat_stride;
-}
-
-static void load_floats(const lr_code *c, uint16_t w, float *to)
-{
-    if (w == LR_NONE) return;
-    const lr_tensor *t = tensor_of(c, w);
-    for (uint64_t m = 0; m < t->ne[2]; m++) {
-        for (uint64_t r = 0; r < t->ne[1]; r++, to += t->ne[0]) {
-            const uint8_t *aux = lr_tensor_aux(t, m, r);
-            if (t->col_stride) { /* element by element */
-                for (uint64_t k = 0; k < t->ne[0]; k++)
-                    lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride + k * t->col_stride, NULL, to + k, 1);
-            } else {
-                lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride, aux, to, t->ne[0]);
-            }
-            for (uint64_t k = 0; k < t->ne[0] && c->p->weights[w].add != 0.0f; k++) to[k] += c->p->weights[w].add;
-        }
-    }
-}
-
-static void turn(const lr_node *n, uint8_t *to)
-{
-    const lr_tensor *t = n->t;
-    size_t size = lr_fmt_get(t->fmt)->bytes;
-    for (uint64_t m = 0; m < t->ne[2]; m++, to += LR_ALIGN_UP((uint64_t)n->width * n->n * size, 64)) {
-        const uint8_t *from = mat_of(t, m);
-        for (size_t c0 = 0; c0 < n->n; c0 += 16) /* a few columns at a time: one side is always far apart */
-            for (size_t r = 0; r < n->width; r++)
-                for (size_t k = c0; k < LR_MIN(c0 + 16, (size_t)n->n); k++)
-                    memcpy(to + (r * n->n + k) * size, from + r * t->row_stride + k * t->col_stride, size);
-    }
-}
-
-void lr_code_load(const lr_code *c, float *floats, uint8_t *turned)
-{
-    for (uint32_t i = 0; i < c->n_node; i++) {
-        const lr_node *n = &c->nodes[i];
-        if (n->w_at != UINT64_MAX) load_floats(c, n->op.w, floats + n->w_at);
-        uint16_t b = n->kind == LR_OP_ATTEND  ? n->op.attn.sinks
-                     : n->kind == LR_OP_ROUTE ? n->op.route.bias
-                                              : n->op.bias;
-        if (n->b_at != UINT64_MAX) load_floats(c, b, floats + n->b_at);
-        if (n->turned_at != UINT64_MAX) turn(n, turned + n->turned_at);
-    }
-}

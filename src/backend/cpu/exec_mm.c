@@ -14,14 +14,13 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
 {
     const lr_tensor *t = n->t;
     lr_mat a = {.fmt = t->fmt, .rows = n->width, .cols = n->n};
-    if (n->turned_at != UINT64_MAX) {
-        size_t row = (size_t)n->n * lr_fmt_get(t->fmt)->bytes;
-        a.data = w->x->turned + n->turned_at + m * LR_ALIGN_UP(row * n->width, 64);
-        a.row_stride = row;
-        return a;
+    if (n->copy_at != UINT64_MAX) {
+        a.row_stride = (size_t)lr_fmt_row_bytes(t->fmt, n->n);
+        a.data = w->x->copies + n->copy_at + m * LR_ALIGN_UP(a.row_stride * n->width, 64);
+    } else {
+        a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
+        a.row_stride = t->row_stride;
     }
-    a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
-    a.row_stride = t->row_stride;
     if (t->aux) {
         a.aux = t->aux_mats ? t->aux_mats[m] : t->aux + m * t->aux_mat_stride;
         a.aux_stride = t->aux_row_stride;
@@ -129,11 +128,6 @@ lr_hand lr_deal(lr_worker *w, uint64_t n, uint32_t unit, uint64_t own, uint64_t 
     return h;
 }
 
-static uint64_t share_at(const lr_hand *h, int thread, int n_thread)
-{
-    return thread == n_thread ? h->n : h->n / h->unit * (uint64_t)thread / (uint64_t)n_thread * h->unit;
-}
-
 /* Takes from one end of a share of `size`. The word: how many have gone from the front, and (upper half) from the back. */
 static bool take(lr_counter *c, uint64_t size, const lr_hand *h, bool back, uint64_t *at, uint64_t *n)
 {
@@ -154,7 +148,8 @@ bool lr_hand_next(const lr_worker *w, lr_hand *h, uint64_t *from, uint64_t *n)
 {
     for (; h->at < w->n_thread; h->at++) {
         int who = (w->thread + h->at) % w->n_thread;
-        uint64_t begin = share_at(h, who, w->n_thread), size = share_at(h, who + 1, w->n_thread) - begin;
+        uint64_t begin = lr_share_at(h->n, h->unit, who, w->n_thread),
+                 size = lr_share_at(h->n, h->unit, who + 1, w->n_thread) - begin;
         if (!take(&h->deals[who], size, h, h->at > 0, from, n)) continue;
         *from += begin;
         return true;
@@ -175,7 +170,7 @@ void lr_run_mm(lr_worker *w, const lr_phase *ph)
         least = 4;
     }
     if (w->n_thread == 1 || per_tile * ph->tiles < (uint64_t)w->n_thread * 128 * LR_KIB) own = least = UINT32_MAX;
-    lr_hand h = lr_deal(w, ph->tiles, 2, own, least);
+    lr_hand h = lr_deal(w, ph->tiles, LR_MM_UNIT, own, least);
     while (lr_hand_next(w, &h, &from, &n)) products(w, ph, from, from + n);
 }
 

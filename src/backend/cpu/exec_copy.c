@@ -1,0 +1,115 @@
+/* exec_copy.c - copies made when a program is opened: small weights as floats, matrices whose columns lie apart as rows,
+ * and, when that is asked for, all matrices into large pages.
+ *
+ * Refuses to own: which are copied, and the room for them (exec_compile.c).
+ *
+ * Each thread copies the rows that dealing gives it first (lr_share_at), so that on a machine of several memories a row
+ * lies where it is read.
+ */
+#include "exec.h"
+
+static const uint8_t *mat_of(const lr_tensor *t, uint64_t m)
+{
+    return t->mats ? t->mats[m] : t->data + m * t->mat_stride;
+}
+
+/* ---------------------------------------------------------------- floats */
+static void load_floats(const lr_code *c, uint16_t w, float *to)
+{
+    if (w == LR_NONE) return;
+    const lr_tensor *t = c->p->weights[w].t;
+    for (uint64_t m = 0; m < t->ne[2]; m++) {
+        for (uint64_t r = 0; r < t->ne[1]; r++, to += t->ne[0]) {
+            const uint8_t *aux = lr_tensor_aux(t, m, r);
+            if (t->col_stride) { /* element by element */
+                for (uint64_t k = 0; k < t->ne[0]; k++)
+                    lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride + k * t->col_stride, NULL, to + k, 1);
+            } else {
+                lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride, aux, to, t->ne[0]);
+            }
+            for (uint64_t k = 0; k < t->ne[0] && c->p->weights[w].add != 0.0f; k++) to[k] += c->p->weights[w].add;
+        }
+    }
+}
+
+static void all_floats(const lr_code *c, float *floats)
+{
+    for (uint32_t i = 0; i < c->n_node; i++) {
+        const lr_node *n = &c->nodes[i];
+        if (n->w_at != UINT64_MAX) load_floats(c, n->op.w, floats + n->w_at);
+        uint16_t b = n->kind == LR_OP_ATTEND  ? n->op.attn.sinks
+                     : n->kind == LR_OP_ROUTE ? n->op.route.bias
+                                              : n->op.bias;
+        if (n->b_at != UINT64_MAX) load_floats(c, b, floats + n->b_at);
+    }
+}
+
+/* ---------------------------------------------------------------- matrices */
+/* Rows [r0, r1) of a matrix whose columns lie apart. */
+static void turn(const lr_node *n, const uint8_t *from, uint8_t *to, size_t r0, size_t r1)
+{
+    const lr_tensor *t = n->t;
+    size_t size = lr_fmt_get(t->fmt)->bytes;
+    for (size_t c0 = 0; c0 < n->n; c0 += 16) /* a few columns at a time: one side is always far apart */
+        for (size_t r = r0; r < r1; r++)
+            for (size_t k = c0; k < LR_MIN(c0 + 16, (size_t)n->n); k++)
+                memcpy(to + (r * n->n + k) * size, from + r * t->row_stride + k * t->col_stride, size);
+}
+
+/* Read, where they lie in a file, so that its pages do not count as this process's memory besides. */
+static void copy_rows(lr_exec *x, const lr_node *n, uint64_t m, size_t r0, size_t r1)
+{
+    const lr_tensor *t = n->t;
+    size_t row = (size_t)lr_fmt_row_bytes(t->fmt, n->n);
+    uint8_t *to = x->copies + n->copy_at + m * LR_ALIGN_UP(row * n->width, 64);
+    const uint8_t *from = mat_of(t, m);
+    if (t->col_stride) {
+        turn(n, from, to, r0, r1);
+        return;
+    }
+    bool dense = t->row_stride == row;
+    size_t n_row = dense ? r1 - r0 : 1;
+    for (; r0 < r1; r0 += n_row) {
+        const uint8_t *p = from + r0 * t->row_stride;
+        if (!lr_map_read(p, n_row * row, to + r0 * row)) memcpy(to + r0 * row, p, n_row * row);
+    }
+}
+
+/* What is dealt by tiles of all a phase's matrices: this thread's. */
+static void copy_products(lr_exec *x, const lr_phase *ph, int thread, int n_thread)
+{
+    uint64_t from = lr_share_at(ph->tiles, LR_MM_UNIT, thread, n_thread),
+             to = lr_share_at(ph->tiles, LR_MM_UNIT, thread + 1, n_thread), at = 0;
+    for (uint32_t i = 0; i < ph->n; i++) {
+        const lr_node *n = &x->c.nodes[x->c.order[ph->first + i]];
+        uint64_t tiles = (n->width + 15) / 16, a = LR_MAX(from, at), b = LR_MIN(to, at + tiles);
+        if (n->fills && a < b) copy_rows(x, n, 0, (size_t)(a - at) * 16, (size_t)LR_MIN((b - at) * 16, n->width));
+        at += tiles;
+    }
+}
+
+/* Experts are read by whoever comes first: they lie in all memories in turn. */
+static void copy_experts(lr_exec *x, const lr_phase *ph, int thread, int n_thread)
+{
+    for (uint32_t i = 0; i < ph->n; i++) {
+        const lr_node *n = &x->c.nodes[x->c.order[ph->first + i]];
+        for (uint64_t m = (uint64_t)thread; n->fills && m < n->t->ne[2]; m += (uint64_t)n_thread)
+            copy_rows(x, n, m, 0, n->width);
+    }
+}
+
+static void copy_share(void *exec, int thread, int n_thread)
+{
+    lr_exec *x = exec;
+    for (uint32_t p = 0; p < x->c.n_phase; p++) {
+        const lr_phase *ph = &x->c.phases[p];
+        if (ph->kind == LR_PHASE_MM) copy_products(x, ph, thread, n_thread);
+        if (ph->kind == LR_PHASE_MOE) copy_experts(x, ph, thread, n_thread);
+    }
+}
+
+void lr_exec_copy(lr_exec *x)
+{
+    all_floats(&x->c, x->floats);
+    if (x->c.copies) lr_pool_run(x->pool, copy_share, x);
+}
