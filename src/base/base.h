@@ -188,9 +188,12 @@ typedef struct lr_topology {
     int n_core_perf; /* of n_core, those of the fastest kind */
     int n_numa;
     uint64_t l1d, l2, l3; /* bytes: per core, per core, in all */
-    int core_cpu[256];    /* one cpu number per real core, fastest kind first */
+    int core_cpu[256];    /* one cpu number per real core, fastest kind first, and of a kind node by node */
+    int core_node[256];   /* the memory node of each, counted from 0 */
 } lr_topology;
 void lr_topology_get(lr_topology *out); /* measured once, cached */
+/* Another machine's: a file of hwloc's XML, or its synthetic words ("numanode:2 core:4 pu:2"). false: it cannot be had. */
+bool lr_topology_read(const char *from, lr_topology *out);
 
 /* ---------------------------------------------------------------- threads (pool.c)
  * n threads, the caller among them. Waiting threads spin briefly, then sleep. */

@@ -202,6 +202,15 @@ void lr_os_pin_thread(int cpu)
     sched_setaffinity(0, sizeof set, &set);
 }
 
+void lr_os_keep_to_cpus(const int *cpus, int n)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int i = 0; i < n; i++)
+        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE) CPU_SET(cpus[i], &set);
+    if (CPU_COUNT(&set)) sched_setaffinity(0, sizeof set, &set);
+}
+
 int lr_os_current_cpu(void) { return sched_getcpu(); }
 
 void lr_os_go_to_cpu(int cpu)

@@ -71,6 +71,7 @@ int lr_os_cpu_count(void)
 }
 
 void lr_os_pin_thread(int cpu) { (void)cpu; /* macOS has no such call */ }
+void lr_os_keep_to_cpus(const int *cpus, int n) { (void)cpus, (void)n; }
 int lr_os_current_cpu(void) { return -1; }
 void lr_os_go_to_cpu(int cpu) { (void)cpu; }
 

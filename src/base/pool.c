@@ -44,6 +44,7 @@ struct lr_pool {
         lr_pool *pool;
         pthread_t id;
         int thread, cpu; /* that it is pinned to; of the caller, 0: where it should be; -1: anywhere */
+        bool fast;       /* it keeps to the fast cores, whichever */
     } workers[];
 };
 
@@ -109,11 +110,21 @@ void lr_pool_barrier(lr_pool *p)
     change(p, &p->round);
 }
 
+/* A core that is slower than the others would make all wait at each barrier. */
+static void place_worker(const struct worker *w)
+{
+    lr_topology t;
+    lr_os_pin_thread(w->cpu);
+    if (!w->fast) return;
+    lr_topology_get(&t);
+    lr_os_keep_to_cpus(t.core_cpu, t.n_core_perf);
+}
+
 static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     lr_pool *p = w->pool;
-    lr_os_pin_thread(w->cpu);
+    place_worker(w);
     for (uint64_t seen = 0;; seen++) {
         wait_change(p, &p->job, seen);
         if (!p->task) return NULL;
@@ -169,10 +180,10 @@ static int start_workers(lr_pool *p, int n_thread)
     lr_topology t;
     lr_topology_get(&t);
     /* Fewer threads than cores are the system's to place: two pools, or two processes, would pin to the same cores. */
-    bool pin = p->pin && n_thread == t.n_core;
+    bool pin = p->pin && n_thread == t.n_core, fast = p->pin && n_thread <= t.n_core_perf && t.n_core_perf < t.n_core;
     p->workers[0].cpu = pin ? t.core_cpu[0] : -1;
     for (int i = 1; i < n_thread && !rc; i++) {
-        p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1};
+        p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1, .fast = fast};
         rc = pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]);
         if (!rc) p->n_thread++;
     }

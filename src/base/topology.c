@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 static lr_topology found;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -40,6 +41,15 @@ static void read_name(hwloc_topology_t topo, lr_topology *t)
     if (name) snprintf(t->cpu, sizeof t->cpu, "%s", name);
 }
 
+/* The first memory node that is local to a core. */
+static int node_of(hwloc_topology_t topo, hwloc_obj_t core)
+{
+    hwloc_obj_t node = NULL;
+    while ((node = hwloc_get_next_obj_by_type(topo, HWLOC_OBJ_NUMANODE, node)))
+        if (hwloc_bitmap_isset(core->nodeset, node->os_index)) return (int)node->logical_index;
+    return 0;
+}
+
 /* Appends the allowed cores of one kind (NULL: of all kinds), one cpu number each. */
 static void add_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, hwloc_const_cpuset_t kind, lr_topology *t)
 {
@@ -50,7 +60,9 @@ static void add_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, hwloc
         hwloc_bitmap_and(set, core->cpuset, allowed);
         if (kind) hwloc_bitmap_and(set, set, kind);
         int cpu = hwloc_bitmap_first(set);
-        if (cpu >= 0) t->core_cpu[t->n_core++] = cpu;
+        if (cpu < 0) continue;
+        t->core_node[t->n_core] = node_of(topo, core);
+        t->core_cpu[t->n_core++] = cpu;
     }
     hwloc_bitmap_free(set);
 }
@@ -72,14 +84,17 @@ static void read_cores(hwloc_topology_t topo, hwloc_const_cpuset_t allowed, lr_t
     t->n_core_perf = t->n_core;
 }
 
+/* Of this machine, what this process may use; of a description, all. */
 static void detect_hwloc(hwloc_topology_t topo, lr_topology *t)
 {
+    bool here = hwloc_topology_is_thissystem(topo);
     hwloc_bitmap_t allowed = hwloc_bitmap_dup(hwloc_topology_get_allowed_cpuset(topo));
     hwloc_bitmap_t bound = hwloc_bitmap_alloc();
     if (allowed && bound) {
-        if (!hwloc_get_cpubind(topo, bound, HWLOC_CPUBIND_PROCESS) && hwloc_bitmap_intersects(bound, allowed))
+        if (here && !hwloc_get_cpubind(topo, bound, HWLOC_CPUBIND_PROCESS) && hwloc_bitmap_intersects(bound, allowed))
             hwloc_bitmap_and(allowed, allowed, bound);
-        t->n_thread = LR_MIN(t->n_thread, LR_MAX(1, hwloc_bitmap_weight(allowed)));
+        int n = LR_MAX(1, hwloc_bitmap_weight(allowed));
+        t->n_thread = here ? LR_MIN(t->n_thread, n) : n;
         lr_topology plain = *t;
         read_cores(topo, allowed, t);
         if (!t->n_core) *t = plain; /* a system that does not tell cores apart */
@@ -104,8 +119,27 @@ static void detect(void)
     found.n_core = LR_MIN(found.n_core, found.n_thread);
     found.n_core_perf = LR_MIN(found.n_core_perf, found.n_core);
 }
+
+bool lr_topology_read(const char *from, lr_topology *out)
+{
+    hwloc_topology_t topo;
+    detect_plain(out);
+    if (hwloc_topology_init(&topo)) return false;
+    bool known = !access(from, R_OK) ? !hwloc_topology_set_xml(topo, from)
+                                     : !hwloc_topology_set_synthetic(topo, from);
+    known = known && !hwloc_topology_load(topo);
+    if (known) detect_hwloc(topo, out);
+    hwloc_topology_destroy(topo);
+    return known;
+}
 #else
 static void detect(void) { detect_plain(&found); }
+bool lr_topology_read(const char *from, lr_topology *out)
+{
+    (void)from;
+    detect_plain(out);
+    return false;
+}
 #endif
 
 void lr_topology_get(lr_topology *out)
