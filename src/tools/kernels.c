@@ -17,6 +17,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 enum { STEPS = 4, DEPTH = 3072, BATCH = 512, MATRIX_MB = 48, BY_MEMORY = 8 };
 
@@ -470,6 +471,19 @@ static larder_status measure(lr_own *o, larder_progress_fn *progress, void *user
     return LARDER_OK;
 }
 
+/* Timing keeps all cores busy for most of the time, if they are to be had. */
+static void say_if_busy(double cores)
+{
+    lr_topology t;
+    lr_topology_get(&t);
+    double share = cores / LR_MAX(t.n_core, 1);
+    if (share < 0.6)
+        lr_log(LARDER_LOG_WARN,
+               "other programs were busy: only %.0f%% of the processors was to be had, so times are too long; "
+               "larder probe --fresh once it is quiet",
+               100 * share);
+}
+
 larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progress_fn *progress, void *user,
                                    larder_error *err)
 {
@@ -478,7 +492,11 @@ larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progr
     *out = (larder_kernels){0};
     kept_path(path);
     if (fresh || !lr_own_kept(&own)) {
+        double wall = (double)lr_now_ns() * 1e-9, cpu = (double)clock() / CLOCKS_PER_SEC;
         LR_TRY(measure(&own, progress, user, err));
+        wall = (double)lr_now_ns() * 1e-9 - wall;
+        cpu = (double)clock() / CLOCKS_PER_SEC - cpu;
+        say_if_busy(cpu / wall);
         if (*path && save(&own, path, err))
             lr_log(LARDER_LOG_WARN, "the kernels' times could not be kept: %s", err ? err->message : path);
     }
