@@ -7,7 +7,7 @@
 
 #include "teller.inc"
 
-enum { N_GEN = 120, N_SEED = 8 };
+enum { N_GEN = 120 };
 
 static larder_grammar *grammar_after(larder_model *m, const char *after, const char *regex)
 {
@@ -58,20 +58,20 @@ static uint32_t count_held(const answer *a, const char *after)
 static void check(larder_model *m, const char *after, bool drafts, uint32_t least)
 {
     answer a, b;
-    uint32_t n = 0;
+    uint32_t n = 0, n_seed = test_quick() ? 1 : 8;
     larder_engine_options o = options_of(256, LARDER_ACT_AUTO, LARDER_KV_F16);
     if (!drafts) o.speculate = LARDER_SPECULATE_OFF;
     larder_engine *e = open_engine(m, &o);
     e->draft_anyway = drafts;
     larder_grammar *g = grammar_after(m, after, "<[0-9]{3,4}>");
-    for (uint64_t seed = 0; seed < N_SEED; seed++) {
+    for (uint64_t seed = 0; seed < n_seed; seed++) {
         ask(e, g, seed, &a);
         n += count_held(&a, after);
         ask(e, g, seed, &b);
         CHECK(a.n == b.n && !memcmp(a.ids, b.ids, a.n * sizeof *a.ids));
     }
     printf("'%s': held %u times\n", after, n);
-    CHECK(n >= least);
+    CHECK(n >= (test_quick() ? LR_MIN(least, 1u) : least));
     larder_grammar_free(g);
     larder_engine_free(e);
 }
@@ -81,6 +81,10 @@ TEST_TIME(it_holds_after_each_trigger, 120)
     larder_model *m = open_model(BOXED_MODEL);
     check(m, ".", false, 15);
     check(m, ".", true, 15);
+    if (test_quick()) {
+        larder_model_free(m);
+        return;
+    }
     check(m, " the ", false, 3); /* ends within a token that goes on, mostly */
     check(m, "e a", false, 0);   /* begins and ends within tokens */
     check(m, "ed t", true, 0);

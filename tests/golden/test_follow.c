@@ -121,7 +121,7 @@ TEST(identical_prompts_are_read_once)
     static const uint32_t batches[] = {512, 64, 50, 8};
     /* of each but the first, what is behind the last whole block */
     uint32_t least = N_PROMPT + (MOST - 1) * (N_PROMPT % LR_KV_BLOCK);
-    for (uint32_t i = 0; i < LR_LEN(batches); i++) {
+    for (uint32_t i = test_quick() ? 2 : 0; i < (test_quick() ? 3 : LR_LEN(batches)); i++) {
         fill(N_PROMPT);
         run_alone(m);
         CHECK(run_together(m, together(batches[i])) <= least);
@@ -131,6 +131,7 @@ TEST(identical_prompts_are_read_once)
 
 TEST(a_common_beginning_is_read_once)
 {
+    if (test_quick()) SKIP("the long way only");
     larder_model *m = open_model(BOXED_MODEL);
     uint32_t same = 100;
     fill(same);
@@ -159,6 +160,7 @@ TEST(whoever_leads_may_leave)
 
 TEST(salts_and_no_tree_keep_them_apart)
 {
+    if (test_quick()) SKIP("the long way only");
     larder_model *m = open_model(BOXED_MODEL);
     fill(N_PROMPT);
     run_alone(m);
