@@ -456,7 +456,7 @@ LR_INLINE void iq2_block(vi index, vi word, vi w[8])
 LR_INLINE void IQ2_XXS_read(head *h, int s, int k, vi *q)
 {
     if (k == 0) read16(h, (size_t)(2 + 16 * s), q);
-    h->t[k] = q[2 * k + 1];
+    h->t[k] = q[2 * k + 1]; /* cppcheck-suppress uninitvar ; k counts from 0 */
 }
 LR_INLINE void IQ2_XXS_words(head *h, int s, int k, const vi *q, vi *w)
 {
