@@ -196,7 +196,7 @@ int cli_engine_open(const char *verb, cli_model *m, bool say)
     larder_plan plan;
     larder_model_info info;
     if (larder_plan_engine(m->model, &m->engine, &plan, &err)) return cli_fail(verb, &err);
-    if (plan.kv == LARDER_KV_Q8_0 && !m->kv_given)
+    if (plan.fits && plan.kv == LARDER_KV_Q8_0 && !m->kv_given)
         cli_note("larder %s: the KV cache is in q8_0, for in f16 a context of %u does not fit", verb, plan.n_ctx);
     if (say) {
         char total[24];
