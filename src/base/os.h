@@ -16,9 +16,9 @@ uint32_t lr_os_arm_features(void);
 void lr_os_pin_thread(int cpu);
 /* The cpu the calling thread runs on; -1: unknown. */
 int lr_os_current_cpu(void);
-/* Moves the calling thread to a cpu it may use, and leaves it as free as it was; a wish too. */
 /* Leaves it to the system which of these cpus a thread runs on (one hardware thread of each core). */
 void lr_os_keep_to_cpus(const int *cpus, int n);
+/* Moves the calling thread to a cpu it may use, and leaves it as free as it was; a wish too. */
 void lr_os_go_to_cpu(int cpu);
 /* Hardware threads this process may use by affinity and by its group's cpu quota, whichever is less; at least 1. */
 int lr_os_cpu_count(void);

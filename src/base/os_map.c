@@ -159,6 +159,7 @@ bool lr_map_read(const void *p, size_t n, void *out)
     for (int i = 0; i < used; i++) {
         uintptr_t at = atomic_load(&slots[i].begin);
         if (!at || begin < at || begin + n > atomic_load(&slots[i].end)) continue;
+        if (atomic_load(&slots[i].begin) != at) continue; /* another map has the slot since */
         size_t got = 0;
         while (got < n) {
             ssize_t k = pread(slots[i].fd, (char *)out + got, n - got, (off_t)(begin - at + got));

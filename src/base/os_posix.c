@@ -57,6 +57,7 @@ void lr_pages_take(void *p, size_t n)
     if (!madvise(from, page_round((size_t)(to - from)), MADV_POPULATE_WRITE)) return;
 #endif
     for (volatile char *at = p; (char *)at < to; at += page) *at = 0;
+    *(volatile char *)(to - 1) = 0;
 }
 
 void lr_pages_free(void *p, size_t n)

@@ -38,6 +38,12 @@ static bool ask_line(const char *question, const char *otherwise, char *out, siz
         *out = 0;
         return false;
     }
+    if (!strchr(out, '\n')) { /* what did not fit is no answer to the next question */
+        int c = getchar();
+        bool whole = c == EOF || c == '\n';
+        while (c != EOF && c != '\n') c = getchar();
+        if (!whole) puts("  only the beginning of that was read");
+    }
     size_t from = strspn(out, " \t"), n = strcspn(out + from, "\r\n");
     while (n && (out[from + n - 1] == ' ' || out[from + n - 1] == '\t')) n--;
     memmove(out, out + from, n);

@@ -61,6 +61,7 @@ static void catch_up(larder_engine *e, larder_request *r)
     while (j->n_blocks > r->n_published) lr_kv_drop(&e->kv, r->blocks[--j->n_blocks]);
     j->n_blocks = r->n_published = lr_kv_match(&e->kv, r->salt, r->ids, before, r->n_published, r->blocks);
     j->n_done = j->n_blocks * LR_KV_BLOCK;
+    if (j->n_done < had) e->stats.n_recomputed += had - j->n_done; /* the swap failed it */
     if (j->n_done <= had) return;
     r->caught_up = true;
     if (j->n_preempted) return;

@@ -69,6 +69,7 @@ static larder_status account_draft(const larder_model *m, const lr_limits *targe
     lr_account own = {0};
     LR_TRY(lr_model_program(&m->model, l.n_ctx, &p, err));
     larder_status st = lr_backend_cpu.plan(&p, &l, &own, err);
+    if (!st) leave_tables(&p, &own);
     lr_program_free(&p);
     for (uint32_t i = 0; !st && i < own.n; i++) {
         bool cache = !strcmp(own.items[i].name, "KV cache");

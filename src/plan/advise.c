@@ -82,11 +82,15 @@ static void recommend(const choice *all, size_t n, const choice *here, const lr_
         return;
     }
     const choice *best = &all[0], *top = fastest(all, n);
+    if (here && here->o.fits && !best->enough && here->each >= best->each) {
+        lr_buf_printf(out, "\nrecommended: the machine you have: slow, but nothing within these limits is faster\n");
+        return;
+    }
     lr_buf_printf(out, "\nrecommended: %s, for %.0f USD: %s, bound by %s\n", best->o.m->name, best->price,
                   best->enough ? "the cheapest that is enough"
                                : "the fastest within these limits, though slower than one reads",
                   best->o.decode[0].bottleneck);
-    if (top != best)
+    if (top->each > best->each)
         lr_buf_printf(out, "faster: %s, %.1f times, for %.0f USD\n", top->o.m->name, top->each / best->each,
                       top->price);
     lr_buf_printf(out, "power: %.0f W while it answers, %.2f USD a million tokens for energy\n", best->o.watts_decode,

@@ -117,24 +117,26 @@ static int check_route(exchange *x, const char **message)
 }
 
 /* What is to stand once stands once, and a body has one length: else two programs may read two requests out of one. */
+enum { BY_LENGTH, BY_CHUNKS, ONCE = 6 };
+static const char *const once[ONCE] = {"Content-Length", "Transfer-Encoding", "Host",
+                                       "Origin",         "Authorization",     "x-api-key"};
+
 static enum MHD_Result count_header(void *user, enum MHD_ValueKind kind, const char *key, const char *value)
 {
-    static const char *const once[] = {"Host",          "Origin",   "Content-Length", "Transfer-Encoding",
-                                       "Authorization", "x-api-key"};
     uint32_t *seen = user;
     (void)kind, (void)value;
-    for (uint32_t i = 0; i < LR_LEN(once); i++)
+    for (uint32_t i = 0; i < ONCE; i++)
         if (!strcasecmp(key, once[i])) seen[i]++;
     return MHD_YES;
 }
 
 static bool headers_agree(exchange *x)
 {
-    uint32_t seen[6] = {0};
+    uint32_t seen[ONCE] = {0};
     MHD_get_connection_values(x->c, MHD_HEADER_KIND, count_header, seen);
-    for (uint32_t i = 0; i < LR_LEN(seen); i++)
+    for (uint32_t i = 0; i < ONCE; i++)
         if (seen[i] > 1) return false;
-    return !seen[2] || !seen[3];
+    return !seen[BY_LENGTH] || !seen[BY_CHUNKS];
 }
 
 int guard_check(exchange *x, const char **message)

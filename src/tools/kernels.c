@@ -471,12 +471,12 @@ static larder_status measure(lr_own *o, larder_progress_fn *progress, void *user
     return LARDER_OK;
 }
 
-/* Timing keeps all cores busy for most of the time, if they are to be had. */
+/* Timing keeps two cores busy for most of the time, if they are to be had; more only while products run. */
 static void say_if_busy(double cores)
 {
     lr_topology t;
     lr_topology_get(&t);
-    double share = cores / LR_MAX(t.n_core, 1);
+    double share = cores / LR_MIN(LR_MAX(t.n_core, 1), 2);
     if (share < 0.6)
         lr_log(LARDER_LOG_WARN,
                "other programs were busy: only %.0f%% of the processors was to be had, so times are too long; "

@@ -288,6 +288,11 @@ static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, c
     return LARDER_OK;
 }
 
+static void say_guess(bool guess, lr_buf *out)
+{
+    if (guess) lr_buf_puts(out, NOT_PROBED);
+}
+
 static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
                                  const char *words, const lr_plan_model *model, const char *path, lr_buf *out,
                                  larder_error *err)
@@ -307,7 +312,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
     if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
-    if (!ask->json && ours && !kept) lr_buf_puts(out, NOT_PROBED);
+    if (!ask->json) say_guess(ours && !kept, out);
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
@@ -343,6 +348,8 @@ static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask,
                               larder_error *err)
 {
     lr_machine *list = lr_calloc(64, sizeof *list);
+    lr_own own;
+    bool ours = false;
     size_t n = 0;
     larder_status st = LARDER_OK;
     if (!list) return LR_NOMEM(err, "machines");
@@ -352,10 +359,12 @@ static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask,
         size_t k = strcspn(p, ",");
         (void)snprintf(words, sizeof words, "%.*s", (int)LR_MIN(k, sizeof words - 1), p);
         LR_GO(find_machine(c, words, ask, &list[n], &s, err));
+        ours |= list[n].id < 0;
         n++;
         p += k + (p[k] == ',');
     }
     LR_GO(lr_workload_rank(c, list, n, ask->workload, ask->max_price, a, ask->json, out, err));
+    if (!ask->json) say_guess(ours && !lr_own_kept(&own), out);
 fail:
     lr_free(list);
     return st;
@@ -372,7 +381,9 @@ static larder_status advise(const lr_catalogue *c, const larder_plan_ask *ask, c
         if (lr_own_kept(&own)) here.own = &own;
         if (here.own) here.bw = here.bw_measured = LR_MAX(here.bw, own.bandwidth);
     }
-    return lr_advise(ask->stay ? NULL : c, model, a, ask->leave ? NULL : &here, out, err);
+    LR_TRY(lr_advise(ask->stay ? NULL : c, model, a, ask->leave ? NULL : &here, out, err));
+    if (!ask->json) say_guess(!ask->leave && !here.own, out);
+    return LARDER_OK;
 }
 
 static bool sane(double v, double max) { return isfinite(v) && v >= 0 && v <= max; }

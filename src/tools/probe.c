@@ -236,12 +236,13 @@ void lr_probe_guess(larder_probe *p)
     lr_pool *pool;
     *p = (larder_probe){0};
     describe(p);
-    reader r = {.n = (size_t)LR_MIN(LR_MAX(2 * p->l3, 32 * LR_MIB), 96 * LR_MIB)};
-    uint8_t *buffer = lr_pages_alloc(r.n);
+    reader r = {.n = (size_t)LR_MAX(2 * p->l3, 32 * LR_MIB)};
     p->n_measured = 1;
     p->n_threads[0] = LR_MAX(p->n_core, 1u);
-    p->read_gbs[0] = 20;
+    p->read_gbs[0] = LR_MIN(5.0 * p->n_threads[0], 200.0);
     guess_arithmetic(p);
+    if (r.n > 192 * LR_MIB) return; /* reading past such a cache would take long */
+    uint8_t *buffer = lr_pages_alloc(r.n);
     r.p = buffer;
     if (buffer && !lr_pool_new((int)p->n_threads[0], true, &pool, NULL)) {
         uint64_t best = UINT64_MAX;

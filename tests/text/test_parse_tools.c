@@ -129,7 +129,6 @@ TEST(forced)
     }
 }
 
-/* Any text: how it is cut does not matter, and without calls every byte comes out. */
 /* One mark and no other: what else looks like a call is text. */
 TEST(only_one_mark)
 {
@@ -153,6 +152,7 @@ TEST(only_one_mark)
         }
 }
 
+/* Any text: how it is cut does not matter, and without calls every byte comes out. */
 TEST(random_text)
 {
     static const char *const parts[] = {"<think>",

@@ -693,17 +693,19 @@ static larder_status check(const lr_program *p, const lr_limits *l, larder_error
     return LARDER_OK;
 }
 
-/* Whether a step reads a weight where it is mapped: what is copied whole it does not, but for rows that are looked up. */
-static bool read_in_place(const lr_code *c, const lr_tensor *t)
+/* Bytes of a weight that a step reads where they are mapped. What is copied whole it does not read there, but for rows that
+ * are looked up and scales in a second tensor. */
+static uint64_t read_in_place(const lr_code *c, const lr_tensor *t)
 {
-    bool copied = false;
+    uint64_t copied = 0;
     for (uint32_t i = 0; i < c->n_node; i++) {
         const lr_node *n = &c->nodes[i];
         if (n->t != t) continue;
-        if (n->kind == LR_OP_EMBED) return true;
-        copied |= n->copy_at != UINT64_MAX && !t->col_stride && !t->aux;
+        if (n->kind == LR_OP_EMBED) return t->n_bytes;
+        if (n->copy_at != UINT64_MAX && !t->col_stride) copied = lr_fmt_row_bytes(t->fmt, n->n) * n->width * t->ne[2];
     }
-    return !copied;
+    if (!copied) return t->n_bytes;
+    return t->aux && t->n_bytes > copied ? t->n_bytes - copied : 0;
 }
 
 larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err)
@@ -725,8 +727,7 @@ larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out
     size_scratch(out);
     describe(out);
     out->logits_bytes = LR_ALIGN_UP((uint64_t)l->n_out * p->n_vocab * 4, 64);
-    for (uint32_t i = 0; i < p->n_weights; i++)
-        if (read_in_place(out, p->weights[i].t)) out->weights += p->weights[i].t->n_bytes;
+    for (uint32_t i = 0; i < p->n_weights; i++) out->weights += read_in_place(out, p->weights[i].t);
     return LARDER_OK;
 fail:
     lr_code_free(out);
