@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 const char *const marks[8] = {"<think>",      "</think>", "<tool_call>",    "</tool_call>",
                               "[TOOL_CALLS]", "[ARGS]",   "<|python_tag|>", NULL};
@@ -77,6 +80,9 @@ larder_status larder_serve(const larder_engine_options *engine, const larder_ser
 {
     larder_status st = LARDER_OK;
     server s = {.o = *options, .engine_options = *engine, .notify = -1, .started = (int64_t)time(NULL)};
+#ifdef __GLIBC__
+    mallopt(M_ARENA_MAX, 1); /* threads come and go with models: each one's heap would keep what it once needed */
+#endif
     if (getrandom(&s.secret, sizeof s.secret, 0) != sizeof s.secret) s.secret = lr_now_ns();
     LR_GO(check(options, err));
     LR_GO(models_start(&s, err));
