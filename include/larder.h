@@ -131,9 +131,8 @@ typedef struct larder_engine_options {
     uint32_t n_embed;   /* most positions of a part of larder_embed, at most 512; 0: it is not asked for */
     larder_act act; /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
                          * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
-    larder_kv
-        kv; /* numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks
-                         * (gpt-oss) */
+    /* Numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks (gpt-oss). */
+    larder_kv kv;
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
     /* Copy the weights into large pages, each thread's share in the memory nearest to it: decoding is faster by a few

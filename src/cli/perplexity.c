@@ -19,8 +19,7 @@ static void print(const larder_ppl *p, bool kl, bool json)
            p->window);
     if (kl)
         printf("with the default cache %.4f; from it KL %.6f nats per token (99th percentile %.4f), the same first "
-               "choice "
-               "in %.2f%%\n",
+               "choice in %.2f%%\n",
                p->reference_ppl, p->kl, p->kl_p99, p->same_top * 100);
 }
 

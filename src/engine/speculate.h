@@ -31,8 +31,8 @@ typedef struct lr_payoff {
     double w, x, y, xx, xy;        /* 1, tokens, seconds, ... */
     double ratio;                  /* b to a, when the steps last differed enough to tell; 0: they never did */
     double n[2], said[2], took[2]; /* steps, tokens said per answer, seconds: without drafts, with */
-    uint32_t rest, patience,
-        turn; /* steps nobody is to draft; how many next time; steps with drafts since one without */
+    uint32_t rest, patience;       /* steps nobody is to draft; how many next time */
+    uint32_t turn;                 /* steps with drafts since one without */
 } lr_payoff;
 
 enum { LR_PAYOFFS = 24 };

@@ -41,9 +41,8 @@ typedef struct lr_answer {
     bool rest;            /* ARGS: they stand in an object of a call */
     bool tools;           /* calls are looked for */
     bool forced;          /* a call, or a list of them, is all the answer may be; set after lr_answer_init */
-    const char
-        *only; /* calls begin with this mark and no other ("<tool_call>", "[TOOL_CALLS]"); NULL: any syntax; set
-                             after lr_answer_init */
+    /* Calls begin with this mark and no other ("<tool_call>", "[TOOL_CALLS]"); NULL: any syntax; set after lr_answer_init. */
+    const char *only;
     bool trim; /* white space is dropped until there is something else */
     lr_piece_fn *give;
     void *user;

@@ -35,9 +35,8 @@ typedef struct rig {
     larder_engine *e;
     int32_t ids[BATCH];
     uint32_t *blocks;
-    lr_bench_limit
-        limit; /* read between steps: it pushes the model out of the last cache, and tells how fast memory is */
-    bool out;  /* it does; else the model may stay there */
+    lr_bench_limit limit; /* read between steps: it empties the last cache, and tells how fast memory is */
+    bool out;             /* it does; else the model may stay there */
     pace *pace;
     double rest;    /* numbers of matrices behind the last attention: only rows of logits pass them */
     double numbers; /* of matrices that every token passes */
