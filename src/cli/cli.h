@@ -107,6 +107,7 @@ int cli_draft_open(const char *verb, cli_model *m); /* part of cli_model_open */
 void cli_sampling_args(arg_table *t, cli_model *m); /* --temp --top-k ... --stop --seed --max-tokens */
 /* After the options: what --exact means, a seed. 0 or an exit status. */
 int cli_model_settle(const char *verb, cli_model *m);
+bool cli_kv(const char *name, larder_kv *out); /* numbers of a KV cache by their name */
 /* Opens the model and then the engine; says the plan's context on standard error when `say`. 0 or an exit status. */
 int cli_model_open(const char *verb, cli_model *m, const char *path);
 int cli_engine_open(const char *verb, cli_model *m, bool say);

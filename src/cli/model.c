@@ -19,15 +19,20 @@ void cli_model_init(cli_model *m)
     m->sampling.bias = m->bias;
 }
 
+bool cli_kv(const char *name, larder_kv *out)
+{
+    if (!strcmp(name, "f16")) *out = LARDER_KV_F16;
+    else if (!strcmp(name, "f32")) *out = LARDER_KV_F32;
+    else if (!strcmp(name, "q8_0")) *out = LARDER_KV_Q8_0;
+    else if (!strcmp(name, "q4_0")) *out = LARDER_KV_Q4_0;
+    else return false;
+    return true;
+}
+
 static bool set_kv(void *to, const char *v)
 {
     cli_model *m = to;
-    if (!strcmp(v, "f16")) m->engine.kv = LARDER_KV_F16;
-    else if (!strcmp(v, "f32")) m->engine.kv = LARDER_KV_F32;
-    else if (!strcmp(v, "q8_0")) m->engine.kv = LARDER_KV_Q8_0;
-    else if (!strcmp(v, "q4_0")) m->engine.kv = LARDER_KV_Q4_0;
-    else return false;
-    return m->kv_given = true;
+    return m->kv_given = cli_kv(v, &m->engine.kv);
 }
 
 static bool set_act(void *to, const char *v)

@@ -17,14 +17,9 @@ static bool set_number(void *to, const char *text)
 
 static bool set_kv(void *to, const char *text)
 {
-    static const char *const names[] = {"f16", "f32", "auto", "q8_0", "q4_0", "q8", "q4"};
     larder_plan_ask *ask = to;
-    for (int i = 0; i < 7; i++) {
-        if (i == LARDER_KV_AUTO || strcmp(text, names[i])) continue;
-        ask->kv = (larder_kv)(i < 5 ? i : i - 2);
-        return ask->kv_given = true;
-    }
-    return false;
+    const char *name = !strcmp(text, "q8") ? "q8_0" : !strcmp(text, "q4") ? "q4_0" : text;
+    return ask->kv_given = cli_kv(name, &ask->kv);
 }
 
 static int show(larder_status st, char *text, const larder_error *err)

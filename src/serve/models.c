@@ -174,7 +174,11 @@ static served *next_to_go(const struct models *ms, const served *but)
 /* ---------------------------------------------------------------- loading and unloading: the loader's thread */
 static void say(const char *event, const served *m, double seconds)
 {
-    static const char *const numbers[] = {"f16", "f32", "auto", "q8_0", "q4_0"};
+    static const char *const numbers[] = {[LARDER_KV_F16] = "f16",
+                                          [LARDER_KV_F32] = "f32",
+                                          [LARDER_KV_AUTO] = "auto",
+                                          [LARDER_KV_Q8_0] = "q8_0",
+                                          [LARDER_KV_Q4_0] = "q4_0"};
     log_line(
         LARDER_LOG_INFO,
         "{\"event\":\"%s\",\"model\":\"%s\",\"bytes\":%llu,\"ctx\":%u,\"parallel\":%u,\"kv\":\"%s\",\"ms\":%.0f}",

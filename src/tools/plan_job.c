@@ -56,7 +56,11 @@ static larder_status find_machine(const lr_catalogue *c, const char *words, cons
     if (ask->backend && *ask->backend && !lr_setup_find(ask->backend, "", m, s))
         return lr_fail(err, LARDER_USAGE, "unknown backend \"%.60s\"", ask->backend);
     if (ask->what_if) LR_TRY(lr_machine_change(m, ask->what_if, err));
-    static const double kv_bytes[] = {2, 4, 2, 1.0625, 0.5625}; /* by larder_kv */
+    static const double kv_bytes[] = {[LARDER_KV_F16] = 2,
+                                      [LARDER_KV_F32] = 4,
+                                      [LARDER_KV_AUTO] = 2,
+                                      [LARDER_KV_Q8_0] = 1.0625,
+                                      [LARDER_KV_Q4_0] = 0.5625};
     s->kv_bytes = kv_bytes[ask->kv_given ? ask->kv : LARDER_KV_AUTO];
     return LARDER_OK;
 }
