@@ -139,12 +139,17 @@ static void line(lr_buf *b, const char *what, const lr_prediction *p)
                   count(p->high, h), count(p->ceiling, c), 100 * p->share, p->bottleneck);
 }
 
+static const char *kv_name(double bytes)
+{
+    return bytes > 3 ? "F32" : bytes > 1.5 ? "F16" : bytes > 0.8 ? "Q8_0" : "Q4_0";
+}
+
 static void fit_line(const lr_outlook *o, lr_buf *b)
 {
     char ctx[24], most[24];
     lr_buf_printf(b, "%s  weights %.2f + cache %.2f (context %s x %.0f, %s) + buffers %.2f = %.2f of %.1f GiB",
                   o->fits ? "fits:" : "DOES NOT FIT:", o->weights / GIB, o->cache / GIB, count(o->n_ctx, ctx),
-                  LR_MAX(o->f_users.tokens, 1), o->setup.kv_bytes < 1.5 ? "Q8" : "F16", o->scratch / GIB,
+                  LR_MAX(o->f_users.tokens, 1), kv_name(o->setup.kv_bytes), o->scratch / GIB,
                   (o->weights + o->cache + o->scratch) / GIB, o->room / GIB);
     if (o->max_ctx > 0) lr_buf_printf(b, "; largest context %s\n", count(o->max_ctx, most));
     else lr_buf_printf(b, "; no context fits\n");
