@@ -1,13 +1,14 @@
 /* mm_bench.c - the matrix product alone, beside what the machine can do, measured in the same process.
  *
  *   mm_bench [--threads N] [--format NAME] [--tokens 1,8,512] [--rows R] [--cols C] [--mib M] [--rounds K] [--csv]
- *            [--best] [--hot]
+ *            [--best] [--hot] [--packed]
  *
  * Weights are M MiB of random bytes cut into matrices. A round takes some that no recent round has touched, so they come
  * from memory, and measures the limit right beside the kernel: plain reading by the same threads, and int8, bf16 or f32
  * operations. The table gives medians over the rounds of both, and their ratio. --best: the best rounds instead, for
  * a machine that others use too (rounds are a few milliseconds, so some go undisturbed). --hot: one matrix again and
- * again, so that one small enough stays in the caches: what the kernel would do if memory cost nothing. */
+ * again, so that one small enough stays in the caches: what the kernel would do if memory cost nothing. --packed: the bytes
+ * are taken for packed ones (lr_kernels.repack), as they come. */
 #include "mm.h"
 
 #include <stdio.h>
@@ -71,7 +72,7 @@ static int by_value(const void *a, const void *b)
     double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
 }
-static bool best, hot;
+static bool best, hot, packed;
 /* Of rates: the median, or with --best the highest. */
 static double typical(double *v, int n)
 {
@@ -100,15 +101,16 @@ static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds
     const lr_fmt_info *f = lr_fmt_get(fmt);
     size_t stride = (size_t)lr_fmt_row_bytes(fmt, cols), per = stride * rows;
     if (!stride) return;
-    if (per > j->n_mem) return;
+    if (per > j->n_mem || (packed && (!j->k->pack_rows || !j->k->can_pack(fmt)))) return;
     size_t all = j->n_mem / per, n_mat = LR_MIN(all, 1 + (size_t)(48 << 20) / per);
     if (j->n_tok > 1) n_mat = 1;
     j->mats = must(malloc(all * sizeof *j->mats));
     j->n_mat = (uint32_t)n_mat;
     for (size_t m = 0; m < all; m++)
-        j->mats[m] = (lr_mat){
-            fmt,      rows, cols, j->mem + (hot ? 0 : m * per), stride, fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL,
-            cols / 32};
+        j->mats[m] = (lr_mat){fmt,       rows,
+                              cols,      j->mem + (hot ? 0 : m * per),
+                              stride,    fmt == LR_FMT_MXFP4_PAIRS ? j->mem : NULL,
+                              cols / 32, .packed = packed};
     j->kind = j->k->act_kind(fmt, LARDER_ACT_AUTO, cols);
     float *x = must(malloc(cols * sizeof *x));
     uint8_t *acts = must(lr_pages_alloc(j->n_tok * j->k->act_bytes(j->kind, cols)));
@@ -159,6 +161,10 @@ int main(int argc, char **argv)
         }
         if (!strcmp(a, "--best")) {
             best = true;
+            continue;
+        }
+        if (!strcmp(a, "--packed")) {
+            packed = true;
             continue;
         }
         if (!strcmp(a, "--hot")) {

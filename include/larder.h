@@ -135,9 +135,10 @@ typedef struct larder_engine_options {
     larder_kv kv;
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
-    /* Copy the weights into large pages, each thread's share in the memory nearest to it: decoding is faster by a few
-     * percent, and starting slower; the file's own pages are no longer read. */
-    bool huge_pages;
+    /* Copy the weights as the kernels read them best, each thread's share in large pages of the memory nearest to it:
+     * decoding comes nearer to the memory's speed, and starting takes as long as reading the file. The file's own pages
+     * are no longer read. */
+    bool repack;
     bool no_prefix_cache;
     /* Positions of the KV cache, shared by all requests; 0: n_seq whole contexts. With fewer, requests that find no room
      * give way to others for a time (preemption): they lose nothing and get the same tokens, later. */

@@ -25,8 +25,8 @@ typedef struct lr_limits {
     larder_kv kv;
     larder_act act;
     uint32_t n_thread;
-    bool copy_weights; /* matrices are copied into large pages, each thread's rows in the memory nearest to it */
-    bool take_cache;   /* the cache is in memory from the start: all of it, not what was written so far */
+    bool repack; /* matrices are copied, each thread's rows to the memory nearest to it, as the kernels like them */
+    bool take_cache; /* the cache is in memory from the start: all of it, not what was written so far */
 } lr_limits;
 
 typedef struct lr_batch_seq {

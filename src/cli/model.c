@@ -129,8 +129,8 @@ void cli_engine_args(arg_table *t, cli_model *m, const char *ctx)
         {"act", 0, ARG_CALL, m, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
         {"exact", 0, ARG_FLAG, &m->exact, NULL, "float32 activations and KV cache: slow, for checking", 0},
         {"memory", 0, ARG_BYTES, &o->memory, "SIZE", "memory the engine may use, as 8G (default: what is free)", 0},
-        {"huge-pages", 0, ARG_FLAG, &o->huge_pages, NULL,
-         "copy the weights into large pages: a little faster, a slower start", 0},
+        {"repack", 0, ARG_FLAG, &o->repack, NULL,
+         "copy the weights as the kernels read them best: faster, for as much memory again and a slower start", 0},
     };
     arg_add(t, list, sizeof list / sizeof *list);
 }

@@ -155,7 +155,7 @@ static void fill_limits(const larder_engine_options *o, larder_kv kv, uint32_t n
 {
     lr_topology topo;
     lr_topology_get(&topo);
-    *l = (lr_limits){.kv = kv, .act = o->act, .n_seq = n_seq, .copy_weights = o->huge_pages};
+    *l = (lr_limits){.kv = kv, .act = o->act, .n_seq = n_seq, .repack = o->repack};
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, n_seq);
     l->n_out = LR_MAX(o->n_out, n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);

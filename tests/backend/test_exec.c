@@ -486,7 +486,7 @@ static void rig_open(rig *r, const lr_program *p, uint32_t n_thread, larder_kv k
                    .n_kv_block = N_BLOCK,
                    .kv = kv,
                    .act = act,
-                   .copy_weights = n_thread == 2, /* which nothing else can tell */
+                   .repack = n_thread == 2, /* which nothing else can tell */
                    .n_thread = n_thread};
     CHECK_OK(lr_pool_new((int)n_thread, false, &r->pool, &err));
     CHECK_OK(lr_backend_cpu.open(p, &l, r->pool, &r->x, &err));
@@ -778,12 +778,12 @@ TEST(plan_is_kept)
     CHECK(kv < 256 * lr_backend_cpu.kv_block_bytes(&m.p, LARDER_KV_F16) + 4096);
     /* what is copied is counted as copied, and no longer as read from the file */
     lr_account with = {0};
-    l.copy_weights = true;
+    l.repack = true;
     CHECK_OK(lr_backend_cpu.plan(&m.p, &l, &with, &err));
     uint64_t mapped = 0, copied = 0, before = 0;
     for (uint32_t i = 0; i < with.n; i++) {
         if (with.items[i].mapped) mapped += with.items[i].n_bytes;
-        if (!strcmp(with.items[i].name, "copied weights")) copied = with.items[i].n_bytes;
+        if (!strcmp(with.items[i].name, "repacked weights")) copied = with.items[i].n_bytes;
     }
     for (uint32_t i = 0; i < a.n; i++)
         if (a.items[i].mapped) before += a.items[i].n_bytes;

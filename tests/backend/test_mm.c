@@ -137,6 +137,18 @@ static void need_bf16(void)
     SKIP("this machine has no bf16 products");
 }
 
+/* The same matrix as a set's packed products read it, at a line's beginning; .data is the caller's to free. */
+static lr_mat repacked(const lr_mm_set *s, const lr_mat *w)
+{
+    uint32_t v = s->pack_rows;
+    size_t row = (size_t)lr_fmt_row_bytes(w->fmt, w->cols), group = row * v, n = (w->rows + v - 1) / v * group;
+    uint8_t *p = aligned_alloc(64, LR_ALIGN_UP(n, 64));
+    for (uint32_t r = 0; r < w->rows; r += v)
+        lr_mm_pack(w->fmt, v, w->data + r * w->row_stride, w->row_stride, LR_MIN(v, w->rows - r), w->cols,
+                   p + r / v * group);
+    return (lr_mat){.fmt = w->fmt, .rows = w->rows, .cols = w->cols, .data = p, .row_stride = row, .packed = true};
+}
+
 typedef struct run {
     const lr_mm_set *set;
     lr_actk kind;
@@ -177,19 +189,25 @@ static uint32_t bits_of(float f)
     return u;
 }
 
-static void compare(const run *u, const lr_mat *w, float *const *x, const float *bias)
+/* A product by `w`, packed or not, with the reference's by `plain`. */
+static void compare_with(const run *u, const lr_mat *w, const lr_mat *plain, float *const *x, const float *bias)
 {
     run ref = *u;
     ref.set = &lr_mm_scalar;
-    float *got = product(u, w, x, bias), *want = product(&ref, w, x, bias);
+    float *got = product(u, w, x, bias), *want = product(&ref, plain, x, bias);
     for (uint32_t i = 0; i < u->n_tok * (w->rows + 2); i++)
         if (bits_of(got[i]) != bits_of(want[i]))
-            TEST_FAIL("%s %s kind %d: rows %u cols %u tokens %u [%u, %u)%s%s: token %u row %d is %.9g, not %.9g",
-                      u->set->name, lr_fmt_get(w->fmt)->name, (int)u->kind, w->rows, w->cols, u->n_tok, u->r0, u->r1,
-                      u->bias ? " bias" : "", u->add ? " add" : "", i / (w->rows + 2), (int)(i % (w->rows + 2)) - 1,
-                      (double)got[i], (double)want[i]);
+            TEST_FAIL("%s %s%s kind %d: rows %u cols %u tokens %u [%u, %u)%s%s: token %u row %d is %.9g, not %.9g",
+                      u->set->name, lr_fmt_get(w->fmt)->name, w->packed ? " packed" : "", (int)u->kind, w->rows,
+                      w->cols, u->n_tok, u->r0, u->r1, u->bias ? " bias" : "", u->add ? " add" : "",
+                      i / (w->rows + 2), (int)(i % (w->rows + 2)) - 1, (double)got[i], (double)want[i]);
     free(got);
     free(want);
+}
+
+static void compare(const run *u, const lr_mat *w, float *const *x, const float *bias)
+{
+    compare_with(u, w, w, x, bias);
 }
 
 static void every_set(uint32_t fmt, uint32_t rows, uint32_t cols, uint32_t n_tok, uint32_t r0, uint32_t r1)
@@ -204,6 +222,10 @@ static void every_set(uint32_t fmt, uint32_t rows, uint32_t cols, uint32_t n_tok
         compare(&u, &m.w, x, bias);
         u.kind = LR_ACTK_I8;
         if (lr_mm_has_i8(fmt)) compare(&u, &m.w, x, bias);
+        if (!u.set->pack_rows || !lr_mm_can_pack(fmt)) continue;
+        lr_mat p = repacked(u.set, &m.w);
+        compare_with(&u, &p, &m.w, x, bias);
+        free((void *)(uintptr_t)p.data);
     }
     for (uint32_t t = 0; t < n_tok; t++) free(x[t]);
     free(bias);

@@ -70,9 +70,9 @@ static void check_cuts(larder_model *m, const int32_t *ids, const setup *s)
     for (size_t i = 0; i < LR_LEN(cuts); i++) {
         char what[64];
         o = options_for(s, cuts[i][0], cuts[i][1]);
-        o.huge_pages = i % 3 == 2;
+        o.repack = i % 3 == 2;
         snprintf(what, sizeof what, "%u threads, chunks of %u%s", cuts[i][0], cuts[i][1],
-                 o.huge_pages ? ", weights copied" : "");
+                 o.repack ? ", weights copied" : "");
         e = open_engine(m, &o);
         answer_of(e, ids, N_LONG, N_GEN, s->temperature, 5, &got);
         check_answer(&got, &want, what);

@@ -18,6 +18,7 @@ typedef struct lr_mat {
     size_t row_stride;
     const uint8_t *aux; /* second plane or NULL */
     size_t aux_stride;
+    bool packed;                  /* lr_kernels.repack has been over it */
     uint32_t aux_rows, aux_first; /* row r finds its own at line (aux_first + r) / aux_rows of it; 0: at line r */
 } lr_mat;
 
@@ -40,6 +41,13 @@ typedef struct lr_kernels {
     /* Bytes of one packed row of n inputs, a multiple of 64. */
     size_t (*act_bytes)(lr_actk kind, uint32_t n);
     void (*act_pack)(lr_actk kind, const float *x, uint32_t n, void *dst);
+    /* Rows a packed matrix interleaves, at most 16; 0: this instruction set reads none. Groups of so many rows then take
+     * the place they had (the last one is filled up), and memory is read one byte after the other. */
+    uint32_t pack_rows;
+    bool (*can_pack)(uint32_t fmt);
+    /* Packs a group: n <= pack_rows rows at `from`, to `to`. */
+    void (*repack)(uint32_t fmt, uint32_t pack_rows, const uint8_t *from, size_t stride, uint32_t n, uint32_t cols,
+                   uint8_t *to);
     /* Bytes of per-thread scratch mm needs, 64-aligned, for products of at most n_tok tokens and n columns. */
     size_t (*mm_scratch)(uint32_t n_tok, uint32_t cols);
     /* y[t][r] = sum_c W[r, c] * x[t][c] for r in [r0, r1), t in [0, n_tok). x: packed rows, y: float rows (indexed by

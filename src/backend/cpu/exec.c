@@ -21,7 +21,7 @@ static void account(const lr_code *c, lr_account *a)
     lr_account_add(a, "activations", pages(c->shared), false);
     lr_account_add(a, "scratch per thread", scratch_bytes(c), false);
     lr_account_add(a, "norms and biases", pages(c->floats * 4), false);
-    if (c->copies) lr_account_add(a, lr_copies_name(c), pages(c->copies), false);
+    if (c->copies) lr_account_add(a, "repacked weights", pages(c->copies), false);
     lr_account_add(a, "logits", pages(c->logits_bytes), false);
 }
 

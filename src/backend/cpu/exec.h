@@ -51,6 +51,7 @@ typedef struct lr_node {
     uint32_t w_n;          /* floats of the copy of w */
     uint64_t copy_at;      /* in the copies; UINT64_MAX: in place */
     bool fills;            /* its copy; another node's may be the same */
+    bool repacked;         /* its copy (lr_kernels.repack) */
     uint64_t cache_at;     /* ATTEND, STORE: where its layer begins */
     uint32_t cache_stride; /* ATTEND, STORE: bytes of one block of one head */
 } lr_node;
@@ -96,9 +97,11 @@ typedef struct lr_code {
 
 larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err);
 void lr_code_free(lr_code *c);
-static inline const char *lr_copies_name(const lr_code *c)
+/* Bytes from one matrix of a copy to the next: rows without gaps, repacked ones in whole groups; at a line's beginning. */
+static inline uint64_t lr_copy_stride(const lr_code *c, const lr_node *n)
 {
-    return c->l.copy_weights ? "copied weights" : "repacked weights";
+    uint64_t rows = n->repacked ? LR_ALIGN_UP((uint64_t)n->width, (uint64_t)c->k->pack_rows) : n->width;
+    return LR_ALIGN_UP(lr_fmt_row_bytes(n->t->fmt, n->n) * rows, 64);
 }
 typedef struct lr_counter {
     _Alignas(64) _Atomic uint64_t v;

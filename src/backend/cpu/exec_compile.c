@@ -225,7 +225,7 @@ static uint32_t angles(maker *m, uint16_t rope, uint8_t rows, const lr_op *op)
     return *at;
 }
 
-/* Room for a copy of a node's matrices, rows without gaps, each matrix at a line of its own. */
+/* Room for a copy of a node's matrices. */
 static void add_copy(lr_code *c, lr_node *n)
 {
     for (const lr_node *o = c->nodes; o < n; o++)
@@ -235,7 +235,7 @@ static void add_copy(lr_code *c, lr_node *n)
         }
     n->fills = true;
     n->copy_at = c->copies;
-    c->copies += LR_ALIGN_UP(lr_fmt_row_bytes(n->t->fmt, n->n) * n->width, 64) * n->t->ne[2];
+    c->copies += lr_copy_stride(c, n) * n->t->ne[2];
 }
 
 static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
@@ -249,7 +249,9 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
     if (t->col_stride && f->block != 1)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "tensor %.*s (%s) would have to be turned", LR_STR_ARG(t->name),
                        f->name);
-    if (t->col_stride || c->l.copy_weights) add_copy(c, n);
+    bool int8 = n->actk == LR_ACTK_I8 || n->actk == LR_ACTK_I8X2;
+    n->repacked = c->l.repack && int8 && c->k->pack_rows && c->k->can_pack(t->fmt);
+    if (t->col_stride || c->l.repack) add_copy(c, n);
     if (n->kind == LR_OP_LINEAR_ROUTED) c->n_expert = LR_MAX(c->n_expert, (uint32_t)t->ne[2]);
     return LARDER_OK;
 }

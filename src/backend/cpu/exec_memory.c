@@ -84,6 +84,6 @@ void lr_exec_resident(const lr_exec *x, lr_account *a)
     add(a, "scratch per thread", x->next, (uint64_t)c->n_phase * sizeof(lr_counter));
     add(a, "scratch per thread", x->parts, c->parts);
     add(a, "norms and biases", x->floats, c->floats * 4);
-    add(a, lr_copies_name(c), x->copies, c->copies);
+    add(a, "repacked weights", x->copies, c->copies);
     add(a, "logits", x->logits, c->logits_bytes);
 }

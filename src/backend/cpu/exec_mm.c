@@ -16,7 +16,8 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
     lr_mat a = {.fmt = t->fmt, .rows = n->width, .cols = n->n};
     if (n->copy_at != UINT64_MAX) {
         a.row_stride = (size_t)lr_fmt_row_bytes(t->fmt, n->n);
-        a.data = w->x->copies + n->copy_at + m * LR_ALIGN_UP(a.row_stride * n->width, 64);
+        a.data = w->x->copies + n->copy_at + m * lr_copy_stride(&w->x->c, n);
+        a.packed = n->repacked;
     } else {
         a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
         a.row_stride = t->row_stride;

@@ -117,4 +117,7 @@ void lr_mm_fill(lr_kernels *k, lr_isa isa)
     k->act_pack = s->pack;
     k->mm_scratch = mm_scratch_any;
     k->mm = s->mm;
+    k->pack_rows = s->pack_rows;
+    k->can_pack = lr_mm_can_pack;
+    k->repack = lr_mm_pack;
 }

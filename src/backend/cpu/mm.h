@@ -22,7 +22,9 @@ LR_INLINE void ask_at(const uint8_t **p, bool asking)
 }
 
 /* X(format, kind of scales): what the int8 kernels hold. A format missing here runs in float32. */
-#define LR_MM_FORMATS(X) \
+#define LR_MM_FORMATS(X) LR_MM_PACKED(X) X(MXFP4_PAIRS, PLAIN)
+/* And those that can be packed (mm_pack.c). */
+#define LR_MM_PACKED(X) \
     X(Q4_0, PLAIN) \
     X(Q4_1, MIN) \
     X(Q5_0, PLAIN) \
@@ -37,7 +39,6 @@ LR_INLINE void ask_at(const uint8_t **p, bool asking)
     X(IQ4_NL, PLAIN) \
     X(IQ4_XS, PLAIN) \
     X(MXFP4, PLAIN) \
-    X(MXFP4_PAIRS, PLAIN) \
     X(NVFP4, SUB)
 
 /* PLAIN: a scale per 32. MIN: and an offset per 32. SUB: a factor per 16. SUBMIN: and an integer offset per 16. */
@@ -71,6 +72,7 @@ typedef struct lr_mm_set {
     bool bf16;
     lr_mm_fn *mm;
     lr_pack_fn *pack;
+    uint32_t pack_rows; /* see lr_kernels */
     /* Rows the integer matrix kernel works on at once (its partial sums stand in the scratch), and the scratch of the
      * unpacked weights beside them. */
     uint32_t tile_rows;
@@ -84,6 +86,9 @@ extern const lr_mm_set lr_mm_avx2, lr_mm_avx2_vnni, lr_mm_avx512, lr_mm_avx512_v
 #elif defined(__aarch64__)
 extern const lr_mm_set lr_mm_neon, lr_mm_neon_i8mm;
 #endif
+/* Products of packed matrices, of the set named so (mm_packed_*.c). */
+lr_mm_fn lr_mm_packed_avx2, lr_mm_packed_avx2_vnni, lr_mm_packed_avx512_vbmi, lr_mm_packed_neon,
+    lr_mm_packed_neon_i8mm;
 
 /* All variants of this build, best last; tests walk them. */
 extern const lr_mm_set *const lr_mm_sets[];
@@ -93,6 +98,10 @@ extern const uint32_t lr_mm_n_sets;
 void lr_mm_fill(lr_kernels *k, lr_isa isa);
 
 bool lr_mm_has_i8(uint32_t fmt);
+bool lr_mm_can_pack(uint32_t fmt);
+/* mm_pack.c: rows `from`, n of them, to n_rows interleaved: the last is repeated if there are fewer. */
+void lr_mm_pack(uint32_t fmt, uint32_t n_rows, const uint8_t *from, size_t stride, uint32_t n, uint32_t cols,
+                uint8_t *to);
 
 /* The bf16 of each E4M3 number, without its sign; and its lower and upper bytes. Filled by lr_mm_fill. */
 extern uint16_t lr_mm_e4m3_bf16[128];

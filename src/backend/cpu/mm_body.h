@@ -8,6 +8,11 @@ enum {
     OF(IS_SUB) = KIND == SUB || KIND == SUBMIN,
     OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64 /* cache lines of VR rows in a step */
 };
+#ifdef PACKED
+#define ASKS ASK_EVENLY
+#else
+#define ASKS OF(ASK)
+#endif
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
 /* Block k of step s: words with the bytes as the product wants them. */
@@ -38,7 +43,7 @@ LR_INLINE void OF(dots)(head *h, int nth, int nt, const vi w[8], const scales *c
                                    : zero_point(ZERO_OF, -1, xs[t], at, b);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            if (OF(ASK) == ASK_EVENLY && t == 0) OF(ask_part)(h, 4 * nth + i, 4 * OF(STEP));
+            if (ASKS == ASK_EVENLY && t == 0) OF(ask_part)(h, 4 * nth + i, 4 * OF(STEP));
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++)
                 sum[half] = dot_at(OF(WIDE), sum[half], w[4 * half + i],
@@ -64,7 +69,7 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
 {
     enum { STEP = OF(STEP) };
     const bool late = STEP == 4 && nt <= 2; /* blocks 0, 2, 1, 3, as two of them share bytes; added in order after */
-    const uint8_t *next_rows = r.p + VR * r.stride, *ahead = next_rows + AHEAD;
+    const uint8_t *next_rows = r.p + VR * r.stride, *ahead = ahead_of(r);
     vf acc[FEW];
     const uint8_t *xs[FEW]; /* copies, which nobody else can have changed */
     const lr_i8_row to = *at;
@@ -72,17 +77,17 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
         acc[t] = v_zerof();
         xs[t] = x[t];
     }
-    for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
-        head h = {.r = r, .b = b, .ahead = ahead, .asking = OF(ASK) == ASK_READING};
-        if (OF(ASK) != ASK_SEGMENT) ahead += VR * OF(BYTES);
-        if (OF(ASK) == ASK_SEGMENT && b % SEGMENT == 0)
+    for (uint32_t b = 0; b < nb; r.p += APART * OF(BYTES), r.aux += OF(BLOCKS)) {
+        head h = {.r = r, .b = b, .ahead = ahead, .asking = ASKS == ASK_READING};
+        if (ASKS != ASK_SEGMENT) ahead += VR * OF(BYTES);
+        if (ASKS == ASK_SEGMENT && b % SEGMENT == 0)
             ahead = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++) {
             vi q[16];
             vf f[STEP][FEW];
-            if (OF(ASK) == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
+            if (ASKS == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
 #pragma GCC unroll 32
                 for (int i = 0; i < SEGMENT / OF(BLOCKS) * OF(BYTES); i += 64) __builtin_prefetch(ahead + i);
                 ahead += r.stride;
@@ -137,9 +142,9 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
 {
     enum { STEP = OF(STEP) };
     const uint8_t *ahead = r.p + next + (size_t)(b0 / OF(BLOCKS)) * OF(BYTES) * VR;
-    r.p += (size_t)(b0 / OF(BLOCKS)) * OF(BYTES);
+    r.p += (size_t)(b0 / OF(BLOCKS)) * APART * OF(BYTES);
     r.aux += b0;
-    for (uint32_t b = 0; b < nb; r.p += OF(BYTES), r.aux += OF(BLOCKS)) {
+    for (uint32_t b = 0; b < nb; r.p += APART * OF(BYTES), r.aux += OF(BLOCKS)) {
         head h = {.r = r, .b = b0 + b};
         OF(head)(&h);
 #pragma GCC unroll 8
@@ -176,14 +181,17 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
 static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1, float *const *y,
                    const float *bias, bool add, void *scratch)
 {
-    if (n_tok == 1) mm_few(w, OF(vector1), x, 1, r0, r1, y, bias, add);
-    else if (n_tok == 2) mm_few(w, OF(vector2), x, 2, r0, r1, y, bias, add);
+    static vector_fn *const vectors[] = {
+        OF(vector1),
+        OF(vector2),
 #if FEW > 2
-    else if (n_tok <= 4) mm_few(w, OF(vector4), x, n_tok, r0, r1, y, bias, add);
+        OF(vector4),
 #endif
 #if FEW > 4
-    else if (n_tok <= FEW) mm_few(w, OF(vector8), x, n_tok, r0, r1, y, bias, add);
+        OF(vector8),
 #endif
+    };
+    if (n_tok <= MOST_FEW) mm_few(w, vectors, x, n_tok, r0, r1, y, bias, add);
     else
         mm_many(w, OF(panel), tiles_of(KIND, OF(ZERO), OF(WIDE)), panel_vecs(KIND), x, n_tok, r0, r1, y, bias, add,
                 scratch);
@@ -191,6 +199,7 @@ static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32
 
 #undef F
 #undef KIND
+#undef ASKS
 #undef ZERO_OF
 #undef OF
 #undef GLUE

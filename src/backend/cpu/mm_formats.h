@@ -45,6 +45,23 @@ LR_INLINE void transpose(const vi v[4], vi out[4])
     out[2] = v_zip64_lo(c, d);
     out[3] = v_zip64_hi(c, d);
 }
+#ifdef PACKED
+/* Words of VR rows lie together (mm_pack.c): turned already. */
+enum { APART = VR };
+LR_INLINE void read_words(head *h, size_t at, int n, vi *out)
+{
+    const uint8_t *p = h->r.p + VR * at;
+#pragma GCC unroll 8
+    for (int k = 0; k < n; k++) out[k] = v_load(p + 4 * VR * k);
+}
+LR_INLINE void read16(head *h, size_t at, vi out[4]) { read_words(h, at, 4, out); }
+LR_INLINE void read32(head *h, size_t at, vi out[8]) { read_words(h, at, 8, out); }
+LR_INLINE vi read_word(head *h, size_t at) { return v_load(h->r.p + VR * at); }
+LR_INLINE vf read_half(head *h, size_t at) { return v_f16s(h->r.p + VR * at); }
+LR_INLINE vf read_last_half(head *h, size_t at) { return read_half(h, at); }
+LR_INLINE vi read_byte(head *h, size_t at) { return v_bytes(h->r.p + VR * at); }
+#else
+enum { APART = 1 };
 /* The 16, or 32, bytes of each row that lie `at` bytes into the head, as words. */
 LR_INLINE void read16(head *h, size_t at, vi out[4])
 {
@@ -71,6 +88,12 @@ LR_INLINE vi read_word(head *h, size_t at)
     ask(h);
     return v_rows4(&h->r, at);
 }
+/* A float16 of each row, with something behind it in the head, or with nothing. */
+LR_INLINE vf read_half(head *h, size_t at) { return v_f16(read_word(h, at)); }
+LR_INLINE vf read_last_half(head *h, size_t at) { return v_f16(v_shr32(read_word(h, at - 2), 16)); }
+/* A byte of each row; what is above it in its word is anything. */
+LR_INLINE vi read_byte(head *h, size_t at) { return read_word(h, at); }
+#endif
 LR_INLINE vi low4(vi v) { return v_and(v, v_set8(15)); }
 /* All bits `left` places up, or down. */
 LR_INLINE vi move(vi v, int left) { return left >= 0 ? v_shl32(v, left & 31) : v_shr32(v, -left & 31); }
@@ -128,7 +151,7 @@ LR_INLINE void nibbles_of(vi table, const vi *q, vi *w)
 #define Q4_0_ZERO 3
 #define Q4_0_WIDE 0
 #define Q4_0_ASK ASK_EVENLY
-LR_INLINE void Q4_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+LR_INLINE void Q4_0_head(head *h) { h->d = read_half(h, 0); }
 LR_INLINE void Q4_0_read(head *h, int s, int k, vi *q)
 {
     (void)s, (void)k;
@@ -191,7 +214,7 @@ LR_INLINE void fifth_bits(vi high, vi w[8])
 #define Q5_0_ZERO 4
 #define Q5_0_WIDE 0
 #define Q5_0_ASK ASK_EVENLY
-LR_INLINE void Q5_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+LR_INLINE void Q5_0_head(head *h) { h->d = read_half(h, 0); }
 LR_INLINE void Q5_0_read(head *h, int s, int k, vi *q)
 {
     (void)s, (void)k;
@@ -237,7 +260,7 @@ LR_INLINE void Q5_1_scales(head *h, int s, int k, scales *o) { Q4_1_scales(h, s,
 #define Q8_0_ZERO -1
 #define Q8_0_WIDE 1
 #define Q8_0_ASK ASK_SEGMENT
-LR_INLINE void Q8_0_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+LR_INLINE void Q8_0_head(head *h) { h->d = read_half(h, 0); }
 LR_INLINE void Q8_0_read(head *h, int s, int k, vi *q)
 {
     (void)s, (void)k;
@@ -326,7 +349,7 @@ LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * 
 LR_INLINE void Q6_K_head(head *h)
 {
     read16(h, 192, h->t);
-    h->d = v_f16(v_shr32(read_word(h, 206), 16));
+    h->d = read_last_half(h, 208);
 }
 /* A step is 128 columns: 64 bytes of low bits, whose upper halves are blocks 2 and 3, and 32 of high ones. */
 LR_INLINE void Q6_K_read(head *h, int s, int k, vi *q)
@@ -401,7 +424,7 @@ LR_INLINE void Q3_K_head(head *h)
     h->t[1] = v_pick(v_shl32(w[3], 2), three, low4(w[2]));
     h->t[2] = v_pick(w[3], three, high4(w[1]));
     h->t[3] = v_pick(v_shr32(w[3], 2), three, high4(w[2]));
-    h->d = v_f16(v_shr32(read_word(h, 106), 16));
+    h->d = read_last_half(h, 108);
 }
 LR_INLINE void Q3_K_read(head *h, int s, int k, vi *q)
 {
@@ -428,7 +451,7 @@ LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
 #define IQ2_XXS_ZERO 6
 #define IQ2_XXS_WIDE 0
 #define IQ2_XXS_ASK ASK_EVENLY
-LR_INLINE void IQ2_XXS_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+LR_INLINE void IQ2_XXS_head(head *h) { h->d = read_half(h, 0); }
 /* 32 columns: four grid indices and the word of signs of each row, to words of magnitude, sign, plus 64. */
 LR_INLINE void iq2_block(vi index, vi word, vi w[8])
 {
@@ -484,7 +507,7 @@ LR_INLINE vi iq4_table(void)
 #define IQ4_NL_ZERO IQ4_ZERO
 #define IQ4_NL_WIDE !WIDE_FLIP
 #define IQ4_NL_ASK ASK_EVENLY
-LR_INLINE void IQ4_NL_head(head *h) { h->d = v_f16(read_word(h, 0)); }
+LR_INLINE void IQ4_NL_head(head *h) { h->d = read_half(h, 0); }
 LR_INLINE void IQ4_NL_read(head *h, int s, int k, vi *q)
 {
     (void)s, (void)k;
@@ -559,7 +582,7 @@ LR_INLINE vf e8m0_half(vi w)
 #define MXFP4_ZERO 4
 #define MXFP4_WIDE 0
 #define MXFP4_ASK ASK_EVENLY
-LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_word(h, 0)); }
+LR_INLINE void MXFP4_head(head *h) { h->d = e8m0_half(read_byte(h, 0)); }
 LR_INLINE void MXFP4_read(head *h, int s, int k, vi *q)
 {
     (void)s, (void)k;
@@ -576,6 +599,7 @@ LR_INLINE void MXFP4_scales(head *h, int s, int k, scales *o)
     o->s = h->d;
 }
 
+#ifndef PACKED /* its scales are a plane of their own */
 #define MXFP4_PAIRS_STEP 1
 #define MXFP4_PAIRS_STEPS 1
 #define MXFP4_PAIRS_BYTES 16
@@ -615,6 +639,8 @@ LR_INLINE void MXFP4_PAIRS_scales(head *h, int s, int k, scales *o)
     (void)s, (void)k;
     o->s = h->d;
 }
+
+#endif
 
 #define NVFP4_STEP 2
 #define NVFP4_STEPS 1

@@ -6,6 +6,8 @@
 
 #include "mm_formats.h"
 #include "mm_kernel.h"
+
+#ifndef PACKED
 #include "mm_float.h"
 
 /* One block of 32 as int8; see the decision. Plain C: the compiler makes vectors of it. */
@@ -64,6 +66,7 @@ static void pack(lr_actk kind, const float *x, uint32_t n, void *dst)
         memset((float *)dst + n, 0, (16 - n % 16) % 16 * sizeof *x);
     }
 }
+#endif
 
 /* ---------------------------------------------------------------- every format's two loops (LR_MM_FORMATS) */
 #define F Q4_0
@@ -108,20 +111,46 @@ static void pack(lr_actk kind, const float *x, uint32_t n, void *dst)
 #define F MXFP4
 #define KIND PLAIN
 #include "mm_body.h"
-#define F MXFP4_PAIRS
-#define KIND PLAIN
-#include "mm_body.h"
 #define F NVFP4
 #define KIND SUB
+#include "mm_body.h"
+
+#ifdef PACKED
+/* The product of a packed matrix. */
+void PACKED(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
+            float *const *y, const float *bias, bool add, void *scratch)
+{
+    (void)kind; /* int8 */
+    switch (w->fmt) {
+#define X(name, scales_kind) \
+    case LR_FMT_##name: name##_mm(w, x, n_tok, r0, r1, y, bias, add, scratch); break;
+        LR_MM_PACKED(X)
+#undef X
+    }
+}
+#else
+#define F MXFP4_PAIRS
+#define KIND PLAIN
 #include "mm_body.h"
 
 static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
                float *const *y, const float *bias, bool add, void *scratch)
 {
+#ifdef PACKED_TWIN
+    if (w->packed) {
+        PACKED_TWIN(w, kind, x, n_tok, r0, r1, y, bias, add, scratch);
+        return;
+    }
+#define PACK_ROWS VR
+#else
+#define PACK_ROWS 0
+#endif
     if (kind == LR_ACTK_I8) {
         switch (w->fmt) {
 #define X(name, scales_kind) \
-    case LR_FMT_##name: name##_mm(w, x, n_tok, r0, r1, y, bias, add, scratch); break;
+    case LR_FMT_##name: \
+        name##_mm(w, x, n_tok, r0, r1, y, bias, add, scratch); \
+        break;
             LR_MM_FORMATS(X)
 #undef X
         }
@@ -145,6 +174,7 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
 }
 
 #define LR_MM_SET(name, words, isa, features, bf16) \
-    const lr_mm_set name = {words, isa, features, bf16, mm, pack, TILE_ROWS, PANEL_BYTES}
+    const lr_mm_set name = {words, isa, features, bf16, mm, pack, PACK_ROWS, TILE_ROWS, PANEL_BYTES}
+#endif
 
 #endif

@@ -3,8 +3,8 @@
  * Owns: the tile of the matrix kernel, the loop over rows and tokens, packing of activations.
  * Refuses to own: decoding (mm_formats.h), the two loops that contain a decode (mm_body.h).
  *
- * Up to FEW tokens (2, 4 or 8; mm_body.h, `vector`): VR rows stream by in place, turned in registers so that element r of
- * a vector holds 4 columns of row r, and multiplied at once.
+ * Up to MOST_FEW tokens, FEW of them (2, 4 or 8; mm_body.h, `vector`) at a time: VR rows stream by in place, turned in
+ * registers so that element r of a vector holds 4 columns of row r, and multiplied at once.
  * More tokens: TILE_V * VR rows by K_BLOCKS blocks are decoded once into a panel in the first-level cache; each group of
  * tokens then runs over the panel with 4 of its columns in every element. Partial sums (float) wait in `part`
  * [token][row of tile] for the next panel.
@@ -17,9 +17,6 @@
 #ifndef LR_MM_KERNEL_H
 #define LR_MM_KERNEL_H
 
-#ifndef AHEAD
-#define AHEAD 4096 /* bytes past the next VR rows at which memory is asked for: about a hundred nanoseconds' worth */
-#endif
 enum { K_BLOCKS = 16, PANEL_VECS = 13, TILE_ROWS = TILE_V * VR };
 #define PANEL_BYTES ((size_t)K_BLOCKS * TILE_V * PANEL_VECS * sizeof(vi))
 
@@ -251,13 +248,18 @@ LR_INLINE const uint8_t *segment_after(rows r, uint32_t b, uint32_t nb, const ui
     return to < end ? r.p + 2 * bytes : next_rows + (to - end) / SEGMENT * bytes;
 }
 
+/* Where the vector kernel asks for memory from, when it begins with VR rows: past the next ones, by about a hundred
+ * nanoseconds' worth; or in packed rows, past what it reads. */
+enum { AHEAD = 4096, AHEAD_PACKED = 8192 };
+LR_INLINE const uint8_t *ahead_of(rows r) { return APART == VR ? r.p + AHEAD_PACKED : r.p + VR * r.stride + AHEAD; }
+
 typedef void vector_fn(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR]);
 typedef void panel_fn(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v, size_t next);
 
 /* VR rows of the matrix from r on. Fewer than VR rows in all: stride 0, the same row in every place. */
 static rows rows_at(const lr_mat *w, uint32_t r)
 {
-    bool few = w->rows < VR;
+    bool few = w->rows < VR && APART < VR;
     return rows_of(w->data + r * w->row_stride, w->aux ? w->aux + r * w->aux_stride : w->data,
                    few ? 0 : w->row_stride, few ? 0 : w->aux_stride);
 }
@@ -269,23 +271,30 @@ typedef struct group {
 } group;
 static group group_at(const lr_mat *w, uint32_t r, uint32_t end)
 {
+    if (APART == VR) return (group){r, 0, LR_MIN(end - r, (uint32_t)VR)}; /* packed: filled up to VR rows */
     if (w->rows < VR) return (group){r, 0, 1};
     uint32_t first = LR_MIN(r, w->rows - VR), skip = r - first;
     return (group){first, skip, LR_MIN(skip + (end - r), (uint32_t)VR)};
 }
 
-static void mm_few(const lr_mat *w, vector_fn *vector, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1,
-                   float *const *y, const float *bias, bool add)
+/* vectors: the kernels of 1, 2, 4 ... tokens, up to FEW. More go in equal parts: what the first reads of a group of rows is
+ * in the caches for the others. */
+static void mm_few(const lr_mat *w, vector_fn *const *vectors, const void *const *x, uint32_t n_tok, uint32_t r0,
+                   uint32_t r1, float *const *y, const float *bias, bool add)
 {
     lr_i8_row at = lr_i8_layout(w->cols);
     float sum[FEW][VR];
-    const void *all[FEW]; /* kernels come for 1, 2, 4 and 8 tokens, up to FEW: the last fills up */
-    for (uint32_t t = 0; t < FEW; t++) all[t] = x[LR_MIN(t, n_tok - 1)];
+    uint32_t parts = (n_tok + FEW - 1) / FEW, most = (n_tok + parts - 1) / parts;
+    vector_fn *vector = vectors[most <= 2 ? most - 1 : most <= 4 ? 2 : 3];
     for (uint32_t r = r0; r < r1;) {
         group g = group_at(w, r, r1);
-        vector(rows_at(w, g.first), w->cols / 32, all, &at, sum);
-        for (uint32_t t = 0; t < n_tok; t++)
-            finish(sum[t], g.skip, g.n, y[t] + g.first, bias ? bias + g.first : NULL, add);
+        for (uint32_t t0 = 0; t0 < n_tok; t0 += most) {
+            const void *some[FEW]; /* the last token fills up */
+            for (uint32_t t = 0; t < FEW; t++) some[t] = x[LR_MIN(t0 + t, n_tok - 1)];
+            vector(rows_at(w, g.first), w->cols / 32, some, &at, sum);
+            for (uint32_t t = t0; t < LR_MIN(t0 + most, n_tok); t++)
+                finish(sum[t - t0], g.skip, g.n, y[t] + g.first, bias ? bias + g.first : NULL, add);
+        }
         r = g.first + g.n;
     }
 }

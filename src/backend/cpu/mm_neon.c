@@ -1,5 +1,6 @@
 /* mm_neon.c - the matrix product with NEON and its dot products. */
 #include "mm.h"
+#define PACKED_TWIN lr_mm_packed_neon
 #include "mm_simd_neon.h"
 #include "mm_isa.h"
 

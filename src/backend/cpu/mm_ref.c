@@ -305,4 +305,4 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
     }
 }
 
-const lr_mm_set lr_mm_scalar = {"scalar", LR_ISA_SCALAR, 0, false, mm, pack, 0, 0};
+const lr_mm_set lr_mm_scalar = {"scalar", LR_ISA_SCALAR, 0, false, mm, pack, 0, 0, 0};

@@ -15,6 +15,7 @@
 #define TILE_T 4
 #define TILE_T_SUB 4
 #define FEW 4
+#define MOST_FEW FEW
 #define FLOAT_R 2
 #define FLOAT_T 2
 #ifdef AVX_VNNI
@@ -40,6 +41,9 @@ LR_INLINE __m128i v_four32(const rows *r, size_t at, int j)
 }
 LR_INLINE vi v_rows4(const rows *r, size_t at) { return v_join(v_four32(r, at, 0), v_four32(r, at, 4)); }
 LR_INLINE vi v_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
+/* VR numbers of float16, or bytes, one after the other. */
+LR_INLINE vf v_f16s(const void *p) { return _mm256_cvtph_ps(v_load128(p)); }
+LR_INLINE vi v_bytes(const void *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
 LR_INLINE void v_store(void *p, vi v) { _mm256_storeu_si256((__m256i *)p, v); }
 LR_INLINE vf v_loadf(const float *p) { return _mm256_loadu_ps(p); }
 LR_INLINE void v_storef(float *p, vf v) { _mm256_storeu_ps(p, v); }

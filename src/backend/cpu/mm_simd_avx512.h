@@ -12,11 +12,17 @@
 #define VR 16
 #define VL 4
 /* Tiles: row vectors and tokens of the integer kernel (fewer tokens where 16-wide factors need registers), rows and
- * tokens of the float kernel. FEW: up to so many tokens weights stay in registers instead. */
+ * tokens of the float kernel. FEW: so many tokens at a time meet weights that stay in registers instead, MOST_FEW: if
+ * there are no more than that in all. */
 #define TILE_V 2
 #define TILE_T 6
 #define TILE_T_SUB 4
 #define FEW 8
+#ifdef PACKED
+#define MOST_FEW 64
+#else
+#define MOST_FEW FEW
+#endif
 #define FLOAT_R 4
 #define FLOAT_T 6
 #define HAVE_BF16_DOT
@@ -82,6 +88,9 @@ LR_INLINE vi v_rows4(const rows *r, size_t at)
     return _mm512_inserti64x4(_mm512_castsi256_si512(lo), hi, 1);
 }
 LR_INLINE vi v_load(const void *p) { return _mm512_loadu_si512(p); }
+/* VR numbers of float16, or bytes, one after the other. */
+LR_INLINE vf v_f16s(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+LR_INLINE vi v_bytes(const void *p) { return _mm512_cvtepu8_epi32(v_load128(p)); }
 LR_INLINE void v_store(void *p, vi v) { _mm512_storeu_si512(p, v); }
 LR_INLINE vf v_loadf(const float *p) { return _mm512_loadu_ps(p); }
 LR_INLINE void v_storef(float *p, vf v) { _mm512_storeu_ps(p, v); }

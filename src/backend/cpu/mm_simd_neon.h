@@ -14,6 +14,7 @@
 #define TILE_T 6
 #define TILE_T_SUB 4
 #define FEW 2
+#define MOST_FEW FEW
 #define FLOAT_R 2
 #define FLOAT_T 2
 #define WIDE_FLIP 0
@@ -34,6 +35,13 @@ LR_INLINE vi v_rows4(const rows *r, size_t at)
     return v_of_u(vld1q_u32(a));
 }
 LR_INLINE vi v_load(const void *p) { return vld1q_u8(p); }
+LR_INLINE vf v_f16s(const uint8_t *p) { return vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8(p))); }
+LR_INLINE vi v_bytes(const uint8_t *p)
+{
+    uint32_t u;
+    memcpy(&u, p, 4);
+    return v_of_u(vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(u)))));
+}
 LR_INLINE void v_store(void *p, vi v) { vst1q_u8(p, v); }
 LR_INLINE vf v_loadf(const float *p) { return vreinterpretq_f32_u8(vld1q_u8((const uint8_t *)p)); }
 LR_INLINE void v_storef(float *p, vf v) { vst1q_u8((uint8_t *)p, vreinterpretq_u8_f32(v)); }

@@ -1,6 +1,7 @@
 /* mm_vbmi_avx512.c - the matrix product with AVX-512 VNNI, and bytes and bits taken from anywhere in one instruction. */
 #include "mm.h"
 #define AVX512_VBMI
+#define PACKED_TWIN lr_mm_packed_avx512_vbmi
 #include "mm_simd_avx512.h"
 #include "mm_isa.h"
 

@@ -1,6 +1,7 @@
 /* mm_vnni_avx2.c - the matrix product with AVX2 and AVX-VNNI. */
 #include "mm.h"
 #define AVX_VNNI
+#define PACKED_TWIN lr_mm_packed_avx2_vnni
 #include "mm_simd_avx2.h"
 #include "mm_isa.h"
 
