@@ -1,14 +1,14 @@
 /* mm_bench.c - the matrix product alone, beside what the machine can do, measured in the same process.
  *
  *   mm_bench [--threads N] [--format NAME] [--tokens 1,8,512] [--rows R] [--cols C] [--mib M] [--rounds K] [--csv]
- *            [--best] [--hot] [--packed]
+ *            [--best] [--hot] [--packed] [--skew N]
  *
  * Weights are M MiB of random bytes cut into matrices. A round takes some that no recent round has touched, so they come
  * from memory, and measures the limit right beside the kernel: plain reading by the same threads, and int8, bf16 or f32
  * operations. The table gives medians over the rounds of both, and their ratio. --best: the best rounds instead, for
  * a machine that others use too (rounds are a few milliseconds, so some go undisturbed). --hot: one matrix again and
  * again, so that one small enough stays in the caches: what the kernel would do if memory cost nothing. --packed: the bytes
- * are taken for packed ones (lr_kernels.repack), as they come. */
+ * are taken for packed ones (lr_kernels.repack), as they come. --skew: the first matrix lies N bytes past the beginning of a page. */
 #include "mm.h"
 
 #include <stdio.h>
@@ -150,7 +150,7 @@ int main(int argc, char **argv)
     static float *y[MAX_TOK];
     uint32_t rows = 5632, cols = 2048, toks[32] = {1, 2, 4, 8, 16, 32, 64, 512}, n_toks = 8, grain = 0;
     int threads = 0, rounds = 5;
-    size_t mib = 640;
+    size_t mib = 640, skew = 0;
     const char *only = NULL;
     bool csv = false;
     for (int i = 1; i < argc; i++) {
@@ -177,6 +177,7 @@ int main(int argc, char **argv)
         else if (!strcmp(a, "--rows")) rows = (uint32_t)atoi(v);
         else if (!strcmp(a, "--cols")) cols = (uint32_t)atoi(v);
         else if (!strcmp(a, "--grain")) grain = (uint32_t)atoi(v);
+        else if (!strcmp(a, "--skew")) skew = (size_t)atoi(v);
         else if (!strcmp(a, "--mib")) mib = (size_t)atoi(v);
         else if (!strcmp(a, "--rounds")) rounds = LR_MIN(atoi(v), (int)MAX_ROUND);
         else if (!strcmp(a, "--tokens")) {
@@ -195,15 +196,15 @@ int main(int argc, char **argv)
     job j = {.k = &kernels};
     int from = threads ? threads : 1, to = threads ? threads : LR_MIN(topo.n_core, (int)MAX_THREAD);
     j.n_mem = mib << 20;
-    uint8_t *mem = must(lr_pages_alloc(j.n_mem));
+    uint8_t *mem = must(lr_pages_alloc(j.n_mem + skew));
     uint64_t s = 1;
-    for (size_t i = 0; i < j.n_mem;
+    for (size_t i = 0; i < j.n_mem + skew - 7;
          i += 8) { /* bytes 0x30 to 0x3f: scales of every format are then ordinary numbers */
         s = s * 6364136223846793005u + 1442695040888963407u;
         uint64_t v = ((s ^ s >> 29) & 0x0f0f0f0f0f0f0f0fu) + 0x3030303030303030u;
         memcpy(mem + i, &v, 8);
     }
-    j.mem = mem;
+    j.mem = mem + skew;
     for (uint32_t t = 0; t < MAX_TOK; t++) y[t] = must(malloc(rows * sizeof(float)));
     j.y = y;
     if (csv) printf("format,threads,tokens,rows,cols,GB/s,read GB/s,read share,GOP/s,peak GOP/s,peak share\n");

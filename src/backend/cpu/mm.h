@@ -21,6 +21,14 @@ LR_INLINE void ask_at(const uint8_t **p, bool asking)
     __asm__ volatile("" ::: "memory");
 }
 
+/* The same, to the second-level cache alone. */
+LR_INLINE void ask_far(const uint8_t **p)
+{
+    __builtin_prefetch(*p, 0, 2);
+    *p += 64;
+    __asm__ volatile("" ::: "memory");
+}
+
 /* X(format, kind of scales): what the int8 kernels hold. A format missing here runs in float32. */
 #define LR_MM_FORMATS(X) LR_MM_PACKED(X) X(MXFP4_PAIRS, PLAIN)
 /* And those that can be packed (mm_pack.c). */

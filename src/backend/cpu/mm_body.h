@@ -26,7 +26,10 @@ LR_INLINE void OF(block)(head *h, int s, int k, const vi *q, vi w[8])
 LR_INLINE void OF(ask_part)(head *h, int i, int n)
 {
 #pragma GCC unroll 32
-    for (int k = OF(LINES) * i / n; k < OF(LINES) * (i + 1) / n; k++) ask_at(&h->ahead, true);
+    for (int k = OF(LINES) * i / n; k < OF(LINES) * (i + 1) / n; k++) {
+        ask_at(&h->ahead, true);
+        if (ASKS == ASK_SEGMENT) ask_far(&h->far);
+    }
 }
 
 /* Step 1 of the arithmetic, for nt tokens: products of block b, the i-th of its step. */
@@ -43,7 +46,7 @@ LR_INLINE void OF(dots)(head *h, int nth, int nt, const vi w[8], const scales *c
                                    : zero_point(ZERO_OF, -1, xs[t], at, b);
 #pragma GCC unroll 4
         for (int i = 0; i < 4; i++) {
-            if (ASKS == ASK_EVENLY && t == 0) OF(ask_part)(h, 4 * nth + i, 4 * OF(STEP));
+            if (ASKS != ASK_READING && t == 0) OF(ask_part)(h, 4 * nth + i, 4 * OF(STEP));
 #pragma GCC unroll 2
             for (int half = 0; half < 2; half++)
                 sum[half] = dot_at(OF(WIDE), sum[half], w[4 * half + i],
@@ -64,12 +67,13 @@ LR_INLINE void OF(add)(int nt, const scales *c, const uint8_t *const *xs, const 
 
 /* out[t][r] = sums of VR rows for nt tokens. The bytes of the next VR rows are asked for while these are worked on: the
  * rows of a matrix lie one after the other, so this reads memory in order however many rows stream at once. Of formats
- * whose VR rows would not fit the first-level cache twice, the segment after next of each row is asked for instead. */
+ * whose VR rows would not fit the first-level cache twice, that is asked for to the second level, and from there to the
+ * first the segment after next of each row. */
 LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
     enum { STEP = OF(STEP) };
     const bool late = STEP == 4 && nt <= 2; /* blocks 0, 2, 1, 3, as two of them share bytes; added in order after */
-    const uint8_t *next_rows = r.p + VR * r.stride, *ahead = ahead_of(r);
+    const uint8_t *next_rows = r.p + VR * r.stride, *next = ahead_of(r), *segment = next, *ahead = next;
     vf acc[FEW];
     const uint8_t *xs[FEW]; /* copies, which nobody else can have changed */
     const lr_i8_row to = *at;
@@ -78,20 +82,19 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
         xs[t] = x[t];
     }
     for (uint32_t b = 0; b < nb; r.p += APART * OF(BYTES), r.aux += OF(BLOCKS)) {
-        head h = {.r = r, .b = b, .ahead = ahead, .asking = ASKS == ASK_READING};
-        if (ASKS != ASK_SEGMENT) ahead += VR * OF(BYTES);
-        if (ASKS == ASK_SEGMENT && b % SEGMENT == 0)
-            ahead = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
+        if (ASKS != ASK_SEGMENT) ahead = next;
+        else if (b % SEGMENT == 0) segment = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
+        if (ASKS == ASK_SEGMENT && b % (SEGMENT / VR) == 0) { /* that of one of the rows */
+            ahead = segment;
+            segment += r.stride;
+        }
+        head h = {.r = r, .b = b, .ahead = ahead, .far = next, .asking = ASKS == ASK_READING};
+        next += VR * OF(BYTES);
         OF(head)(&h);
 #pragma GCC unroll 8
         for (int s = 0; s < OF(STEPS); s++) {
             vi q[16];
             vf f[STEP][FEW];
-            if (ASKS == ASK_SEGMENT && b % (SEGMENT / VR) == 0) {
-#pragma GCC unroll 32
-                for (int i = 0; i < SEGMENT / OF(BLOCKS) * OF(BYTES); i += 64) __builtin_prefetch(ahead + i);
-                ahead += r.stride;
-            }
 #pragma GCC unroll 4
             for (int i = 0; i < STEP; i++) {
                 vi w[8];
@@ -112,6 +115,7 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
             }
             b += STEP;
         }
+        if (ASKS == ASK_SEGMENT) ahead = h.ahead;
     }
     for (int t = 0; t < nt; t++) v_storef(out[t], acc[t]);
 }

@@ -15,12 +15,13 @@
 #ifndef LR_MM_FORMATS_H
 #define LR_MM_FORMATS_H
 
-/* While reading, a line per line; a few with every fourth of the products of a block; or by segments. */
+/* While reading, a line per line; a few with every fourth of the products of a block; or so, and by segments. */
 enum { ASK_READING, ASK_EVENLY, ASK_SEGMENT };
 
 typedef struct head {
     rows r;
     const uint8_t *ahead; /* memory to ask for, a line per line read; only if `asking` */
+    const uint8_t *far;   /* the same for the second-level cache */
     bool asking;
     uint32_t b; /* its first block, counted in the row */
     vf d, m;    /* of all the head */

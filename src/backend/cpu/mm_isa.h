@@ -8,6 +8,7 @@
 #include "mm_kernel.h"
 
 #ifndef PACKED
+#include "mm_row.h"
 #include "mm_float.h"
 
 /* One block of 32 as int8; see the decision. Plain C: the compiler makes vectors of it. */
@@ -146,6 +147,12 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
 #define PACK_ROWS 0
 #endif
     if (kind == LR_ACTK_I8) {
+#ifdef HAVE_ROW_Q8
+        if (w->fmt == LR_FMT_Q8_0 && n_tok == 1 && w->cols >= 32 * ROW_BLOCKS) {
+            mm_row_q8(w, x[0], r0, r1, y[0], bias, add, scratch);
+            return;
+        }
+#endif
         switch (w->fmt) {
 #define X(name, scales_kind) \
     case LR_FMT_##name: \

@@ -260,6 +260,41 @@ LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
     return acc;
 }
 
+#define HAVE_ROW_Q8
+/* 16 blocks of one row, each an f16 and 32 signed bytes: the f16, and the products of the bytes, 128 added, with 32 each
+ * at x. Memory at `ahead` is asked for meanwhile, as much as is read. */
+LR_INLINE void v_row_q8(const uint8_t *p, const uint8_t *x, const uint8_t *ahead, vi *sum, vf *scale)
+{
+    static const uint16_t words[32] = {1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15, 16,
+                                       18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33};
+    static const uint16_t firsts[16] = {0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31};
+    const vi blocks = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15);
+    const vi first = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)firsts));
+    vi at = v_load(words), v = v_load(p), s[8], d = v_zero();
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; k++) { /* from byte 64 k on, block 2 k begins at word 2 k, the next at 2 k + 17 */
+        ask_at(&ahead, true);
+        vi next = k < 7 ? v_load(p + 64 * k + 64)
+                        : _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(p + 512)));
+        vi w = _mm512_permutex2var_epi16(v, at, next);
+        d = _mm512_mask_permutexvar_epi16(d, 3u << 2 * k, first, v);
+        s[k] = _mm512_dpbusd_epi32(v_zero(), v_xor(w, v_set8(-128)), v_load(x + 64 * k));
+        at = _mm512_add_epi16(at, _mm512_set1_epi16(2));
+        v = next;
+    }
+    ask_at(&ahead, true);
+    /* A quarter of s[k] is half a block. Elements of a quarter are added up, those of four vectors side by side. */
+#pragma GCC unroll 2
+    for (int k = 0; k < 8; k += 4) {
+        vi a = v_add32(v_zip32_lo(s[k], s[k + 1]), v_zip32_hi(s[k], s[k + 1]));
+        vi b = v_add32(v_zip32_lo(s[k + 2], s[k + 3]), v_zip32_hi(s[k + 2], s[k + 3]));
+        s[k / 4] = v_add32(v_zip64_lo(a, b), v_zip64_hi(a, b));
+    }
+    vi all = v_add32(_mm512_shuffle_i32x4(s[0], s[1], 0x88), _mm512_shuffle_i32x4(s[0], s[1], 0xdd));
+    *sum = _mm512_permutexvar_epi32(blocks, all);
+    *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(d));
+}
+
 LR_INLINE vf v_cvt(vi a) { return _mm512_cvtepi32_ps(a); }
 LR_INLINE vf v_as_f(vi a) { return _mm512_castsi512_ps(a); }
 LR_INLINE vf v_mul(vf a, vf b) { return _mm512_mul_ps(a, b); }
