@@ -3,8 +3,8 @@
 #include "vec16.h"
 
 /* ---------------------------------------------------------------- the small product
- * C[r][0..16 nv) (+)= sum over k in [0, n) of A[r][k] * B[k][0..16 nv), for nr rows: each number of C is a chain of
- * multiply-adds in rising k, whatever nr and nv are. */
+ * C[r][0..16 nv) (+)= sum over k of A[r][k] * B[k][0..16 nv), for nr rows: each number of C is a chain of multiply-adds
+ * in rising k, whatever nr and nv are. */
 typedef struct matrix {
     const uint8_t *p;  /* numbers or codes, [k][ld] */
     const uint16_t *d; /* scales of codes */
@@ -36,33 +36,39 @@ VEC_FN v16 load_b(form f, const matrix *b, size_t k, size_t col)
     return v_mul(d, q);
 }
 
-/* What comes a span later is asked for now, since the processor's own prefetchers stop at page ends: while a block's K
- * is read its V, which follows when all K of the span are done; while V is read, the K of the next span. */
+/* Where memory sets the pace it must never wait: what comes a span later is asked for now, all the time. Of K, seven
+ * eighths while K is read, of V while V is; the last eighths in between, while scores are weighed. Evenly, for requests
+ * in bursts are slower than the same ones spread out. */
+enum { ASK_PARTS = 8 };
 VEC_FN void fetch_ahead(form f, const matrix *b, size_t k, size_t col)
 {
-    size_t at = k * b->ld + col;
+    size_t at = k * b->ld + col, by = f == F32 ? 4 * at : f == F16 ? 2 * at : f == Q8_K || f == Q8_V ? at : at / 2;
     if (f != F32 && col % 32) return;
-    __builtin_prefetch(b->ahead + (f == F32 ? 4 * at : f == F16 ? 2 * at : f == Q8_K || f == Q8_V ? at : at / 2));
+    __builtin_prefetch(b->ahead + by - by / ASK_PARTS);
 }
 
-VEC_FN void tile(form f, int nr, int nv, uint32_t n, const float *a, size_t lda, const matrix *b, size_t col,
-                 float *c, size_t ldc, bool on)
+/* Of B there are n_seg matrices of n rows, one below the other. */
+VEC_FN void tile(form f, int nr, int nv, uint32_t n_seg, uint32_t n, const float *a, size_t lda, const matrix *b,
+                 size_t col, float *c, size_t ldc, bool on)
 {
     v16 acc[8][8], bv[8];
-    for (int r = 0; r < nr; r++)
-        for (int v = 0; v < nv; v++) acc[r][v] = on ? v_load(c + (size_t)r * ldc + col + 16 * (size_t)v) : v_set1(0);
-    for (uint32_t k = 0; k < n; k++) {
-        for (int v = 0; v < nv; v++) {
-            bv[v] = load_b(f, b, k, col + 16 * (size_t)v);
-            fetch_ahead(f, b, k, col + 16 * (size_t)v);
+    UNROLL for (int r = 0; r < nr; r++) UNROLL for (int v = 0; v < nv; v++)
+        acc[r][v] = on ? v_load(c + (size_t)r * ldc + col + 16 * (size_t)v) : v_set1(0);
+    for (uint32_t s = 0; s < n_seg; s++, a += n, b++)
+        for (uint32_t k = 0; k < n; k++) {
+            UNROLL for (int v = 0; v < nv; v++)
+            {
+                bv[v] = load_b(f, b, k, col + 16 * (size_t)v);
+                fetch_ahead(f, b, k, col + 16 * (size_t)v);
+            }
+            UNROLL for (int r = 0; r < nr; r++)
+            {
+                v16 x = v_set1(a[(size_t)r * lda + k]);
+                UNROLL for (int v = 0; v < nv; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
+            }
         }
-        for (int r = 0; r < nr; r++) {
-            v16 x = v_set1(a[(size_t)r * lda + k]);
-            for (int v = 0; v < nv; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
-        }
-    }
-    for (int r = 0; r < nr; r++)
-        for (int v = 0; v < nv; v++) v_store(c + (size_t)r * ldc + col + 16 * (size_t)v, acc[r][v]);
+    UNROLL for (int r = 0; r < nr; r++) UNROLL for (int v = 0; v < nv; v++)
+        v_store(c + (size_t)r * ldc + col + 16 * (size_t)v, acc[r][v]);
 }
 
 /* Constant sizes, so that the accumulators are registers: 16 of AVX-512's 32 or NEON's, 12 of AVX2's 16. */
@@ -76,14 +82,14 @@ VEC_FN void tile(form f, int nr, int nv, uint32_t n, const float *a, size_t lda,
     case Q4_V: call(Q4_V); break; \
     }
 #define TILE(nr, nv) \
-    static void tile_##nr##_##nv(form f, uint32_t n, const float *a, size_t lda, const matrix *b, size_t col, \
-                                 float *c, size_t ldc, bool on) \
+    static void tile_##nr##_##nv(form f, uint32_t n_seg, uint32_t n, const float *a, size_t lda, const matrix *b, \
+                                 size_t col, float *c, size_t ldc, bool on) \
     { \
         enum { NR = nr, NV = nv }; \
         EACH_FORM(ONE_TILE) \
     }
-#define ONE_TILE(f) tile(f, NR, NV, n, a, lda, b, col, c, ldc, on)
-#define T(nr, nv) tile_##nr##_##nv(f, n, a + r * lda, lda, b, col, c + r * ldc, ldc, on)
+#define ONE_TILE(f) tile(f, NR, NV, n_seg, n, a, lda, b, col, c, ldc, on)
+#define T(nr, nv) tile_##nr##_##nv(f, n_seg, n, a + r * lda, lda, b, col, c + r * ldc, ldc, on)
 
 #if defined(VEC_AVX512)
 TILE(8, 2)
@@ -99,8 +105,8 @@ TILE(1, 8)
 TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
-static void product(form f, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda, const matrix *b,
-                    float *c, size_t ldc, bool on)
+static void product(form f, uint32_t nr, uint32_t width, uint32_t n_seg, uint32_t n, const float *a, size_t lda,
+                    const matrix *b, float *c, size_t ldc, bool on)
 {
     size_t r = 0;
     for (; r + 8 <= nr; r += 8) {
@@ -137,8 +143,8 @@ TILE(2, 1)
 TILE(1, 4)
 TILE(1, 2)
 TILE(1, 1)
-static void product(form f, uint32_t nr, uint32_t width, uint32_t n, const float *a, size_t lda, const matrix *b,
-                    float *c, size_t ldc, bool on)
+static void product(form f, uint32_t nr, uint32_t width, uint32_t n_seg, uint32_t n, const float *a, size_t lda,
+                    const matrix *b, float *c, size_t ldc, bool on)
 {
     size_t r = 0;
     for (; r + 6 <= nr; r += 6)
@@ -164,21 +170,22 @@ static void product(form f, uint32_t nr, uint32_t width, uint32_t n, const float
 VEC_FN void pair(form f, int nr, uint32_t n, const float *a, size_t lda, const matrix *b, float *c, size_t ldc)
 {
     v16 acc[4][4];
-    for (int r = 0; r < nr; r++)
-        for (int v = 0; v < 4; v++) acc[r][v] = v_set1(0);
+    UNROLL for (int r = 0; r < nr; r++) UNROLL for (int v = 0; v < 4; v++) acc[r][v] = v_set1(0);
     for (uint32_t k = 0; k < n; k++) {
         v16 bv[4];
-        for (int v = 0; v < 4; v++) {
+        UNROLL for (int v = 0; v < 4; v++)
+        {
             bv[v] = load_b(f, &b[v / 2], k, 16 * (size_t)(v % 2));
             fetch_ahead(f, &b[v / 2], k, 16 * (size_t)(v % 2));
         }
-        for (int r = 0; r < nr; r++) {
+        UNROLL for (int r = 0; r < nr; r++)
+        {
             v16 x = v_set1(a[(size_t)r * lda + k]);
-            for (int v = 0; v < 4; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
+            UNROLL for (int v = 0; v < 4; v++) acc[r][v] = v_fma(x, bv[v], acc[r][v]);
         }
     }
-    for (int r = 0; r < nr; r++)
-        for (int v = 0; v < 4; v++) v_store(c + (size_t)r * ldc + 16 * (size_t)v, acc[r][v]);
+    UNROLL for (int r = 0; r < nr; r++) UNROLL for (int v = 0; v < 4; v++)
+        v_store(c + (size_t)r * ldc + 16 * (size_t)v, acc[r][v]);
 }
 #define PAIR(nr) \
     static void pair_##nr(form f, uint32_t n, const float *a, size_t lda, const matrix *b, float *c, size_t ldc) \
@@ -310,12 +317,16 @@ static void store(larder_kv kv, uint32_t head_dim, uint8_t *block, uint32_t p, c
 }
 
 /* ---------------------------------------------------------------- one span */
+enum { N_BLOCK = LR_ATTN_SPAN / LR_KV_BLOCK, N_PIECE = 2 * N_BLOCK, N_VEC = LR_ATTN_SPAN / 16 };
 typedef struct span {
     const lr_attn_job *j;
     uint32_t pad, at; /* first position */
     const float *q;   /* [n_row][pad], scaled */
     float *s;         /* [n_row][LR_ATTN_SPAN] */
     lr_attn_sum to;
+    bool full;                    /* every row sees all of it */
+    uint32_t n_rest, rest_each;   /* lines at the end of each K and V yet to be asked for; how many at a time */
+    const uint8_t *rest[N_PIECE]; /* where they begin */
 } span;
 
 /* What row r sees of the span: positions [lo, hi) counted from its start. */
@@ -333,21 +344,6 @@ VEC_FN const uint8_t *block_of(const span *t, uint32_t b)
 
 VEC_FN uint64_t k_bytes(const span *t) { return lr_attn_k_bytes(t->j->head_dim, t->j->kv); }
 VEC_FN const uint8_t *values_of(const span *t, uint32_t b) { return block_of(t, b) + k_bytes(t); }
-VEC_FN matrix keys_matrix(const span *t, uint32_t b)
-{
-    const uint8_t *p = block_of(t, b);
-    uint64_t scales = lr_attn_scales(t->j->head_dim, t->j->kv);
-    return (matrix){p, (const uint16_t *)(const void *)(p + k_bytes(t) - scales), LR_KV_BLOCK, values_of(t, b)};
-}
-/* Positions of the block from `from` on. */
-VEC_FN matrix values_matrix(const span *t, uint32_t b, uint32_t from, const uint8_t *ahead)
-{
-    larder_kv kv = t->j->kv;
-    size_t ld = lr_attn_v_stride(t->j->head_dim, kv);
-    const uint8_t *p = values_of(t, b), *d = p + lr_attn_bytes(LR_KV_BLOCK * ld, kv);
-    return (matrix){p + lr_attn_bytes(from * ld, kv), (const uint16_t *)(const void *)d + from * (ld / 32), ld,
-                    ahead};
-}
 /* What is read when this span is done: block b of the next, if some query sees it; else the block itself, or the last there
  * is: the table ends with it. */
 VEC_FN const uint8_t *block_after(const span *t, uint32_t b)
@@ -357,6 +353,21 @@ VEC_FN const uint8_t *block_after(const span *t, uint32_t b)
     return t->j->cache + (uint64_t)t->j->blocks[next <= last ? next : LR_MIN(at, last)] * t->j->stride;
 }
 
+VEC_FN matrix keys_matrix(const span *t, uint32_t b)
+{
+    const uint8_t *p = block_of(t, b);
+    uint64_t scales = lr_attn_scales(t->j->head_dim, t->j->kv);
+    return (matrix){p, (const uint16_t *)(const void *)(p + k_bytes(t) - scales), LR_KV_BLOCK, block_after(t, b)};
+}
+/* Positions of the block from `from` on. */
+VEC_FN matrix values_matrix(const span *t, uint32_t b, uint32_t from)
+{
+    larder_kv kv = t->j->kv;
+    size_t ld = lr_attn_v_stride(t->j->head_dim, kv);
+    const uint8_t *p = values_of(t, b), *d = p + lr_attn_bytes(LR_KV_BLOCK * ld, kv);
+    return (matrix){p + lr_attn_bytes(from * ld, kv), (const uint16_t *)(const void *)d + from * (ld / 32), ld,
+                    block_after(t, b) + k_bytes(t)};
+}
 /* Rows that see anything of block b of the span: a run, since positions rise. */
 static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, bool *all)
 {
@@ -374,26 +385,28 @@ static void rows_of(const span *t, uint32_t b, uint32_t *from, uint32_t *to, boo
     }
 }
 
-/* Few rows are bound by memory, which their weighing leaves idle: a part of what comes next is asked for in between,
- * `part` of `parts` of the K of the next span's first two blocks. */
-enum { FEW_ROWS = 8 };
-VEC_FN void ask_for(const span *t, uint32_t part, uint32_t parts)
+/* The last lines of what the next span reads, a few of each piece in turn (fetch_ahead). */
+static void begin_rest(span *t)
 {
-    size_t lines = (size_t)k_bytes(t) / 64;
-    for (uint32_t b = 0; b < 2; b++) {
-        const uint8_t *k = block_after(t, b);
-        for (size_t i = lines * part / parts; i < lines * (part + 1) / parts; i++) __builtin_prefetch(k + 64 * i);
-    }
+    uint32_t lines = (uint32_t)(k_bytes(t) / 64), parts = t->j->n_row * N_VEC;
+    t->n_rest = (lines + ASK_PARTS - 1) / ASK_PARTS;
+    t->rest_each = (t->n_rest * N_PIECE + parts - 1) / parts;
+    for (uint32_t i = 0; i < N_PIECE; i++)
+        t->rest[i] = block_after(t, i / 2) + i % 2 * k_bytes(t) + (size_t)(lines - t->n_rest) * 64;
+}
+VEC_FN void ask_for_rest(const span *t, uint32_t part)
+{
+    for (uint32_t i = part * t->rest_each; i < (part + 1) * t->rest_each; i++)
+        if (i / N_PIECE < t->n_rest) __builtin_prefetch(t->rest[i % N_PIECE] + (size_t)(i / N_PIECE) * 64);
 }
 
-/* Scores of row r, [lo, hi) of them, into weights; the rest of the vectors they lie in becomes 0. */
-static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
+/* The largest score of row r, of [lo, hi) of them; what was summed before is scaled to it. The rest of the vectors they
+ * lie in becomes minus infinity. */
+static void raise_top(span *t, uint32_t r, uint32_t lo, uint32_t hi)
 {
     float *s = t->s + (size_t)r * LR_ATTN_SPAN;
-    enum { N_VEC = LR_ATTN_SPAN / 16 };
-    uint32_t v0 = lo / 16, v1 = (hi + 15) / 16;
-    v16 none = v_set1(-INFINITY), most = none, sum = v_set1(0.0f);
-    for (uint32_t v = v0; v < v1; v++) {
+    v16 none = v_set1(-INFINITY), most = none;
+    for (uint32_t v = lo / 16; v < (hi + 15) / 16; v++) {
         v16 x = v_load(s + 16 * v);
         if (t->j->softcap != 0.0f) x = v_mul(v_set1(t->j->softcap), v_tanh(v_mul(x, v_set1(1.0f / t->j->softcap))));
         if (16 * v < lo || 16 * v + 16 > hi) {
@@ -404,32 +417,37 @@ static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
         most = v_max(most, x);
     }
     float old = t->to.top[r], top = LR_MAX(old, v_hmax(most));
-    for (uint32_t v = v0; v < v1; v++) {
-        v16 x = v_exp(v_sub(v_load(s + 16 * v), v_set1(top)));
-        v_store(s + 16 * v, x);
-        sum = v_add(sum, x);
-        if (t->j->n_row <= FEW_ROWS) ask_for(t, r * N_VEC + v, t->j->n_row * N_VEC);
-    }
-    float *o = t->to.v + (size_t)r * t->pad;
     if (t->to.sum[r] != 0.0f && top != old) {
-        float keep[16];
+        float keep[16], *o = t->to.v + (size_t)r * t->pad;
         v_store(keep, v_exp(v_set1(old - top)));
         t->to.sum[r] *= keep[0];
         for (uint32_t d = 0; d < t->pad; d += 16) v_store(o + d, v_mul(v_load(o + d), v_set1(keep[0])));
     }
-    t->to.sum[r] += v_sum(sum);
     t->to.top[r] = top;
+}
+
+/* Scores of row r into weights. Apart from raise_top, so that rows need not wait for each other's largest. */
+static void weigh(span *t, uint32_t r, uint32_t lo, uint32_t hi)
+{
+    float *s = t->s + (size_t)r * LR_ATTN_SPAN;
+    v16 sum = v_set1(0.0f), top = v_set1(t->to.top[r]);
+    for (uint32_t v = lo / 16; v < (hi + 15) / 16; v++) {
+        v16 x = v_exp(v_sub(v_load(s + 16 * v), top));
+        v_store(s + 16 * v, x);
+        sum = v_add(sum, x);
+        if (t->full) ask_for_rest(t, r * N_VEC + v);
+    }
+    t->to.sum[r] += v_sum(sum);
 }
 
 static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all)
 {
     const lr_attn_job *j = t->j;
-    const uint8_t *ahead = block_after(t, j->n_row <= FEW_ROWS ? b | 2 : b);
     form f = form_of(j->kv, false);
     uint32_t b0 = b * LR_KV_BLOCK, lo, hi;
     if (all) {
-        matrix v = values_matrix(t, b, 0, ahead);
-        product(f, to - from, t->pad, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, &v,
+        matrix v = values_matrix(t, b, 0);
+        product(f, to - from, t->pad, 1, LR_KV_BLOCK, t->s + (size_t)from * LR_ATTN_SPAN + b0, LR_ATTN_SPAN, &v,
                 t->to.v + (size_t)from * t->pad, t->pad, true);
         return;
     }
@@ -440,37 +458,60 @@ static void sum_values(span *t, uint32_t b, uint32_t from, uint32_t to, bool all
         lo = LR_MAX(lo, b0);
         hi = LR_MIN(hi, b0 + LR_KV_BLOCK);
         if (lo >= hi) continue;
-        matrix v = values_matrix(t, b, lo - b0, ahead);
-        product(f, n, t->pad, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, &v,
+        matrix v = values_matrix(t, b, lo - b0);
+        product(f, n, t->pad, 1, hi - lo, t->s + (size_t)r * LR_ATTN_SPAN + lo, LR_ATTN_SPAN, &v,
                 t->to.v + (size_t)r * t->pad, t->pad, true);
     }
+}
+
+static void sum_all_values(span *t)
+{
+    matrix v[N_BLOCK];
+    for (uint32_t b = 0; b < N_BLOCK; b++) v[b] = values_matrix(t, b, 0);
+    product(form_of(t->j->kv, false), t->j->n_row, t->pad, N_BLOCK, LR_KV_BLOCK, t->s, LR_ATTN_SPAN, v, t->to.v,
+            t->pad, true);
+}
+
+/* Scores of rows [from, to) with block b, or with it and the next at once: how many blocks those were. */
+static uint32_t score(span *t, uint32_t b, uint32_t from, uint32_t to, bool next_too)
+{
+    const lr_attn_job *j = t->j;
+    form f = form_of(j->kv, true);
+    const float *q = t->q + (size_t)from * t->pad;
+    float *s = t->s + (size_t)from * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK;
+    uint32_t n = to - from;
+    bool pair = next_too && n <= PAIR_ROWS;
+    matrix k[2] = {keys_matrix(t, b), keys_matrix(t, pair ? b + 1 : b)}; /* the table may end with b */
+    if (pair) scores_pair(f, n, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN);
+    else product(f, n, LR_KV_BLOCK, 1, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN, false);
+    return pair ? 2 : 1;
+}
+
+static void do_full_span(span *t)
+{
+    uint32_t n = t->j->n_row;
+    begin_rest(t);
+    for (uint32_t b = 0; b < N_BLOCK;) b += score(t, b, 0, n, b + 1 < N_BLOCK);
+    for (uint32_t r = 0; r < n; r++) raise_top(t, r, 0, LR_ATTN_SPAN);
+    for (uint32_t r = 0; r < n; r++) weigh(t, r, 0, LR_ATTN_SPAN);
+    sum_all_values(t);
 }
 
 static void do_span(span *t)
 {
     const lr_attn_job *j = t->j;
-    enum { N_BLOCK = LR_ATTN_SPAN / LR_KV_BLOCK };
     uint32_t from[N_BLOCK], to[N_BLOCK];
     bool all[N_BLOCK];
-    form f = form_of(j->kv, true);
     for (uint32_t b = 0; b < N_BLOCK; b++) rows_of(t, b, &from[b], &to[b], &all[b]);
-    for (uint32_t b = 0; b < N_BLOCK; b++) {
-        if (from[b] == to[b]) continue;
-        uint32_t n = to[b] - from[b], last = LR_MIN(b + 1, N_BLOCK - 1u);
-        const float *q = t->q + (size_t)from[b] * t->pad;
-        float *s = t->s + (size_t)from[b] * LR_ATTN_SPAN + (size_t)b * LR_KV_BLOCK;
-        bool pair = last > b && from[last] == from[b] && to[last] == to[b] && n <= PAIR_ROWS;
-        matrix k[2] = {keys_matrix(t, b), keys_matrix(t, pair ? last : b)}; /* the table may end with b */
-        if (pair) {
-            scores_pair(f, n, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN);
-            b++;
-        } else {
-            product(f, n, LR_KV_BLOCK, j->head_dim, q, t->pad, k, s, LR_ATTN_SPAN, false);
-        }
+    for (uint32_t b = 0; b < N_BLOCK;) {
+        bool next = b + 1 < N_BLOCK && from[b + 1] == from[b] && to[b + 1] == to[b];
+        b += from[b] == to[b] ? 1 : score(t, b, from[b], to[b], next);
     }
     for (uint32_t r = 0, lo, hi; r < j->n_row; r++) {
         seen(t, r, &lo, &hi);
-        if (lo < hi) weigh(t, r, lo, hi);
+        if (lo >= hi) continue;
+        raise_top(t, r, lo, hi);
+        weigh(t, r, lo, hi);
     }
     for (uint32_t b = 0; b < N_BLOCK; b++)
         if (from[b] < to[b]) sum_values(t, b, from[b], to[b], all[b]);
@@ -490,8 +531,10 @@ static void do_chunk(const lr_attn_job *j, uint32_t chunk, lr_attn_sum to, const
     uint64_t end = LR_MIN(begin + LR_ATTN_CHUNK, (uint64_t)p1 + 1);
     begin = LR_MAX(begin, first / LR_ATTN_SPAN * LR_ATTN_SPAN);
     for (; begin < end; begin += LR_ATTN_SPAN) {
-        span t = {j, pad, (uint32_t)begin, q, s, to};
-        do_span(&t);
+        span t = {.j = j, .pad = pad, .at = (uint32_t)begin, .q = q, .s = s, .to = to};
+        t.full = p0 >= begin + LR_ATTN_SPAN - 1 && (!j->window || p1 < begin + j->window);
+        if (t.full) do_full_span(&t);
+        else do_span(&t);
     }
 }
 

@@ -13,10 +13,13 @@
 
 #include "quant.h"
 
+/* UNROLL: before a loop of constant length, so that what it indexes lies in registers. */
 #if defined(VEC_SCALAR) /* loops of sixteen: inlined by force they take a sanitizer build minutes */
 #define VEC_FN static inline __attribute__((unused))
+#define UNROLL
 #else
 #define VEC_FN static inline __attribute__((always_inline, unused))
+#define UNROLL _Pragma("GCC unroll 8")
 #endif
 
 #if defined(VEC_AVX512)
