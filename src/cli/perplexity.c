@@ -59,11 +59,13 @@ int verb_perplexity(int argc, char **argv)
     larder_engine_options usual = m.engine;
     if (kl) usual.kv = LARDER_KV_AUTO;
     if (kl_act) usual.act = LARDER_ACT_F32;
-    if (!status &&
-        larder_perplexity(m.model, &m.engine, kl || kl_act ? &usual : NULL, text, n, max_tokens, &p, cli_progress, "tok", &err))
+    if (!status && larder_perplexity(m.model, &m.engine, kl || kl_act ? &usual : NULL, text, n, max_tokens, &p,
+                                     cli_progress, "tok", &err))
         status = cli_fail("perplexity", &err);
     cli_progress_end();
-    const char *against = kl && kl_act ? "the default cache and float32 activations" : kl_act ? "float32 activations" : "the default cache";
+    const char *against = kl && kl_act ? "the default cache and float32 activations"
+                          : kl_act     ? "float32 activations"
+                                       : "the default cache";
     if (!status) print(&p, kl || kl_act ? against : NULL, json);
     free(text);
     cli_model_close(&m);
