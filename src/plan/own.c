@@ -5,6 +5,7 @@
 
 const double lr_own_rows[LR_OWN_ROWS] = {1, 2, 4, 8, 16, 32, 64, 256, 512};
 const uint32_t lr_own_head[LR_OWN_HEADS] = {64, 128};
+const double lr_own_fill[LR_OWN_FILLS] = {0.3, 0.6, 1.2, 2.4, 4.8};
 
 const lr_own_format *lr_own_find(const lr_own *o, uint32_t fmt)
 {
@@ -129,15 +130,22 @@ bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
 }
 
 /* ---------------------------------------------------------------- a step */
-double lr_own_saved(const lr_own *o, const lr_own_model *m)
+double lr_own_saved(const lr_own *o, const lr_own_model *m, double kv_bytes)
 {
-    double fill = o->cache_bytes > 0 ? m->bytes / o->cache_bytes : 2;
-    return o->in_cache > 0 ? (1 - o->in_cache) * LR_MIN(1, LR_MAX(0, (1.2 - fill) / 0.5)) : 0;
+    if (!(o->cache_bytes > 0)) return 0;
+    double fill = (m->bytes + kv_bytes) / o->cache_bytes;
+    if (fill <= lr_own_fill[0]) return 1 - o->in_cache[0];
+    for (int i = 1; i <= LR_OWN_FILLS; i++) { /* beyond the last, nothing at twice as much */
+        double from = lr_own_fill[i - 1], to = i < LR_OWN_FILLS ? lr_own_fill[i] : 2 * from;
+        double near = 1 - o->in_cache[i - 1], far = i < LR_OWN_FILLS ? 1 - o->in_cache[i] : 0;
+        if (fill <= to) return near + (far - near) * log(fill / from) / log(to / from);
+    }
+    return 0;
 }
 
-static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out)
+static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out, double saved)
 {
-    double sum = 0, saved = lr_own_saved(o, m);
+    double sum = 0;
     for (int i = 0; i < m->n_linear; i++) {
         uint32_t fmt = m->linear[i].fmt;
         double rows = m->linear[i].output ? n_out : n_tok, n = m->linear[i].n, seen = 1, each = rows;
@@ -151,7 +159,9 @@ static double linears(const lr_own *o, const lr_own_model *m, double n_tok, doub
     return sum;
 }
 
-static double attends(const lr_own *o, const lr_own_model *m, const lr_own_seq *s, double kv_bytes)
+/* Bytes of cache that each step of this sequence reads are added to *read. */
+static double attends(const lr_own *o, const lr_own_model *m, const lr_own_seq *s, double kv_bytes, double saved,
+                      double *read)
 {
     double sum = 0;
     for (int i = 0; i < m->n_attend; i++) {
@@ -163,7 +173,9 @@ static double attends(const lr_own *o, const lr_own_model *m, const lr_own_seq *
         }
         double bytes = 2 * span * m->attend[i].n_head_kv * m->attend[i].head_dim * kv_bytes;
         double ops = 4 * s->n_tok * keys * m->attend[i].n_head * m->attend[i].head_dim;
-        sum += m->attend[i].n_layer * LR_MAX(bytes * o->kv_byte_s[h], s->n_tok > 1 ? ops * o->attn_op_s[h] : 0);
+        *read += m->attend[i].n_layer * bytes;
+        sum += m->attend[i].n_layer *
+               LR_MAX(bytes * o->kv_byte_s[h] * (1 - saved), s->n_tok > 1 ? ops * o->attn_op_s[h] : 0);
     }
     return sum;
 }
@@ -171,13 +183,21 @@ static double attends(const lr_own *o, const lr_own_model *m, const lr_own_seq *
 double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seqs, size_t n, double n_out,
                    double kv_bytes, double *part)
 {
-    double n_seq = 0, n_tok = 0, attention = 0;
-    for (size_t i = 0; i < n; i++) {
-        n_seq += seqs[i].n;
-        n_tok += seqs[i].n * seqs[i].n_tok;
-        attention += seqs[i].n * attends(o, m, &seqs[i], kv_bytes);
+    double n_seq = 0, n_tok = 0, attention = 0, read = 0, most = lr_own_saved(o, m, 0), saved = 0, kv_saved = 0;
+    for (int round = 0; round < (most > 0 ? 2 : 1); round++) { /* the first tells how much cache is read */
+        n_seq = n_tok = attention = 0;
+        saved = lr_own_saved(o, m, read);
+        kv_saved = most > 0 ? (1 - o->kv_in_cache) * saved / most : 0;
+        read = 0;
+        for (size_t i = 0; i < n; i++) {
+            double of_one = 0;
+            n_seq += seqs[i].n;
+            n_tok += seqs[i].n * seqs[i].n_tok;
+            attention += seqs[i].n * attends(o, m, &seqs[i], kv_bytes, kv_saved, &of_one);
+            read += seqs[i].n * of_one;
+        }
     }
-    double matrices = linears(o, m, n_tok, n_out), fixed = m->n_layer * o->layer_s;
+    double matrices = linears(o, m, n_tok, n_out, saved), fixed = m->n_layer * o->layer_s;
     double rows = n_tok * m->row_work * o->row_s;
     if (part) {
         part[n_tok > n_seq ? LR_PART_MATRICES : LR_PART_WEIGHTS] += matrices;

@@ -8,9 +8,10 @@
 
 #include "predict.h"
 
-enum { LR_OWN_ROWS = 9, LR_OWN_FORMATS = 48, LR_OWN_HEADS = 2 };
+enum { LR_OWN_ROWS = 9, LR_OWN_FORMATS = 48, LR_OWN_HEADS = 2, LR_OWN_FILLS = 5 };
 extern const double lr_own_rows[LR_OWN_ROWS]; /* rows of a step that formats are timed with */
 extern const uint32_t lr_own_head[LR_OWN_HEADS];
+extern const double lr_own_fill[LR_OWN_FILLS];
 
 typedef struct lr_own_format {
     uint32_t fmt;
@@ -23,7 +24,9 @@ typedef struct lr_own {
     double layer_s; /* a layer's fixed time */
     double row_s;   /* per row and number that is no matrix's (lr_own_row_work) */
     double kv_byte_s[LR_OWN_HEADS], attn_op_s[LR_OWN_HEADS]; /* one token over the cache; many tokens */
-    double in_cache; /* a weight's time when the whole model lies in the last cache, against from memory */
+    double in_cache
+        [LR_OWN_FILLS]; /* a weight's time in a model of lr_own_fill times the last cache, against from memory */
+    double kv_in_cache; /* and the KV cache's, when there is room for it too */
     double cache_bytes;
     double bandwidth; /* of memory, which the times of few rows are for */
     double fixed;     /* the share of those that does not follow it */
@@ -52,9 +55,8 @@ double lr_own_row_work(const lr_program *p);
 uint32_t lr_own_last_attention(const lr_program *p);
 /* false: it has no program, or more kinds of operators than are kept apart. */
 bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out);
-/* The share of a weight's time at one row that the last cache saves: all it can for models up to 0.7 of it, fading to none
- * for those of 1.2. */
-double lr_own_saved(const lr_own *o, const lr_own_model *m);
+/* The share of a weight's time at one row that the last cache saves when they and kv_bytes of cache are read in each step. */
+double lr_own_saved(const lr_own *o, const lr_own_model *m, double kv_bytes);
 
 typedef struct lr_own_seq {
     double n;            /* sequences alike: */

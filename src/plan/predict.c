@@ -130,7 +130,7 @@ static void own_features(const lr_machine *m, const lr_plan_model *model, const 
         lr_own_step(m->own, &sum, &part, 1, task == LR_TASK_DECODE ? n_seq : at + ub >= n_tok, s->kv_bytes, f->own);
     }
     if (!f->by_compute)
-        f->ceiling *= 1 - lr_own_saved(m->own, &sum); /* what the last cache holds comes faster than that */
+        f->ceiling *= 1 - lr_own_saved(m->own, &sum, 0); /* what the last cache holds comes faster than that */
 }
 
 void lr_features_make(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, lr_work task, double n_tok,

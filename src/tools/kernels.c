@@ -1,15 +1,16 @@
 /* kernels.c - timing larder's own kernels: small models of random weights, run by the real engine.
  *
  * Owns: which shapes tell the times apart, and keeping what was measured (kernels.json beside probe.json). Refuses to own:
- * what the times are for (src/plan/own.c).
+ * what follows from the samples (src/plan/own_fit.c), what the times are for (own.c).
  *
- * Every time is the median of several steps, or their lower quartile. The last cache is emptied between steps, by reading
- * other memory, which tells how fast that is: times of few rows are as they would be at the speed it had on average. What a
- * step costs besides matrices comes from a model so small that its matrices cost nothing. */
+ * All formats are timed in several rounds, so that a slow minute of a shared machine spoils a round of each and not all of
+ * one. Other memory is read before and after each step of few rows: that empties the last cache, and tells how fast memory
+ * was. What a step costs besides matrices comes from a model so small that its matrices cost nothing. */
 #include "kernels.h"
 
 #include "bench_limit.h"
 #include "engine.h"
+#include "own_fit.h"
 #include "shape_model.h"
 
 #include <jansson.h>
@@ -19,27 +20,17 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { STEPS = 4, DEPTH = 3072, BATCH = 512, MATRIX_MB = 48, BY_MEMORY = 8 };
-
-/* How fast memory was, whenever it was read. On a shared machine that changes within a second, and the time of a step that
- * reads weights follows by part only: fixed + (1 - fixed) reference / speed. */
-typedef struct pace {
-    double reference; /* the speed that times are written down for until all are known */
-    double fixed;
-    double inverse; /* sum of 1 / speed */
-    uint32_t n;
-} pace;
+enum { ROUNDS = 3, DEPTH = 3072, BATCH = 512, MANY = 256, MATRIX_MB = 48, OTHER_MB = 256 };
 
 typedef struct rig {
     larder_model *model;
     larder_engine *e;
     int32_t ids[BATCH];
     uint32_t *blocks;
-    lr_bench_limit limit; /* read between steps: it empties the last cache, and tells how fast memory is */
-    bool out;             /* it does; else the model may stay there */
-    pace *pace;
-    double rest;    /* numbers of matrices behind the last attention: only rows of logits pass them */
-    double numbers; /* of matrices that every token passes */
+    lr_bench_limit limit; /* read between steps */
+    bool out;             /* it is; else the model may stay in the last cache */
+    lr_own_samples *all;
+    lr_own_rig facts;
 } rig;
 
 /* Of `fmt` where every matrix can be of it. */
@@ -61,12 +52,25 @@ static void rig_close(rig *r)
     *r = (rig){0};
 }
 
-static larder_status rig_open(const lr_shape *shape, uint32_t fmt, rig *r, larder_error *err)
+static void take_facts(rig *r, const lr_shape *shape)
+{
+    const lr_program *p = &r->e->program;
+    uint32_t last = lr_own_last_attention(p);
+    r->facts = (lr_own_rig){.n_layer = shape->n_layer, .row_work = lr_own_row_work(p)};
+    r->facts.attn_ops = 4.0 * shape->n_layer * shape->n_head * shape->head_dim;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        if (p->ops[i].kind != LR_OP_LINEAR) continue;
+        const lr_tensor *t = p->weights[p->ops[i].w].t;
+        *(i > last ? &r->facts.rest : &r->facts.numbers) += (double)t->ne[0] * (double)t->ne[1];
+    }
+}
+
+static larder_status rig_open(lr_own_samples *all, const lr_shape *shape, uint32_t fmt, rig *r, larder_error *err)
 {
     lr_file f = {0};
     larder_engine_options o = larder_engine_defaults();
     larder_status st;
-    *r = (rig){0};
+    *r = (rig){.all = all};
     LR_TRY(lr_shape_file(shape, type_of(fmt), true, &f, err));
     LR_TRY(lr_shape_model(&f, 0, &r->model, NULL, NULL, err));
     o.n_ctx = shape->n_ctx;
@@ -77,13 +81,7 @@ static larder_status rig_open(const lr_shape *shape, uint32_t fmt, rig *r, larde
     if (!r->blocks) LR_GO(LR_NOMEM(err, "a block table"));
     for (uint32_t i = 0; i < n_block; i++) r->blocks[i] = lr_kv_take(&r->e->kv);
     for (uint32_t i = 0; i < BATCH; i++) r->ids[i] = (int32_t)(i * 37 % shape->n_vocab);
-    const lr_program *p = &r->e->program;
-    uint32_t last = lr_own_last_attention(p);
-    for (uint32_t i = 0; i < p->n_ops; i++) {
-        if (p->ops[i].kind != LR_OP_LINEAR) continue;
-        const lr_tensor *t = p->weights[p->ops[i].w].t;
-        *(i > last ? &r->rest : &r->numbers) += (double)t->ne[0] * (double)t->ne[1];
-    }
+    take_facts(r, shape);
     return LARDER_OK;
 fail:
     rig_close(r);
@@ -94,20 +92,18 @@ fail:
 static double read_other(rig *r)
 {
     double v = lr_bench_limit_read(&r->limit);
-    r->pace->inverse += 1 / v;
-    r->pace->n++;
+    r->all->inverse += 1 / v;
+    r->all->n_read++;
     return v;
 }
 
-static larder_status push_out(rig *r, pace *p, larder_error *err)
+/* From here on the model's weights come from memory, as those of a model do that is larger than the last cache. */
+static larder_status push_out(rig *r, larder_error *err)
 {
     lr_topology topo;
-    r->pace = p;
     lr_topology_get(&topo);
-    LR_TRY(lr_bench_limit_open(&r->limit, r->e->pool, LR_MAX(4 * topo.l3, 64 * LR_MIB), err));
+    LR_TRY(lr_bench_limit_open(&r->limit, r->e->pool, LR_MAX(2 * topo.l3, OTHER_MB * LR_MIB), err));
     r->out = true;
-    for (int i = 0; i < 8 && !(p->reference > 0); i++) (void)read_other(r);
-    if (!(p->reference > 0)) p->reference = p->n / p->inverse;
     return LARDER_OK;
 }
 
@@ -123,33 +119,28 @@ static larder_status step(rig *r, uint32_t depth, uint32_t n, double *s, larder_
     return LARDER_OK;
 }
 
-static int by_value(const void *a, const void *b)
+/* Threads that just began, on cores that were idle, take twice the time for what is short. */
+static larder_status warm_up(rig *r, larder_error *err)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    double s, all = 0;
+    for (; all < 0.15; all += s) LR_TRY(step(r, 0, 1, &s, err));
+    return LARDER_OK;
 }
 
-/* Time of a step of n tokens behind `depth` others. Arithmetic is timed once it has gone on for a while, for clocks sink
- * under it. The weights of few tokens come from memory, as they do when a model is larger than the last cache. */
-static larder_status timed(rig *r, uint32_t depth, uint32_t n, double *out, larder_error *err)
+/* Adds `times` steps of n tokens behind `depth` others. Where memory's speed was another
+ * after a step than before, which it had is unknown: then one more is made, at most as many again. */
+static larder_status timed(rig *r, uint32_t depth, uint32_t n, int times, lr_own_times *out, larder_error *err)
 {
-    double s[3 * STEPS], warm = 0, once, before = 0;
-    bool by_memory = r->out && n <= BY_MEMORY;
-    int rounds = n <= BY_MEMORY ? 3 * STEPS : STEPS;
-    do {
-        LR_TRY(step(r, depth, n, &once, err));
-        warm += once;
-    } while (n >= 64 && warm < 0.15);
-    if (r->out && n <= 64) before = read_other(r);
-    for (int i = 0; i < rounds; i++) {
-        LR_TRY(step(r, depth, n, &s[i], err));
-        if (!r->out || n > 64) continue;
-        double after = read_other(r);
-        if (by_memory) s[i] /= r->pace->fixed + (1 - r->pace->fixed) * r->pace->reference * 2 / (before + after);
+    double s;
+    bool read = r->out && n < BATCH / 4;
+    double before = read ? read_other(r) : 0;
+    for (int i = 0, more = times; i < times; i++) {
+        LR_TRY(step(r, depth, n, &s, err));
+        double after = read ? read_other(r) : 0;
+        if (read && fabs(after - before) > 0.12 * before && more-- > 0) i--;
+        else lr_own_add(out, s, (before + after) / 2);
         before = after;
     }
-    qsort(s, (size_t)rounds, sizeof *s, by_value);
-    *out = s[by_memory ? rounds / 2 : rounds / 4]; /* what disturbs arithmetic only ever slows it */
     return LARDER_OK;
 }
 
@@ -166,45 +157,73 @@ static lr_shape shape_of(uint32_t n_layer, uint32_t n_embd, uint32_t head_dim, u
     return s;
 }
 
-/* A layer's fixed time, and what its rows cost besides matrices: a model whose matrices are next to nothing. */
-static larder_status time_layers(lr_own *o, larder_error *err)
+/* A rig's facts, and the samples it has so far. */
+static void keep_facts(const rig *r, uint32_t fmt, lr_own_rig *to)
+{
+    lr_own_rig old = *to;
+    *to = r->facts;
+    to->fmt = fmt;
+    memcpy(to->at, old.at, sizeof to->at);
+}
+
+/* A model whose matrices are next to nothing. */
+static larder_status time_layers(lr_own_samples *all, larder_error *err)
 {
     rig r;
-    double one, many, s8 = lr_own_find(o, LR_FMT_Q8_0)->s[LR_OWN_ROWS - 1];
     lr_shape s = shape_of(16, 128, 64, 128, 1024);
-    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, &one, err);
-    if (!st) st = timed(&r, 0, BATCH, &many, err);
-    if (!st) {
-        double attention = 16 * 4.0 * BATCH * (BATCH + 1) / 2 * 128 * o->attn_op_s[0];
-        o->layer_s = one / 16;
-        o->row_s = LR_MAX(0, (many - one - r.numbers * s8 - attention) / (BATCH * lr_own_row_work(&r.e->program)));
-    }
+    LR_TRY(rig_open(all, &s, LR_FMT_Q8_0, &r, err));
+    keep_facts(&r, LR_FMT_Q8_0, &all->layers);
+    larder_status st = warm_up(&r, err);
+    if (!st) st = timed(&r, 0, 1, 20, &all->layers.at[0], err);
+    if (!st) st = timed(&r, 0, BATCH, 4, &all->layers.at[LR_OWN_ROWS - 1], err);
     rig_close(&r);
     return st;
 }
 
-/* A model of this many layers that lies in the last cache: how much faster its weights come. */
-static larder_status time_cached(lr_own *o, larder_error *err)
+/* Steps in a row, as they are in an answer: what was read last is still in the last cache. */
+static larder_status timed_in_row(rig *r, lr_own_times *out, larder_error *err)
 {
+    enum { ROW = 8, FIRST = 2 };
+    double s[ROW];
+    LR_TRY(push_out(r, err));
+    for (int k = 0; k < 2; k++) {
+        double before = read_other(r);
+        for (int i = 0; i < ROW; i++) LR_TRY(step(r, 0, 1, &s[i], err));
+        double speed = (before + read_other(r)) / 2;
+        for (int i = FIRST; i < ROW; i++) lr_own_add(out, s[i], speed);
+    }
+    return LARDER_OK;
+}
+
+/* Models that lie in the last cache, or by part: how much faster their weights come, and the KV cache of the smallest. */
+static larder_status time_cached(lr_own_samples *all, larder_error *err)
+{
+    enum { FAR = 1024, MOST_MB = 200 };
     rig r;
-    double one;
     lr_topology topo;
+    larder_status st = LARDER_OK;
     lr_topology_get(&topo);
-    o->cache_bytes = (double)topo.l3;
-    o->in_cache = 1;
     if (topo.l3 < 12 * LR_MIB) return LARDER_OK;
-    lr_shape s = shape_of(3, 512, 64, 1536, 512);
-    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    larder_status st = timed(&r, 0, 1, &one, err);
-    double full = lr_own_find(o, LR_FMT_Q8_0)->s[0];
-    if (!st) o->in_cache = LR_MIN(1, LR_MAX(0.1, (one - 3 * o->layer_s) / ((r.numbers + r.rest) * full)));
-    rig_close(&r);
+    all->cache_bytes = (double)topo.l3;
+    for (int i = 0; i < LR_OWN_FILLS && !st; i++) {
+        double fill = lr_own_fill[i], width = fill < 1 ? 512 : 1024;
+        double n_layer = fill * (double)topo.l3 / ((2.5 + 3 * 3) * width * width * 34 / 32);
+        if (fill * (double)topo.l3 > MOST_MB * 1e6) break;
+        lr_shape s = shape_of((uint32_t)LR_MAX(n_layer, 1), (uint32_t)width, 64, 3 * (uint32_t)width, FAR + BATCH);
+        LR_TRY(rig_open(all, &s, LR_FMT_Q8_0, &r, err));
+        keep_facts(&r, LR_FMT_Q8_0, &all->cached[i]);
+        st = warm_up(&r, err);
+        if (!st && fill > 1) st = timed_in_row(&r, &all->cached[i].at[0], err);
+        else if (!st) st = timed(&r, 0, 1, 20, &all->cached[i].at[0], err);
+        if (!st && !i) st = timed(&r, FAR, 1, 20, &all->cached_far, err);
+        if (!i) all->cached_kv_bytes = 2.0 * s.n_layer * FAR * s.n_head_kv * s.head_dim * 2;
+        rig_close(&r);
+    }
     return st;
 }
 
 /* Choosing a token as requests do by default: most of the time goes into looking over the vocabulary. */
-static larder_status time_sampler(lr_own *o, larder_error *err)
+static larder_status time_sampler(lr_own_samples *all, larder_error *err)
 {
     enum { N = 32768, TIMES = 40 };
     lr_sampler sampler = {0};
@@ -226,7 +245,7 @@ static larder_status time_sampler(lr_own *o, larder_error *err)
         (void)lr_sample(&sampler, &work, logits, past, 1);
         spent += lr_now_ns() - t0;
     }
-    o->sample_s = (double)spent * 1e-9 / TIMES / N;
+    all->sample_s = (double)spent * 1e-9 / TIMES / N;
 fail:
     lr_sampler_close(&sampler);
     lr_sampler_work_close(&work);
@@ -234,84 +253,51 @@ fail:
     return st;
 }
 
-/* Attention over a long cache, one token and many, with heads of each size. */
-static larder_status time_attention(lr_own *o, pace *p, int h, larder_error *err)
+/* A cache that is filled once, for attention with heads of one size. */
+static larder_status attention_open(lr_own_samples *all, int h, rig *r, larder_error *err)
 {
-    rig r;
-    double near[2], far[2], warm;
+    double warm;
     uint32_t dim = lr_own_head[h], n_layer = 8;
     lr_shape s = shape_of(n_layer, 2048, dim, 256, DEPTH + BATCH);
     larder_status st = LARDER_OK;
-    LR_TRY(rig_open(&s, LR_FMT_Q8_0, &r, err));
-    for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(&r, at, BATCH, &warm, err));
-    LR_GO(push_out(&r, p, err));
-    LR_GO(timed(&r, 0, 1, &near[0], err));
-    LR_GO(timed(&r, DEPTH, 1, &far[0], err));
-    LR_GO(timed(&r, 0, BATCH, &near[1], err));
-    LR_GO(timed(&r, DEPTH, BATCH, &far[1], err));
-    o->kv_byte_s[h] = LR_MAX(1e-13, (far[0] - near[0]) / (n_layer * 2.0 * DEPTH * s.n_head_kv * dim * 2));
-    o->attn_op_s[h] = LR_MAX(1e-15, (far[1] - near[1]) / (n_layer * 4.0 * BATCH * DEPTH * s.n_head * dim));
+    LR_TRY(rig_open(all, &s, LR_FMT_Q8_0, r, err));
+    all->kv_bytes[h] = n_layer * 2.0 * DEPTH * s.n_head_kv * dim * 2;
+    all->attn_ops[h] = n_layer * 4.0 * MANY * DEPTH * s.n_head * dim;
+    for (uint32_t at = 0; at < DEPTH; at += BATCH) LR_GO(step(r, at, BATCH, &warm, err));
+    LR_GO(push_out(r, err));
+    return LARDER_OK;
 fail:
-    rig_close(&r);
+    rig_close(r);
     return st;
 }
 
-/* The share that leaves times of one row the most alike, whatever the speed. Where memory is steady it does not matter. */
-static larder_status time_pace(pace *p, larder_error *err)
+static larder_status time_attention(rig *r, int h, larder_error *err)
 {
-    enum { N = 120 };
-    rig r;
-    double s[N], speed[N], least = INFINITY, before;
-    lr_shape shape = shape_of(3, 1536, 64, 4608, 512);
-    LR_TRY(rig_open(&shape, LR_FMT_Q8_0, &r, err));
-    larder_status st = push_out(&r, p, err);
-    before = st ? 0 : read_other(&r);
-    for (int i = 0; i < N && !st; i++) {
-        st = step(&r, 0, 1, &s[i], err);
-        double after = st ? 0 : read_other(&r);
-        speed[i] = (before + after) / 2;
-        before = after;
-    }
-    for (double fixed = 0; fixed < 0.85 && !st; fixed += 0.05) {
-        double sum = 0, square = 0;
-        for (int i = 0; i < N; i++) {
-            double v = log(s[i] / (fixed + (1 - fixed) * p->reference / speed[i]));
-            sum += v;
-            square += v * v;
-        }
-        double spread = square / N - sum / N * (sum / N);
-        if (spread >= least) continue;
-        least = spread;
-        p->fixed = fixed;
-    }
-    rig_close(&r);
-    return st;
+    lr_own_samples *all = r->all;
+    LR_TRY(timed(r, 0, MANY, 2, &all->near[h].many, err));
+    LR_TRY(timed(r, DEPTH, MANY, 2, &all->far[h].many, err));
+    LR_TRY(timed(r, 0, 1, 6, &all->near[h].one, err));
+    return timed(r, DEPTH, 1, 6, &all->far[h].one, err);
 }
 
-static larder_status time_format(lr_own *o, pace *p, uint32_t fmt, larder_error *err)
+/* The many rows first: clocks sink under arithmetic, as they do in a long prompt. */
+static larder_status time_format(lr_own_samples *all, uint32_t i, uint32_t fmt, larder_error *err)
 {
     rig r;
     const lr_fmt_info *info = lr_fmt_get(fmt);
-    double bits = info ? 8.0 * info->bytes / info->block : 16;
-    lr_own_format *f = &o->formats[o->n_formats];
-    const double n_embd = 1536, n_ff = 4608, layer = 2.5 * n_embd * n_embd + 3.0 * n_embd * n_ff;
-    double n_layer = LR_MAX(
-        3, ceil(MATRIX_MB * 1e6 * 8 / bits / layer)); /* what is behind the last attention stays small */
-    lr_shape s = shape_of((uint32_t)n_layer, (uint32_t)n_embd, 64, (uint32_t)n_ff, 512);
-    LR_TRY(rig_open(&s, fmt, &r, err));
-    larder_status st = push_out(&r, p, err);
-    *f = (lr_own_format){.fmt = fmt};
-    for (int i = 0; i < LR_OWN_ROWS && !st; i++) {
-        double t = 0, n = lr_own_rows[i];
-        st = timed(&r, 0, (uint32_t)n, &t, err);
-        double attention = s.n_layer * 4.0 * n * (n + 1) / 2 * n_embd * o->attn_op_s[0];
-        double besides = s.n_layer * o->layer_s + attention +
-                         (n > 1 ? n * lr_own_row_work(&r.e->program) * o->row_s : 0);
-        if (i) besides += r.rest * f->s[0]; /* one row of it */
-        if (!st) f->s[i] = LR_MAX(0.5 * t, t - besides) / (r.numbers + (i ? 0 : r.rest));
+    double bits = 8.0 * info->bytes / info->block, layer = 2.5 * 1536 * 1536 + 3.0 * 1536 * 4608;
+    double n_layer = ceil(MATRIX_MB * 1e6 * 8 / bits / layer); /* what is behind the last attention stays small */
+    lr_shape s = shape_of((uint32_t)LR_MAX(n_layer, bits > 12 ? 2 : 3), 1536, 64, 4608, 512);
+    LR_TRY(rig_open(all, &s, fmt, &r, err));
+    keep_facts(&r, fmt, &all->formats[i]);
+    double warm;
+    larder_status st = push_out(&r, err);
+    if (!st) st = step(&r, 0, BATCH / 2, &warm, err);
+    for (int k = LR_OWN_ROWS; k-- && !st;) {
+        uint32_t n = (uint32_t)lr_own_rows[k];
+        st = timed(&r, 0, n, n == 1 ? 7 : n < BATCH / 4 ? 3 : 2, &all->formats[i].at[k], err);
     }
     rig_close(&r);
-    if (!st) o->n_formats++;
     return st;
 }
 
@@ -328,7 +314,12 @@ static const struct {
     {"kv_byte_128_s", offsetof(lr_own, kv_byte_s[1]), 1e-14, 1e-3},
     {"attn_op_64_s", offsetof(lr_own, attn_op_s[0]), 1e-16, 1e-3},
     {"attn_op_128_s", offsetof(lr_own, attn_op_s[1]), 1e-16, 1e-3},
-    {"in_cache", offsetof(lr_own, in_cache), 0.05, 1},
+    {"in_cache_0.3", offsetof(lr_own, in_cache[0]), 0.05, 1},
+    {"in_cache_0.6", offsetof(lr_own, in_cache[1]), 0.05, 1},
+    {"in_cache_1.2", offsetof(lr_own, in_cache[2]), 0.05, 1},
+    {"in_cache_2.4", offsetof(lr_own, in_cache[3]), 0.05, 1},
+    {"in_cache_4.8", offsetof(lr_own, in_cache[4]), 0.05, 1},
+    {"kv_in_cache", offsetof(lr_own, kv_in_cache), 0.05, 1},
     {"cache_bytes", offsetof(lr_own, cache_bytes), 0, 1e12},
     {"bandwidth", offsetof(lr_own, bandwidth), 1e8, 1e14},
     {"fixed", offsetof(lr_own, fixed), 0, 1},
@@ -412,32 +403,6 @@ bool lr_own_kept(lr_own *out)
     return *path && restore(out, path);
 }
 
-/* What every format's times are corrected by comes first: in a first round with nothing known of the rest. */
-static larder_status time_common(lr_own *o, pace *p, larder_error *err)
-{
-    LR_TRY(time_pace(p, err));
-    for (int h = 0; h < LR_OWN_HEADS; h++) LR_TRY(time_attention(o, p, h, err));
-    for (int round = 0; round < 2; round++) {
-        o->n_formats = 0;
-        LR_TRY(time_format(o, p, LR_FMT_Q8_0, err));
-        LR_TRY(time_layers(o, err));
-    }
-    LR_TRY(time_sampler(o, err));
-    return time_cached(o, err);
-}
-
-/* The average speed of memory is known only now. */
-static void settle(lr_own *o, const pace *p)
-{
-    o->bandwidth = p->n / p->inverse;
-    double f = p->fixed + (1 - p->fixed) * p->reference / o->bandwidth;
-    o->fixed = p->fixed / f;
-    for (uint32_t i = 0; i < o->n_formats; i++)
-        for (int k = 0; k < LR_OWN_ROWS; k++)
-            if (lr_own_rows[k] <= BY_MEMORY) o->formats[i].s[k] *= f;
-    for (int h = 0; h < LR_OWN_HEADS; h++) o->kv_byte_s[h] *= f;
-}
-
 /* Formats that whole models can be of, each once. */
 static size_t formats_to_time(uint32_t out[LR_OWN_FORMATS])
 {
@@ -452,22 +417,51 @@ static size_t formats_to_time(uint32_t out[LR_OWN_FORMATS])
     return n;
 }
 
-static larder_status measure(lr_own *o, larder_progress_fn *progress, void *user, larder_error *err)
-{
+typedef struct timing {
+    lr_own_samples *all;
     uint32_t fmts[LR_OWN_FORMATS];
-    size_t n = formats_to_time(fmts);
-    pace p = {0};
-    larder_progress at = {"kernels", 0, n, 0, -1};
-    *o = (lr_own){0};
-    if (progress && !progress(user, &at)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
-    LR_TRY(time_common(o, &p, err));
-    for (size_t i = 0; i < n; i++) {
-        at.n_done = i + 1;
-        if (progress && !progress(user, &at)) return lr_fail(err, LARDER_CANCELLED, "interrupted");
-        if (!lr_own_find(o, fmts[i])) LR_TRY(time_format(o, &p, fmts[i], err));
+    rig attention[LR_OWN_HEADS];
+    larder_progress at;
+    larder_progress_fn *progress;
+    void *user;
+} timing;
+
+static larder_status tell(timing *t, larder_error *err)
+{
+    bool on = !t->progress || t->progress(t->user, &t->at);
+    t->at.n_done++;
+    return on ? LARDER_OK : lr_fail(err, LARDER_CANCELLED, "interrupted");
+}
+
+static larder_status measure_round(timing *t, larder_error *err)
+{
+    LR_TRY(tell(t, err));
+    LR_TRY(time_layers(t->all, err));
+    LR_TRY(time_cached(t->all, err));
+    for (int h = 0; h < LR_OWN_HEADS; h++) LR_TRY(time_attention(&t->attention[h], h, err));
+    for (uint32_t i = 0; i < t->all->n_formats; i++) {
+        LR_TRY(tell(t, err));
+        LR_TRY(time_format(t->all, i, t->fmts[i], err));
     }
-    settle(o, &p);
     return LARDER_OK;
+}
+
+static larder_status measure(lr_own *o, int rounds, larder_progress_fn *progress, void *user, larder_error *err)
+{
+    timing t = {.progress = progress, .user = user};
+    larder_status st = LARDER_OK;
+    t.all = lr_calloc(1, sizeof *t.all);
+    if (!t.all) return LR_NOMEM(err, "the samples");
+    t.all->n_formats = (uint32_t)formats_to_time(t.fmts);
+    t.at = (larder_progress){"kernels", 0, (uint64_t)rounds * (t.all->n_formats + 1), 0, -1};
+    for (int h = 0; h < LR_OWN_HEADS; h++) LR_GO(attention_open(t.all, h, &t.attention[h], err));
+    for (int i = 0; i < rounds; i++) LR_GO(measure_round(&t, err));
+    LR_GO(time_sampler(t.all, err));
+    if (!lr_own_solve(t.all, o)) LR_GO(lr_fail(err, LARDER_INTERNAL, "no kernel could be timed"));
+fail:
+    for (int h = 0; h < LR_OWN_HEADS; h++) rig_close(&t.attention[h]);
+    lr_free(t.all);
+    return st;
 }
 
 /* Timing keeps two cores busy for most of the time, if they are to be had; more only while products run. */
@@ -492,7 +486,7 @@ larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progr
     kept_path(path);
     if (fresh || !lr_own_kept(&own)) {
         double wall = (double)lr_now_ns() * 1e-9, cpu = (double)clock() / CLOCKS_PER_SEC;
-        LR_TRY(measure(&own, progress, user, err));
+        LR_TRY(measure(&own, ROUNDS, progress, user, err));
         wall = (double)lr_now_ns() * 1e-9 - wall;
         cpu = (double)clock() / CLOCKS_PER_SEC - cpu;
         say_if_busy(cpu / wall);

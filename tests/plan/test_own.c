@@ -8,7 +8,7 @@ static lr_own steady(uint32_t fmt, double s)
         .n_formats = 1, .layer_s = 1e-6, .row_s = 0, .kv_byte_s = {1e-11, 2e-11}, .attn_op_s = {1e-12, 1e-12}};
     o.formats[0].fmt = fmt;
     for (int i = 0; i < LR_OWN_ROWS; i++) o.formats[0].s[i] = s * lr_own_rows[i];
-    o.in_cache = 1;
+    o.kv_in_cache = 1;
     return o;
 }
 
