@@ -85,5 +85,7 @@ extern const lr_backend lr_backend_cpu;
 double lr_cpu_peak(larder_act kind);
 /* Reads n bytes (a multiple of 1024) as fast as a core can; the result only keeps the compiler honest. */
 uint64_t lr_cpu_read(const void *p, size_t n);
+/* Puts n bytes out of all caches, so that the next reading is memory's; false: programs may not, here. */
+bool lr_cpu_put_out(const void *p, size_t n);
 
 #endif

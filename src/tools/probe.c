@@ -231,31 +231,48 @@ static void guess_arithmetic(larder_probe *p)
     if (lr_cpu_features() & (LR_CPU_AVX512BF16 | LR_CPU_NEONBF16)) p->bf16_gflops = 2 * p->f32_gflops;
 }
 
-void lr_probe_guess(larder_probe *p)
+static void put_out_part(void *ctx, int thread, int n_thread)
+{
+    reader *r = ctx;
+    size_t part = r->n / (size_t)n_thread / 4096 * 4096;
+    if (!lr_cpu_put_out(r->p + part * (size_t)thread, part)) atomic_store(&r->keep, 1);
+}
+
+/* What a few milliseconds tell: little is read, put out of the caches before, however large those are. 0: nothing. */
+static double glimpse(uint32_t threads)
 {
     lr_pool *pool;
+    reader r = {.n = (size_t)LR_MIN(LR_MAX(threads, 4u), 64u) * LR_MIB};
+    uint8_t *buffer = lr_pages_alloc(r.n);
+    uint64_t best = UINT64_MAX;
+    r.p = buffer;
+    if (!buffer || lr_pool_new((int)threads, true, &pool, NULL)) {
+        lr_pages_free(buffer, r.n);
+        return 0;
+    }
+    lr_pool_run(pool, fill_part, &r);
+    for (int i = 0; i < 4; i++) {
+        atomic_store(&r.keep, 0);
+        lr_pool_run(pool, put_out_part, &r);
+        if (atomic_load(&r.keep)) break; /* it cannot be told from the caches' speed */
+        uint64_t t0 = lr_now_ns();
+        lr_pool_run(pool, read_part, &r);
+        best = LR_MIN(best, lr_now_ns() - t0);
+    }
+    lr_pool_free(pool);
+    lr_pages_free(buffer, r.n);
+    return best == UINT64_MAX ? 0 : (double)r.n / (double)LR_MAX(best, 1u);
+}
+
+void lr_probe_guess(larder_probe *p)
+{
     *p = (larder_probe){0};
     describe(p);
-    reader r = {.n = (size_t)LR_MAX(2 * p->l3, 32 * LR_MIB)};
     p->n_measured = 1;
     p->n_threads[0] = LR_MAX(p->n_core, 1u);
-    p->read_gbs[0] = LR_MIN(5.0 * p->n_threads[0], 200.0);
+    p->read_gbs[0] = glimpse(p->n_threads[0]);
+    if (!(p->read_gbs[0] > 0)) p->read_gbs[0] = LR_MIN(5.0 * p->n_threads[0], 200.0);
     guess_arithmetic(p);
-    if (r.n > 192 * LR_MIB) return; /* reading past such a cache would take long */
-    uint8_t *buffer = lr_pages_alloc(r.n);
-    r.p = buffer;
-    if (buffer && !lr_pool_new((int)p->n_threads[0], true, &pool, NULL)) {
-        uint64_t best = UINT64_MAX;
-        lr_pool_run(pool, fill_part, &r);
-        for (int i = 0; i < 3; i++) {
-            uint64_t t0 = lr_now_ns();
-            lr_pool_run(pool, read_part, &r);
-            best = LR_MIN(best, lr_now_ns() - t0);
-        }
-        p->read_gbs[0] = (double)r.n / (double)LR_MAX(best, 1u);
-        lr_pool_free(pool);
-    }
-    lr_pages_free(buffer, r.n);
 }
 
 larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,

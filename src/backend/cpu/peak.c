@@ -3,6 +3,10 @@
 
 #include "backend.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
+
 static float f32_scalar(uint64_t rounds, float start, double *ops)
 {
     float a[16];
@@ -58,3 +62,23 @@ double lr_cpu_peak(larder_act kind)
 }
 
 uint64_t lr_cpu_read(const void *p, size_t n) { return best()->read(p, n); }
+
+bool lr_cpu_put_out(const void *p, size_t n)
+{
+    const char *at = p;
+#if defined(__x86_64__)
+    for (size_t i = 0; i < n; i += 64) _mm_clflush(at + i);
+    _mm_mfence();
+    return true;
+#elif defined(__aarch64__) && defined(__linux__)
+    uint64_t type;
+    __asm__("mrs %0, ctr_el0" : "=r"(type));
+    for (size_t i = 0, line = (size_t)4 << (type >> 16 & 15); i < n; i += line)
+        __asm__ volatile("dc civac, %0" : : "r"(at + i) : "memory");
+    __asm__ volatile("dsb ish" ::: "memory");
+    return true;
+#else
+    (void)at, (void)n;
+    return false;
+#endif
+}
