@@ -111,8 +111,9 @@ int verb_plan(int argc, char **argv)
         return show(st, text, &err);
     }
     plan_answers answers;
-    bool asked = first >= argc && !ask.workload && !ask.software;
-    if (asked && !cli_plan_ask(&ask, &answers)) {
+    bool other = rank || by || ask.on || ask.why || ask.timeline || ask.chart || ask.svg || ask.simulate;
+    bool asked = first >= argc && !ask.workload && !ask.software && !other;
+    if (first >= argc && !ask.workload && !ask.software && (other || !cli_plan_ask(&ask, &answers))) {
         fprintf(stderr, "larder plan: which model? (larder plan --help)\n");
         return EXIT_USAGE;
     }

@@ -27,14 +27,16 @@ static const struct {
 };
 #define N_JOBS (sizeof jobs / sizeof *jobs)
 
+static FILE *to; /* where questions go: beside JSON, not into it */
+
 /* One line, without its end and the spaces around it; false at the end of the input, and then `out` is empty. */
 static bool ask_line(const char *question, const char *otherwise, char *out, size_t cap)
 {
-    printf("%s [%s]: ", question, otherwise);
-    fflush(stdout);
+    fprintf(to, "%s [%s]: ", question, otherwise);
+    fflush(to);
     *out = 0;
     if (!fgets(out, (int)cap, stdin)) {
-        putchar('\n');
+        fputc('\n', to);
         *out = 0;
         return false;
     }
@@ -42,7 +44,7 @@ static bool ask_line(const char *question, const char *otherwise, char *out, siz
         int c = getchar();
         bool whole = c == EOF || c == '\n';
         while (c != EOF && c != '\n') c = getchar();
-        if (!whole) puts("  only the beginning of that was read");
+        if (!whole) fputs("  only the beginning of that was read\n", to);
     }
     size_t from = strspn(out, " \t"), n = strcspn(out + from, "\r\n");
     while (n && (out[from + n - 1] == ' ' || out[from + n - 1] == '\t')) n--;
@@ -59,7 +61,7 @@ static double ask_number(const char *question, double otherwise, const char *sho
         double v = strtod(text, &end);
         if ((*end == 'k' || *end == 'K') && !end[1]) v *= 1000, end++;
         if (end != text && !*end && isfinite(v) && v >= least && v <= most) return v;
-        printf("  \"%s\" will not do: a number from %g to %g, please\n", text, least, most);
+        fprintf(to, "  \"%s\" will not do: a number from %g to %g, please\n", text, least, most);
     }
     return otherwise;
 }
@@ -67,15 +69,15 @@ static double ask_number(const char *question, double otherwise, const char *sho
 static size_t ask_job(bool *answered)
 {
     char text[64];
-    puts("What is the machine for?");
-    for (size_t i = 0; i < N_JOBS; i++) printf("  %-21s %s\n", jobs[i].name, jobs[i].about);
+    fputs("What is the machine for?\n", to);
+    for (size_t i = 0; i < N_JOBS; i++) fprintf(to, "  %-21s %s\n", jobs[i].name, jobs[i].about);
     while (true) {
         bool more = ask_line("job", jobs[0].name, text, sizeof text);
         *answered |= more;
         if (!*text) return 0;
         for (size_t i = 0; i < N_JOBS; i++)
             if (!strcasecmp(text, jobs[i].name)) return i;
-        printf("  there is no job \"%s\" in the list\n", text);
+        fprintf(to, "  there is no job \"%s\" in the list\n", text);
     }
 }
 
@@ -86,12 +88,13 @@ static bool known_model(const char *words)
     larder_error err = {0};
     char *text = NULL;
     bool ok = !larder_plan_text(&probe, &text, &err);
-    if (!ok) printf("  %s\n", err.message);
+    if (!ok) fprintf(to, "  %s\n", err.message);
     larder_free(text);
     return ok;
 }
 
-static void ask_model(size_t job, char *out, size_t cap)
+/* `given`: the number format that came with the command, which is not asked then. */
+static void ask_model(size_t job, const char *given, char *out, size_t cap)
 {
     char text[96], bits[16];
     const char *model = jobs[job].model;
@@ -102,6 +105,10 @@ static void ask_model(size_t job, char *out, size_t cap)
         snprintf(out, cap, "%s", text);
         return;
     }
+    if (given) {
+        snprintf(out, cap, "%s", *text ? text : model);
+        return;
+    }
     const char *format = jobs[job].format;
     while (ask_line("How many bits a weight? 16, 8 or 4: fewer is smaller and faster, and a little worse", format,
                     bits, sizeof bits) &&
@@ -109,7 +116,7 @@ static void ask_model(size_t job, char *out, size_t cap)
         format = !strcmp(bits, "16") ? "F16" : !strcmp(bits, "8") ? "Q8_0" : !strcmp(bits, "4") ? "Q4_K_M" : NULL;
         if (format) break;
         format = jobs[job].format;
-        printf("  16, 8 or 4, please\n");
+        fprintf(to, "  16, 8 or 4, please\n");
     }
     snprintf(out, cap, "%s:%s", *text ? text : model, format);
 }
@@ -122,15 +129,8 @@ static void ask_where(larder_plan_ask *ask)
         ask->stay = !strcasecmp(text, "here");
         ask->leave = !strcasecmp(text, "buy");
         if (ask->stay || ask->leave || !strcasecmp(text, "both")) return;
-        printf("  here, buy or both, please\n");
+        fprintf(to, "  here, buy or both, please\n");
     }
-}
-
-static void ask_limits(larder_plan_ask *ask)
-{
-    if (ask->stay) return;
-    ask->max_price = ask_number("What may it cost at most, in USD", 0, "any", 1, 1e7);
-    ask->max_watts = ask_number("How many watts may it take at most (150 is quiet beside a desk)", 0, "any", 1, 1e5);
 }
 
 static void ask_private(larder_plan_ask *ask)
@@ -144,45 +144,95 @@ static void ask_private(larder_plan_ask *ask)
                                         0.001, 1000);
             return;
         }
-        printf("  yes or no, please\n");
+        fprintf(to, "  yes or no, please\n");
     }
+}
+
+/* What was given with the command is the default. */
+static double ask_given(const char *question, double given, const char *otherwise, double least, double most)
+{
+    char shown[24];
+    snprintf(shown, sizeof shown, "%g", given);
+    return ask_number(question, given, given > 0 ? shown : otherwise, least, most);
+}
+
+static void ask_limits(larder_plan_ask *ask)
+{
+    if (ask->stay) return;
+    ask->max_price = ask_given("What may it cost at most, in USD", ask->max_price, "any", 1, 1e7);
+    ask->max_watts = ask_given("How many watts may it take at most (150 is quiet beside a desk)", ask->max_watts,
+                               "any", 1, 1e5);
 }
 
 bool cli_plan_ask(larder_plan_ask *ask, plan_answers *a)
 {
     bool answered = false;
+    to = ask->json ? stderr : stdout;
     size_t job = ask_job(&answered);
     if (!answered) return false;
     snprintf(a->job, sizeof a->job, "%s", jobs[job].name);
     if (jobs[job].model) {
-        char shown[24];
-        ask_model(job, a->model, sizeof a->model);
+        unsigned users = ask->n_users ? ask->n_users : jobs[job].users, ctx = ask->n_ctx ? ask->n_ctx : jobs[job].ctx;
+        ask_model(job, ask->format, a->model, sizeof a->model);
         ask->model = a->model;
         ask->advise = true;
-        snprintf(shown, sizeof shown, "%u", jobs[job].users);
-        ask->n_users = (uint32_t)ask_number("How many answers at once", jobs[job].users, shown, 1, 4096);
-        snprintf(shown, sizeof shown, "%u", jobs[job].ctx);
-        ask->n_ctx = (uint32_t)ask_number("How many tokens may a conversation hold (a page is about 700)",
-                                          jobs[job].ctx, shown, 32, 1 << 24);
-        ask->n_prompt = jobs[job].prompt < ask->n_ctx ? jobs[job].prompt : ask->n_ctx;
-        ask_where(ask);
+        ask->n_users = (uint32_t)ask_given("How many answers at once", users, "", 1, 4096);
+        ask->n_ctx = (uint32_t)ask_given("How many tokens may a conversation hold (a page is about 700)", ctx, "", 32,
+                                         1 << 24);
+        unsigned prompt = ask->n_prompt ? ask->n_prompt : jobs[job].prompt;
+        ask->n_prompt = prompt < ask->n_ctx ? prompt : ask->n_ctx;
+        if (!ask->stay && !ask->leave) ask_where(ask);
     } else {
         ask->workload = a->job;
     }
     ask_limits(ask);
-    if (ask->advise && !ask->stay) ask_private(ask);
-    putchar('\n');
+    if (ask->advise && !ask->stay && !(ask->elsewhere > 0)) ask_private(ask);
+    fputc('\n', to);
     return true;
+}
+
+/* As a shell takes it for one word. */
+static void quoted(const char *value)
+{
+    fputc('\'', to);
+    for (; *value; value++) *value == '\'' ? fputs("'\\''", to) : fputc(*value, to);
+    fputc('\'', to);
+}
+
+static void option(const char *name, const char *value)
+{
+    if (!value || !*value) return;
+    fprintf(to, " --%s ", name);
+    quoted(value);
+}
+
+static void number(const char *name, double value)
+{
+    if (value > 0) fprintf(to, " --%s %g", name, value);
 }
 
 void cli_plan_repeat(const larder_plan_ask *ask)
 {
-    printf("\nthe same again: larder plan");
-    if (ask->workload) printf(" --workload %s", ask->workload);
-    else printf(" '%s' --advise -u %u -c %u -p %u", ask->model, ask->n_users, ask->n_ctx, ask->n_prompt);
-    if (ask->stay || ask->leave) printf(" --%s", ask->stay ? "stay" : "buy");
-    if (ask->max_price > 0) printf(" --max-price %g", ask->max_price);
-    if (ask->max_watts > 0) printf(" --max-watts %g", ask->max_watts);
-    if (ask->elsewhere > 0) printf(" --elsewhere %g", ask->elsewhere);
-    putchar('\n');
+    static const char *const kv[] = {
+        [LARDER_KV_F16] = "f16", [LARDER_KV_F32] = "f32", [LARDER_KV_Q8_0] = "q8_0", [LARDER_KV_Q4_0] = "q4_0"};
+    fprintf(to, "\nthe same again: larder plan");
+    if (ask->workload) {
+        option("workload", ask->workload);
+    } else {
+        fputc(' ', to);
+        quoted(ask->model);
+        fprintf(to, " --advise -u %u -c %u -p %u", ask->n_users, ask->n_ctx, ask->n_prompt);
+    }
+    if (ask->stay || ask->leave) fprintf(to, " --%s", ask->stay ? "stay" : "buy");
+    number("max-price", ask->max_price);
+    number("max-watts", ask->max_watts);
+    number("elsewhere", ask->elsewhere);
+    number("kwh", ask->kwh);
+    number("watts", ask->watts);
+    option("format", ask->format);
+    option("backend", ask->backend);
+    option("what-if", ask->what_if);
+    if (ask->kv_given) option("kv", kv[ask->kv]);
+    if (ask->json) fputs(" --json", to);
+    fputc('\n', to);
 }

@@ -67,26 +67,30 @@ static const choice *fastest(const choice *all, size_t n)
     return best;
 }
 
+/* What to take: `here`, one of the others, or NULL. */
+static const choice *recommended(const choice *all, size_t n, const choice *here)
+{
+    if (here && here->enough) return here;
+    if (!n) return here && here->o.fits ? here : NULL;
+    return here && here->o.fits && !all[0].enough && here->each >= all[0].each ? here : &all[0];
+}
+
 static void recommend(const choice *all, size_t n, const choice *here, const lr_ask *ask, lr_buf *out)
 {
-    if (here && here->enough) {
-        lr_buf_printf(out, "\nrecommended: the machine you have. Nothing else has to be bought for this\n");
+    const choice *best = recommended(all, n, here), *top = fastest(all, n);
+    lr_buf_puts(out, "\nrecommended: ");
+    if (!best) {
+        lr_buf_puts(out,
+                    "a smaller model, fewer bits or a shorter context: nothing within these limits holds this one\n");
         return;
     }
-    if (!n) {
-        lr_buf_printf(out, "\nrecommended: %s\n",
-                      here && here->o.fits
-                          ? "the machine you have: slow, but nothing within these limits holds it better"
-                          : "a smaller model, fewer bits or a shorter context: nothing within these limits "
-                            "holds this one");
+    if (best == here) {
+        lr_buf_puts(out, here->enough ? "the machine you have. Nothing else has to be bought for this\n"
+                         : n          ? "the machine you have: slow, but nothing within these limits is faster\n"
+                             : "the machine you have: slow, but nothing within these limits holds it better\n");
         return;
     }
-    const choice *best = &all[0], *top = fastest(all, n);
-    if (here && here->o.fits && !best->enough && here->each >= best->each) {
-        lr_buf_printf(out, "\nrecommended: the machine you have: slow, but nothing within these limits is faster\n");
-        return;
-    }
-    lr_buf_printf(out, "\nrecommended: %s, for %.0f USD: %s, bound by %s\n", best->o.m->name, best->price,
+    lr_buf_printf(out, "%s, for %.0f USD: %s, bound by %s\n", best->o.m->name, best->price,
                   best->enough ? "the cheapest that is enough"
                                : "the fastest within these limits, though slower than one reads",
                   best->o.decode[0].bottleneck);
@@ -104,16 +108,50 @@ static void recommend(const choice *all, size_t n, const choice *here, const lr_
                       ask->elsewhere);
 }
 
+static void as_text(const choice *all, size_t n, const choice *here, bool buy, const lr_plan_model *model,
+                    const lr_ask *ask, lr_buf *out)
+{
+    lr_buf_printf(out, "%s %s, for %.0f at once, context %.0f, prompts of %.0f\n", model->name, model->quant,
+                  LR_MAX(ask->n_users, 1), ask->n_ctx, ask->n_prompt > 0 ? ask->n_prompt : 2048);
+    if (here) of_here(here, ask, out);
+    for (size_t i = 0; i < n && i < LISTED; i++) line(&all[i], (int)i + 1, out);
+    if (buy) lr_buf_printf(out, "%zu machines that can be bought hold it within these limits\n", n);
+    recommend(all, n, here, ask, out);
+}
+
+static void choice_json(const choice *c, lr_buf *out)
+{
+    lr_buf_printf(out,
+                  "{\"enough\": %s, \"usd\": %.0f, \"tok_s_each\": %.4g, \"outlook\": ", c->enough ? "true" : "false",
+                  c->price, c->each);
+    lr_outlook_json(&c->o, out);
+    lr_buf_putc(out, '}');
+}
+
+static void as_json(const choice *all, size_t n, const choice *here, lr_buf *out)
+{
+    const choice *best = recommended(all, n, here);
+    lr_buf_puts(out, "{\"recommended\": ");
+    if (best) lr_json_text(out, best->o.m->name);
+    else lr_buf_puts(out, "null");
+    lr_buf_puts(out, ",\n \"here\": ");
+    if (here) choice_json(here, out);
+    else lr_buf_puts(out, "null");
+    lr_buf_printf(out, ",\n \"n_machines\": %zu, \"machines\": [", n);
+    for (size_t i = 0; i < n && i < LISTED; i++) {
+        lr_buf_puts(out, i ? ",\n " : "");
+        choice_json(&all[i], out);
+    }
+    lr_buf_puts(out, "]}\n");
+}
+
 larder_status lr_advise(const lr_catalogue *c, const lr_plan_model *model, const lr_ask *ask, const lr_machine *here,
-                        lr_buf *out, larder_error *err)
+                        bool json, lr_buf *out, larder_error *err)
 {
     choice mine, *all = lr_calloc((c ? c->n_machines : 0) + 1, sizeof *all);
     size_t n = 0;
     if (!all) return LR_NOMEM(err, "the machines");
-    lr_buf_printf(out, "%s %s, for %.0f at once, context %.0f, prompts of %.0f\n", model->name, model->quant,
-                  LR_MAX(ask->n_users, 1), ask->n_ctx, ask->n_prompt > 0 ? ask->n_prompt : 2048);
     if (here) look(here, model, ask, &mine);
-    if (here) of_here(&mine, ask, out);
     for (size_t i = 0; c && i < c->n_machines; i++) {
         const lr_machine *m = &c->machines[i];
         double price = lr_machine_price(m);
@@ -123,9 +161,8 @@ larder_status lr_advise(const lr_catalogue *c, const lr_plan_model *model, const
         n += all[n].o.fits;
     }
     qsort(all, n, sizeof *all, by_worth);
-    for (size_t i = 0; i < n && i < LISTED; i++) line(&all[i], (int)i + 1, out);
-    if (c) lr_buf_printf(out, "%zu machines that can be bought hold it within these limits\n", n);
-    recommend(all, n, here ? &mine : NULL, ask, out);
+    if (json) as_json(all, n, here ? &mine : NULL, out);
+    else as_text(all, n, here ? &mine : NULL, c != NULL, model, ask, out);
     lr_free(all);
     return LARDER_OK;
 }

@@ -9,6 +9,6 @@
 
 /* `c`: machines that may be bought, NULL: none is to be; `here`: the one there is, NULL: it does not count. */
 larder_status lr_advise(const lr_catalogue *c, const lr_plan_model *model, const lr_ask *ask, const lr_machine *here,
-                        lr_buf *out, larder_error *err);
+                        bool json, lr_buf *out, larder_error *err);
 
 #endif

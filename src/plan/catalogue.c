@@ -306,13 +306,19 @@ static void note_host(const lr_catalogue *c, const char *words, lr_machine *out)
 }
 
 /* "DDR5-6000": an ordinary computer's bandwidth, from the channels its row stands for. */
+/* "DDR5-6000" beside a processor; desktop ones have two channels of eight bytes. */
 static void set_memory_speed(const char *words, lr_machine *out)
 {
-    const char *ddr = words, *own = strstr(out->name, "-4800") ? "-4800" : "-3200";
+    bool generic = !strncmp(out->name, "PC or server", 12);
+    bool desktop = !strncmp(out->name, "Ryzen ", 6) || !strncmp(out->name, "Core ", 5);
+    double usual = generic ? (strstr(out->name, "-4800") ? 4800 : 3200) : out->bw / 16e6;
+    const char *ddr = words;
     for (; *ddr && strncasecmp(ddr, "ddr", 3); ddr++) continue;
-    ddr += strcspn(ddr, "-");
+    ddr += strcspn(ddr, "- ");
     double rate = *ddr ? strtod(ddr + 1, NULL) : 0;
-    if (rate >= 800 && rate <= 20000) out->bw *= rate / strtod(own + 1, NULL);
+    if (!(generic || desktop) || rate < 800 || rate > 20000) return;
+    out->bw *= rate / usual;
+    out->bw_measured *= rate / usual;
 }
 
 bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_machine *out)
@@ -329,7 +335,7 @@ bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_
     bool card = !out->unified && out->kind != LR_KIND_CPU;
     bool sockets = out->kind == LR_KIND_CPU && out->count == 2 && out->n_core >= 14; /* of one board */
     out->cluster = out->count > 1 && !card && !sockets;
-    if (!strncmp(out->name, "PC or server", 12)) set_memory_speed(words, out);
+    if (out->kind == LR_KIND_CPU) set_memory_speed(words, out);
     if (card) note_host(c, words, out);
     /* A card's memory stands in the catalogue; a figure beside it may be its host's. */
     if (memory > 0 && (out->unified || out->kind == LR_KIND_CPU)) out->memory = memory;
@@ -390,6 +396,31 @@ const lr_preset *lr_preset_find(const lr_catalogue *c, const char *words)
         }
     }
     return found;
+}
+
+/* "3.1", "8b", "1.5b": words that tell one model of a family from another. "0.3" is a revision. */
+static bool tells_apart(const char *w)
+{
+    size_t n = strspn(w, "0123456789.");
+    bool point = memchr(w, '.', n), size = (w[n] == 'b' || w[n] == 'm') && !w[n + 1];
+    return n && (size || (!w[n] && point && strncmp(w, "0.", 2) != 0));
+}
+
+const lr_preset *lr_preset_named(const lr_catalogue *c, const char *words)
+{
+    lr_name name, known[2];
+    const lr_preset *p = lr_preset_find(c, words);
+    if (!p) return NULL;
+    lr_name_cut(words, &name);
+    lr_name_cut(p->match, &known[0]);
+    lr_name_cut(p->shape.name, &known[1]);
+    for (int i = 0; i < name.n; i++) {
+        bool said = !tells_apart(name.word[i]);
+        for (int k = 0; k < 2; k++)
+            for (int m = 0; m < known[k].n && !said; m++) said = !strcmp(name.word[i], known[k].word[m]);
+        if (!said) return NULL;
+    }
+    return p;
 }
 
 void lr_preset_of_size(double params, lr_preset *out)

@@ -56,6 +56,7 @@ typedef struct lr_machine {
     bool weak_host;           /* a card on a board with a slow processor and one PCIe lane */
     double host_bw;           /* of the host's memory, for what does not fit the card */
     const struct lr_own *own; /* larder's kernels as measured on it (own.h); NULL: not */
+    bool guessed;             /* it is this one, and was never measured: speeds are a guess */
 } lr_machine;
 
 typedef struct lr_catalogue {
@@ -86,7 +87,10 @@ void lr_catalogue_close(lr_catalogue *c);
 typedef enum lr_want { LR_WANT_ANY, LR_WANT_GPU, LR_WANT_CPU } lr_want;
 /* What the words mean: count ("2x"), memory ("64GB") and host are read from them too. false: nothing fits. */
 bool lr_machine_find(const lr_catalogue *c, const char *words, lr_want want, lr_machine *out);
+/* The nearest, as measurements and claims name models: what else the words say is passed over. */
 const lr_preset *lr_preset_find(const lr_catalogue *c, const char *words);
+/* The one that is asked for: NULL if the words say a version or a size that it does not have. */
+const lr_preset *lr_preset_named(const lr_catalogue *c, const char *words);
 /* LARDER_USAGE with the nearest names. */
 larder_status lr_machine_unknown(const lr_catalogue *c, const char *words, larder_error *err);
 larder_status lr_preset_unknown(const lr_catalogue *c, const char *words, larder_error *err);

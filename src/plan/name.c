@@ -22,6 +22,16 @@ static bool is_core_count(const char *s, int *n_digits, size_t *len)
     return false;
 }
 
+/* "14/30" in "M3 Max 14/30": cores of the processor and, behind the stroke, of the GPU. Their length; 0: it is none. */
+static size_t core_pair(const char *s, int *n_gpu)
+{
+    size_t a = strspn(s, "0123456789"), b = s[a] == '/' ? strspn(s + a + 1, "0123456789") : 0;
+    if (!a || a > 2 || !b || b > 2 || isalnum((unsigned char)s[a + 1 + b]) || s[a + 1 + b] == '/') return 0;
+    *n_gpu = s[a + 1] - '0';
+    if (b == 2) *n_gpu = 10 * *n_gpu + s[a + 2] - '0';
+    return a + 1 + b;
+}
+
 static void add_word(lr_name *o, char **to, const char *p, size_t n)
 {
     if (o->n == LR_NAME_WORDS || *to + n + 1 > o->text + sizeof o->text) return;
@@ -95,6 +105,13 @@ void lr_name_cut(const char *s, lr_name *out)
         size_t len;
         if (!isalnum((unsigned char)low[i])) {
             i++;
+            continue;
+        }
+        if ((!i || low[i - 1] == ' ' || low[i - 1] == '(') && (len = core_pair(low + i, &digits))) {
+            char word[8];
+            (void)snprintf(word, sizeof word, "%dc", digits);
+            add_word(out, &to, word, strlen(word));
+            i += len;
             continue;
         }
         if ((!i || !isalnum((unsigned char)low[i - 1])) && is_core_count(low + i, &digits, &len)) {

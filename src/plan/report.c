@@ -303,9 +303,9 @@ void lr_outlook_json(const lr_outlook *o, lr_buf *b)
     lr_json_text(b, o->model->quant);
     lr_buf_printf(b,
                   ",\n \"fits\": %s, \"weights\": %.0f, \"cache\": %.0f, \"buffers\": %.0f, \"room\": %.0f, "
-                  "\"context\": %.0f, \"largest_context\": %.0f, \"on_card\": %.4f",
+                  "\"context\": %.0f, \"largest_context\": %.0f, \"on_card\": %.4f, \"guessed\": %s",
                   o->fits ? "true" : "false", o->weights, o->cache, o->scratch, o->room, o->n_ctx, o->max_ctx,
-                  o->on_card);
+                  o->on_card, o->m->guessed ? "true" : "false");
     lr_buf_printf(b, ",\n \"prefill\": ");
     json_prediction(b, "tokens", o->f_prefill.tokens, &o->prefill);
     lr_buf_printf(b, ",\n \"decode\": [");

@@ -135,6 +135,14 @@ static int by_seconds(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+static void text_line(const outcome *o, const char *why, lr_buf *b)
+{
+    lr_buf_printf(b, "  %-36.36s %9.1f s (%.0f to %.0f)  ", o->m.name, o->seconds, o->low, o->high);
+    if (o->seconds > 43200) lr_buf_printf(b, "too long to be done twice a day");
+    else lr_buf_printf(b, "a year, twice a day: %7.1f h, %6.0f USD with a third of its price", o->hours, o->money);
+    lr_buf_printf(b, "  %s\n", why);
+}
+
 static void text_lines(const job *j, const outcome *all, size_t n, size_t most, lr_buf *b)
 {
     lr_buf_printf(b, "%s: %s\n", j->name, j->what);
@@ -143,12 +151,7 @@ static void text_lines(const job *j, const outcome *all, size_t n, size_t most, 
         lr_buf_printf(b, "  %s wins, %.2f times as fast as %s%s: %s\n", all[0].m.name,
                       all[1].seconds / all[0].seconds, all[1].m.name,
                       all[0].high > all[1].low ? " (within each other's range)" : "", all[0].why);
-    for (size_t i = 0; i < n && i < most; i++)
-        lr_buf_printf(b,
-                      "  %-36.36s %9.1f s (%.0f to %.0f)  a year, twice a day: %7.1f h, %6.0f USD with a third of "
-                      "its price  %s\n",
-                      all[i].m.name, all[i].seconds, all[i].low, all[i].high, all[i].hours, all[i].money,
-                      n > 1 && i == 0 ? "" : all[i].why);
+    for (size_t i = 0; i < n && i < most; i++) text_line(&all[i], n > 1 && i == 0 ? "" : all[i].why, b);
 }
 
 static void json_lines(const job *j, const outcome *all, size_t n, lr_buf *b)
@@ -159,6 +162,7 @@ static void json_lines(const job *j, const outcome *all, size_t n, lr_buf *b)
     for (size_t i = 0; i < n; i++) {
         lr_buf_printf(b, "%s{\"machine\": ", i ? ", " : "");
         lr_json_text(b, all[i].m.name);
+        if (all[i].m.guessed) lr_buf_puts(b, ", \"guessed\": true");
         lr_buf_printf(b,
                       ", \"seconds\": %.5g, \"low\": %.5g, \"high\": %.5g, \"hours_a_year\": %.5g, \"usd_a_year\": "
                       "%.5g, \"why\": ",

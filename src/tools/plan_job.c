@@ -37,6 +37,8 @@ static larder_status this_machine(lr_machine *m, larder_error *err)
     m->bf16 = p.bf16_gflops * 1e9 * p.n_core;
     m->int8 = p.int8_gops * 1e9 * p.n_core;
     m->host_bw = m->bw;
+    lr_own own;
+    m->guessed = !lr_own_kept(&own);
     if (!(m->bw > 0) || !(m->fp32 > 0))
         return lr_fail(err, LARDER_INTERNAL, "this machine could not be measured; try larder probe --fresh");
     return LARDER_OK;
@@ -205,7 +207,7 @@ static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *as
         return st;
     }
     (void)snprintf(name, sizeof name, "%.*s", colon ? (int)LR_MIN(colon - ask->model, 200) : 200, ask->model);
-    const lr_preset *p = lr_preset_find(c, name);
+    const lr_preset *p = lr_preset_named(c, name);
     if (!p) return lr_preset_unknown(c, name, err);
     return preset_model(p, format ? format : colon ? colon + 1 : NULL, &out->m, err);
 }
@@ -268,6 +270,11 @@ static larder_status own_account(const larder_plan_ask *ask, const char *path, l
     return st;
 }
 
+static void say_guess(bool guess, lr_buf *out)
+{
+    if (guess) lr_buf_puts(out, NOT_PROBED);
+}
+
 static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, const lr_plan_model *model,
                               const lr_setup *s, const char *words, lr_buf *out, larder_error *err)
 {
@@ -287,14 +294,10 @@ static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, c
                        ask->n_ctx, model->name, fits);
     a.n_ctx = ask->n_ctx ? ask->n_ctx : (uint32_t)fits;
     LR_TRY(lr_simulate(m, model, s, &a, &r, err));
-    if (ask->json) lr_sim_json(&r, m->name, out);
+    if (ask->json) lr_sim_json(&r, m, out);
     else lr_sim_text(&r, &a, m->name, out);
+    if (!ask->json) say_guess(m->guessed && !m->own, out);
     return LARDER_OK;
-}
-
-static void say_guess(bool guess, lr_buf *out)
-{
-    if (guess) lr_buf_puts(out, NOT_PROBED);
 }
 
 static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
@@ -306,8 +309,8 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook o;
     LR_TRY(find_machine(c, words, ask, &m, &s, err));
     lr_own own;
-    bool ours = m.id < 0 && s.engine == LR_ENGINE_LARDER, kept = ours && lr_own_kept(&own);
-    if (kept) {
+    bool ours = m.id < 0 && s.engine == LR_ENGINE_LARDER;
+    if (ours && lr_own_kept(&own)) {
         m.own = &own;
         m.bw = m.bw_measured = LR_MAX(m.bw, own.bandwidth);
     }
@@ -316,7 +319,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
     if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
-    if (!ask->json) say_guess(ours && !kept, out);
+    if (!ask->json) say_guess(m.guessed, out);
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
@@ -352,8 +355,7 @@ static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask,
                               larder_error *err)
 {
     lr_machine *list = lr_calloc(64, sizeof *list);
-    lr_own own;
-    bool ours = false;
+    bool guess = false;
     size_t n = 0;
     larder_status st = LARDER_OK;
     if (!list) return LR_NOMEM(err, "machines");
@@ -363,12 +365,12 @@ static larder_status workload(const lr_catalogue *c, const larder_plan_ask *ask,
         size_t k = strcspn(p, ",");
         (void)snprintf(words, sizeof words, "%.*s", (int)LR_MIN(k, sizeof words - 1), p);
         LR_GO(find_machine(c, words, ask, &list[n], &s, err));
-        ours |= list[n].id < 0;
+        guess |= list[n].guessed;
         n++;
         p += k + (p[k] == ',');
     }
     LR_GO(lr_workload_rank(c, list, n, ask->workload, ask->max_price, a, ask->json, out, err));
-    if (!ask->json) say_guess(ours && !lr_own_kept(&own), out);
+    if (!ask->json) say_guess(guess, out);
 fail:
     lr_free(list);
     return st;
@@ -385,8 +387,8 @@ static larder_status advise(const lr_catalogue *c, const larder_plan_ask *ask, c
         if (lr_own_kept(&own)) here.own = &own;
         if (here.own) here.bw = here.bw_measured = LR_MAX(here.bw, own.bandwidth);
     }
-    LR_TRY(lr_advise(ask->stay ? NULL : c, model, a, ask->leave ? NULL : &here, out, err));
-    if (!ask->json) say_guess(!ask->leave && !here.own, out);
+    LR_TRY(lr_advise(ask->stay ? NULL : c, model, a, ask->leave ? NULL : &here, ask->json, out, err));
+    if (!ask->json) say_guess(!ask->leave && here.guessed, out);
     return LARDER_OK;
 }
 

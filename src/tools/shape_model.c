@@ -114,7 +114,7 @@ static larder_status find_shape(const char *name, const char *format, lr_file *o
         return st;
     }
     LR_TRY(lr_catalogue_open(&c, err));
-    const lr_preset *p = lr_preset_find(&c, name);
+    const lr_preset *p = lr_preset_named(&c, name);
     if (!p) st = lr_preset_unknown(&c, name, err);
     else if (!p->runs)
         st = lr_fail(err, LARDER_UNSUPPORTED, "larder plans %s but has no program for its architecture",

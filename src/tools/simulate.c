@@ -374,19 +374,20 @@ static void spread_json(lr_buf *b, const char *name, const larder_spread *s)
                   name, s->mean, s->p50, s->p90, s->p95, s->p99, s->max);
 }
 
-void lr_sim_json(const lr_sim *r, const char *machine, lr_buf *b)
+void lr_sim_json(const lr_sim *r, const lr_machine *machine, lr_buf *b)
 {
     lr_buf_puts(b, "{\"machine\": ");
-    lr_json_text(b, machine);
+    lr_json_text(b, machine->name);
     lr_buf_printf(
         b,
-        ", \"requests\": %u, \"done\": %u, \"refused\": %u, \"seconds\": %.4f, \"answers_s\": %.4f,\n"
+        ", \"guessed\": %s, \"requests\": %u, \"done\": %u, \"refused\": %u, \"seconds\": %.4f, \"answers_s\": "
+        "%.4f,\n"
         " \"prompt_tok_s\": %.3f, \"answer_tok_s\": %.3f, \"steps\": %u, \"preempted\": %llu,\n"
         " \"queue_mean\": %.3f, \"queue_max\": %.0f, \"running_mean\": %.3f, \"kv_mean\": %.4f, \"kv_max\": "
         "%.4f",
-        r->n_requests, r->n_done, r->n_refused, r->seconds, per_s(r->n_done, r), per_s(r->n_prompt, r),
-        per_s(r->n_answer, r), r->n_steps, (unsigned long long)r->n_preempted, r->queue_mean, r->queue_max,
-        r->running_mean, r->kv_mean, r->kv_max);
+        machine->guessed ? "true" : "false", r->n_requests, r->n_done, r->n_refused, r->seconds, per_s(r->n_done, r),
+        per_s(r->n_prompt, r), per_s(r->n_answer, r), r->n_steps, (unsigned long long)r->n_preempted, r->queue_mean,
+        r->queue_max, r->running_mean, r->kv_mean, r->kv_max);
     spread_json(b, "ttft", &r->ttft);
     spread_json(b, "tpot", &r->tpot);
     spread_json(b, "e2e", &r->e2e);

@@ -27,6 +27,6 @@ typedef struct lr_sim {
 larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const lr_setup *s, const lr_sim_ask *ask,
                           lr_sim *out, larder_error *err);
 void lr_sim_text(const lr_sim *r, const lr_sim_ask *ask, const char *machine, lr_buf *out);
-void lr_sim_json(const lr_sim *r, const char *machine, lr_buf *out);
+void lr_sim_json(const lr_sim *r, const lr_machine *machine, lr_buf *out);
 
 #endif

@@ -75,6 +75,100 @@ TEST(machines_as_written)
     lr_catalogue_close(&c);
 }
 
+/* Held out: spellings that nobody looked at while names were matched; left as they were written. */
+TEST(machines_as_others_write_them)
+{
+    static const struct {
+        const char *words, *name;
+        int count;
+    } rows[] = {
+        {"NVIDIA GeForce RTX 4090", "RTX 4090", 1},
+        {"RTX4090", "RTX 4090", 1},
+        {"4090 24GB", "RTX 4090", 1},
+        {"dual 3090", "RTX 3090", 2},
+        {"3090 x2", "RTX 3090", 2},
+        {"4x RTX 4090 (PCIe)", "RTX 4090", 4},
+        {"GeForce RTX 4070 Ti SUPER", "RTX 4070 Ti SUPER", 1},
+        {"NVIDIA RTX PRO 6000 Blackwell Workstation", "RTX PRO 6000 Blackwell", 1},
+        {"RTX PRO 6000 Max-Q", "RTX PRO 6000 Blackwell Max-Q", 1},
+        {"RTX 6000 Ada Generation", "RTX 6000 Ada", 1},
+        {"A100-SXM4-80GB", "A100 SXM 80GB", 1},
+        {"NVIDIA H100 80GB HBM3", "H100 SXM", 1},
+        {"H100 NVL", "H100 NVL", 1},
+        {"Tesla T4", "Tesla T4", 1},
+        {"V100 32GB", "V100 32GB", 1},
+        {"7900XT", "RX 7900 XT", 1},
+        {"Radeon AI PRO R9700", "Radeon AI PRO R9700", 1},
+        {"Strix Halo", "Ryzen AI Max+ 395", 1},
+        {"Framework Desktop", "Ryzen AI Max+ 395", 1},
+        {"GMKtec EVO-X2", "Ryzen AI Max+ 395", 1},
+        {"Apple M3 Ultra 80-core GPU 512GB", "Apple M3 Ultra 80c", 1},
+        {"MacBook Pro M4 Max 128GB", "Apple M4 Max 40c", 1},
+        {"M4 Max (40 core GPU)", "Apple M4 Max 40c", 1},
+        {"M4 Pro Mac mini 64GB", "Apple M4 Pro 20c", 1},
+        {"MacBook Air M2", "Apple M2 10c", 1},
+        {"M3 Max 14/30", "Apple M3 Max 30c", 1},
+        {"MacBook Pro M3 Max (16/40)", "Apple M3 Max 40c", 1},
+        {"Apple M1 8/7", "Apple M1 7c", 1},
+        {"ASUS Ascent GX10", "DGX Spark (GB10)", 1},
+        {"2x DGX Spark", "DGX Spark (GB10)", 2},
+        {"Jetson AGX Thor Developer Kit", "Jetson AGX Thor", 1},
+        {"Core Ultra 7 258V", "Lunar Lake (Arc 140V)", 1},
+        {"dual EPYC 9654", "EPYC 9654", 2},
+        {"Threadripper PRO 7995WX", "Threadripper PRO 7995WX", 1},
+        {"i7-12700K", "Core i7-12700K", 1},
+        {"Ryzen 7 8840HS", "Ryzen 7 7840HS", 1},
+        {"Ryzen AI 9 HX 370", "Radeon 890M", 1},
+        {"RTX 4090 Laptop", "RTX 4090 Laptop", 1},
+        {"RTX 2080Ti", "RTX 2080 Ti", 1},
+        {"RTX 4000 SFF Ada", "RTX 4000 SFF Ada", 1},
+        {"DGX Station GB300", "DGX Station", 1},
+        {"8xH200", "H200 SXM", 8},
+        {"AMD Instinct MI250X", "MI250X", 1},
+        {"3080 10GB", "RTX 3080 10GB", 1},
+        {"g5 (A10G)", "A10G", 1},
+        {"AWS Graviton4", "Graviton 4", 1},
+        {"Ampere Altra Max", "Ampere Altra Max 128", 1},
+    };
+    lr_catalogue c;
+    larder_error err;
+    CHECK_OK(lr_catalogue_open(&c, &err));
+    for (size_t i = 0; i < LR_LEN(rows); i++) finds(&c, rows[i].words, rows[i].name, rows[i].count);
+    lr_machine m;
+    CHECK(lr_machine_find(&c, "Ryzen 9 7950X DDR5-6000", LR_WANT_ANY, &m));
+    CHECK_NEAR(m.bw, 96e9, 1e6);
+    lr_catalogue_close(&c);
+}
+
+/* A version or a size that a family does not have is not passed over when it is asked for; what else is said, is. */
+TEST(models_that_are_asked_for)
+{
+    static const char *const known[] = {"llama-3.1-8b",
+                                        "llama3.1:8b",
+                                        "mistral-7b-0.3",
+                                        "mixtral-8x7b-instruct-v0.1",
+                                        "qwen3:30b-a3b",
+                                        "Qwen3-235B-A22B-Instruct-2507",
+                                        "tinyllama-1.1b-chat-v1.0",
+                                        "mistral-small-3.1-24b",
+                                        "deepseek-r1:8b",
+                                        "glm-4.5-air",
+                                        "llama4:16x17b",
+                                        "phi-4:14b"},
+                             *const unknown[] = {"llama-9.1-8b",   "llama-3.1-9b", "granite3.1-8b", "qwen3-33b",
+                                                 "deepseek-r1:9b", "gemma 4.5 9b", "jamba"};
+    lr_catalogue c;
+    larder_error err;
+    CHECK_OK(lr_catalogue_open(&c, &err));
+    for (size_t i = 0; i < LR_LEN(known); i++)
+        if (!lr_preset_named(&c, known[i])) TEST_FAIL("\"%s\" is not known", known[i]);
+    for (size_t i = 0; i < LR_LEN(unknown); i++) {
+        const lr_preset *p = lr_preset_named(&c, unknown[i]);
+        if (p) TEST_FAIL("\"%s\" is taken for %s", unknown[i], p->shape.name);
+    }
+    lr_catalogue_close(&c);
+}
+
 TEST(models_as_written)
 {
     static const char *const pairs[][2] = {
