@@ -3,16 +3,18 @@
 #define GLUE(a, b) GLUE_(a, b)
 #define OF(word) GLUE(F, word)
 
-enum {
-    OF(BLOCKS) = OF(STEP) * OF(STEPS),
-    OF(IS_SUB) = KIND == SUB || KIND == SUBMIN,
-    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64 /* cache lines of VR rows in a step */
-};
 #ifdef PACKED
 #define ASKS ASK_EVENLY
 #else
 #define ASKS OF(ASK)
 #endif
+enum {
+    OF(BLOCKS) = OF(STEP) * OF(STEPS),
+    /* Twice: to the second level too. Packed blocks of so many bytes, read in no order, lose the hardware's prefetcher. */
+    OF(FAR) = AGAIN ? VR * OF(BYTES) > 2560 : ASKS == ASK_SEGMENT,
+    OF(IS_SUB) = KIND == SUB || KIND == SUBMIN,
+    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64 /* cache lines of VR rows in a step */
+};
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
 /* Block k of step s: words with the bytes as the product wants them. */
@@ -28,7 +30,7 @@ LR_INLINE void OF(ask_part)(head *h, int i, int n)
 #pragma GCC unroll 32
     for (int k = OF(LINES) * i / n; k < OF(LINES) * (i + 1) / n; k++) {
         ask_at(&h->ahead, true);
-        if (ASKS == ASK_SEGMENT) ask_far(&h->far);
+        if (OF(FAR)) ask_far(&h->far);
     }
 }
 
@@ -72,7 +74,7 @@ LR_INLINE void OF(add)(int nt, const scales *c, const uint8_t *const *xs, const 
 LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR])
 {
     enum { STEP = OF(STEP) };
-    const bool late = STEP == 4 && nt <= 2; /* blocks 0, 2, 1, 3, as two of them share bytes; added in order after */
+    const bool late = STEP == 4 && nt <= 2 && !AGAIN; /* blocks 0, 2, 1, 3: two share bytes; added in order after */
     const uint8_t *next_rows = r.p + VR * r.stride, *next = ahead_of(r), *segment = next, *ahead = next;
     vf acc[FEW];
     const uint8_t *xs[FEW]; /* copies, which nobody else can have changed */
@@ -88,7 +90,8 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
             ahead = segment;
             segment += r.stride;
         }
-        head h = {.r = r, .b = b, .ahead = ahead, .far = next, .asking = ASKS == ASK_READING};
+        head h = {
+            .r = r, .b = b, .ahead = ahead, .far = next + (AGAIN ? AHEAD_FAR : 0), .asking = ASKS == ASK_READING};
         next += VR * OF(BYTES);
         OF(head)(&h);
 #pragma GCC unroll 8

@@ -47,8 +47,9 @@ LR_INLINE void transpose(const vi v[4], vi out[4])
     out[3] = v_zip64_hi(c, d);
 }
 #ifdef PACKED
-/* Words of VR rows lie together (mm_pack.c): turned already. */
-enum { APART = VR };
+/* Words of VR rows lie together (mm_pack.c), turned already, one load each: so those that several blocks share are rather
+ * read AGAIN than kept. */
+enum { APART = VR, AGAIN = 1 };
 LR_INLINE void read_words(head *h, size_t at, int n, vi *out)
 {
     const uint8_t *p = h->r.p + VR * at;
@@ -62,7 +63,7 @@ LR_INLINE vf read_half(head *h, size_t at) { return v_f16s(h->r.p + VR * at); }
 LR_INLINE vf read_last_half(head *h, size_t at) { return read_half(h, at); }
 LR_INLINE vi read_byte(head *h, size_t at) { return v_bytes(h->r.p + VR * at); }
 #else
-enum { APART = 1 };
+enum { APART = 1, AGAIN = 0 };
 /* The 16, or 32, bytes of each row that lie `at` bytes into the head, as words. */
 LR_INLINE void read16(head *h, size_t at, vi out[4])
 {
@@ -331,6 +332,7 @@ LR_INLINE void Q5_K_head(head *h)
 LR_INLINE void Q5_K_read(head *h, int s, int k, vi *q)
 {
     if (k == 0) read32(h, (size_t)(48 + 32 * s), q);
+    if (AGAIN) read32(h, 16, h->high);
 }
 LR_INLINE void Q5_K_words(head *h, int s, int k, const vi *q, vi *w)
 {
@@ -355,8 +357,8 @@ LR_INLINE void Q6_K_head(head *h)
 /* A step is 128 columns: 64 bytes of low bits, whose upper halves are blocks 2 and 3, and 32 of high ones. */
 LR_INLINE void Q6_K_read(head *h, int s, int k, vi *q)
 {
-    if (k == 0) read32(h, (size_t)(128 + 32 * s), h->high);
-    if (k < 2) read32(h, (size_t)(64 * s + 32 * k), q + 8 * k);
+    if (k == 0 || AGAIN) read32(h, (size_t)(128 + 32 * s), h->high);
+    if (k < 2 || AGAIN) read32(h, (size_t)(64 * s + k % 2 * 32), q + k % 2 * 8);
 }
 LR_INLINE void Q6_K_words(head *h, int s, int k, const vi *q, vi *w)
 {
@@ -429,7 +431,8 @@ LR_INLINE void Q3_K_head(head *h)
 }
 LR_INLINE void Q3_K_read(head *h, int s, int k, vi *q)
 {
-    if (k == 0) read32(h, (size_t)(32 + 32 * s), q);
+    if (k == 0 || AGAIN) read32(h, (size_t)(32 + 32 * s), q);
+    if (AGAIN) read32(h, 0, h->high);
 }
 LR_INLINE void Q3_K_words(head *h, int s, int k, const vi *q, vi *w)
 {

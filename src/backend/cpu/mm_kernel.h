@@ -250,7 +250,7 @@ LR_INLINE const uint8_t *segment_after(rows r, uint32_t b, uint32_t nb, const ui
 
 /* Where the vector kernel asks for memory from, when it begins with VR rows: past the next ones, by about a hundred
  * nanoseconds' worth; or in packed rows, past what it reads. */
-enum { AHEAD = 4096, AHEAD_PACKED = 8192 };
+enum { AHEAD = 4096, AHEAD_PACKED = 8192, AHEAD_FAR = 12288 };
 LR_INLINE const uint8_t *ahead_of(rows r) { return APART == VR ? r.p + AHEAD_PACKED : r.p + VR * r.stride + AHEAD; }
 
 typedef void vector_fn(rows r, uint32_t nb, const void *const *x, const lr_i8_row *at, float out[FEW][VR]);
