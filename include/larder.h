@@ -122,6 +122,9 @@ typedef enum larder_speculate {
     LARDER_SPECULATE_NGRAM, /* from the text itself only, while it pays */
 } larder_speculate;
 
+/* How far a model file that is not in memory yet has been read, and bytes a second. */
+typedef void larder_reading_fn(void *user, uint64_t n_done, uint64_t n_total, double rate);
+
 typedef struct larder_engine_options {
     uint32_t n_ctx; /* tokens one request may hold, prompt and answer; 0: the largest that fits, up to the model's */
     uint32_t n_seq; /* requests that may run at once; 0: 8, or fewer if that is what fits */
@@ -150,6 +153,10 @@ typedef struct larder_engine_options {
     uint32_t n_mixed;           /* most tokens of prompts in a step where others get answers; 0: n_batch */
     larder_speculate speculate; /* OFF, NGRAM: for all requests, whatever they ask for */
     struct larder_model *draft; /* a smaller model with the same vocabulary, that outlives the engine; NULL: none */
+    /* A file that is not in memory is read ahead, while requests may run already. This is told of it, by a thread of the
+     * engine's, several times a second and at the end (n_done = n_total); of a file in memory nothing. NULL: nobody. */
+    larder_reading_fn *reading;
+    void *reading_user;
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
 /* An open file without a name in `folder` (NULL: TMPDIR, or /var/tmp), for swap_fd: for a process that may make no files

@@ -123,6 +123,19 @@ bool lr_map_damaged(const lr_map *m);
 /* Copies n bytes of an open map out of its file, so that none of its pages come into this process; zeros for what the file
  * has lost since. false: these bytes are in no map, and nothing was done. */
 bool lr_map_read(const void *p, size_t n, void *out);
+/* map_ahead.c: what is not in memory yet is read ahead of its use by a thread of its own, in this order, `most` bytes at
+ * most. *out is NULL where nothing is to be done: most of it is in memory. `fn` (NULL: nobody) is told by that thread
+ * several times a second, and last with n_done = n_all; it is over when wait or stop return. */
+typedef struct lr_ahead_part {
+    const uint8_t *p;
+    uint64_t n;
+} lr_ahead_part;
+typedef struct lr_ahead lr_ahead;
+typedef void lr_ahead_fn(void *user, uint64_t n_done, uint64_t n_all, double rate);
+larder_status lr_ahead_start(const lr_ahead_part *parts, size_t n, uint64_t most, lr_ahead_fn *fn, void *user,
+                             lr_ahead **out, larder_error *err);
+void lr_ahead_wait(lr_ahead *a);
+void lr_ahead_stop(lr_ahead *a); /* a NULL is none; takes a few milliseconds of the disk's */
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */
 larder_status lr_read_file(const char *path, size_t max, char **out, size_t *n, larder_error *err);
 /* out.c: a file that is to take the place of another, whole or not at all: written under a name beside it that nobody

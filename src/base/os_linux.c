@@ -204,14 +204,29 @@ void lr_os_pin_thread(int cpu)
 
 void lr_os_keep_to_cpus(const int *cpus, int n)
 {
-    cpu_set_t set;
+    cpu_set_t set, may;
     CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof may, &may)) return;
     for (int i = 0; i < n; i++)
-        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE) CPU_SET(cpus[i], &set);
+        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE && CPU_ISSET(cpus[i], &may)) CPU_SET(cpus[i], &set);
     if (CPU_COUNT(&set)) sched_setaffinity(0, sizeof set, &set);
 }
 
 int lr_os_current_cpu(void) { return sched_getcpu(); }
+
+bool lr_os_get_cpus(lr_os_cpus *out)
+{
+    cpu_set_t set;
+    _Static_assert(sizeof set == sizeof *out, "as many cpus");
+    if (sched_getaffinity(0, sizeof set, &set)) return false;
+    memcpy(out, &set, sizeof *out);
+    return true;
+}
+
+void lr_os_set_cpus(const lr_os_cpus *cpus)
+{
+    sched_setaffinity(0, sizeof *cpus, (const cpu_set_t *)(const void *)cpus);
+}
 
 void lr_os_go_to_cpu(int cpu)
 {

@@ -73,6 +73,8 @@ int lr_os_cpu_count(void)
 void lr_os_pin_thread(int cpu) { (void)cpu; /* macOS has no such call */ }
 void lr_os_keep_to_cpus(const int *cpus, int n) { (void)cpus, (void)n; }
 int lr_os_current_cpu(void) { return -1; }
+bool lr_os_get_cpus(lr_os_cpus *out) { return memset(out, 0, sizeof *out), false; }
+void lr_os_set_cpus(const lr_os_cpus *cpus) { (void)cpus; }
 void lr_os_go_to_cpu(int cpu) { (void)cpu; }
 
 uint32_t lr_os_arm_features(void)

@@ -1,6 +1,6 @@
 /* os_posix.c - files, folders and pages, the same on every POSIX system.
  *
- * Owns: reading and writing whole files, the user's folders, pages from the system.
+ * Owns: reading and writing whole files, the user's folders, pages from the system, threads without signals.
  * Refuses to own: mapped files (os_map.c), what differs between Linux and macOS (os_linux.c, os_macos.c).
  */
 #include "base.h"
@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -63,6 +64,47 @@ void lr_pages_take(void *p, size_t n)
 void lr_pages_free(void *p, size_t n)
 {
     if (p) munmap(p, page_round(n));
+}
+
+/* ---------------------------------------------------------------- mapped pages */
+static size_t whole_pages(const void *p, size_t n, char **from)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    *from = (char *)((uintptr_t)p / page * page);
+    return page_round((size_t)((const char *)p + n - *from));
+}
+
+bool lr_os_in_memory(const void *p)
+{
+    char *from, in[8] = {0};
+    if (whole_pages(p, 1, &from) > (size_t)sysconf(_SC_PAGESIZE)) return true;
+    return mincore(from, 1, (void *)in) || (in[0] & 1);
+}
+
+bool lr_os_bring_in(const void *p, size_t n)
+{
+    char *from, sum = 0;
+    size_t size = whole_pages(p, n, &from), page = (size_t)sysconf(_SC_PAGESIZE);
+#ifdef MADV_POPULATE_READ
+    if (!madvise(from, size, MADV_POPULATE_READ)) return true;
+    if (errno != EINVAL) return false; /* older systems do not know it */
+#endif
+    for (size_t i = 0; i < size; i += page) sum ^= *(volatile char *)(from + i);
+    (void)sum;
+    return true;
+}
+
+/* ---------------------------------------------------------------- threads */
+int lr_os_thread(pthread_t *id, void *(*run)(void *), void *arg)
+{
+    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    sigset_t all, old;
+    sigfillset(&all);
+    for (size_t i = 0; i < LR_LEN(own); i++) sigdelset(&all, own[i]);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    int rc = pthread_create(id, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return rc;
 }
 
 /* ---------------------------------------------------------------- files */

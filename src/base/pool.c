@@ -15,7 +15,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 /* How long to spin: between the phases of a task, and (a sampler's time) between the tasks of an answer. On a machine
@@ -40,11 +39,11 @@ struct lr_pool {
     int n_thread;
     size_t n_bytes; /* of this struct and its workers */
     bool crowded, pin;
+    bool fast; /* its threads, the caller while it runs a task, keep to the fast cores, whichever */
     struct worker {
         lr_pool *pool;
         pthread_t id;
         int thread, cpu; /* that it is pinned to; of the caller, 0: where it should be; -1: anywhere */
-        bool fast;       /* it keeps to the fast cores, whichever */
     } workers[];
 };
 
@@ -111,11 +110,9 @@ void lr_pool_barrier(lr_pool *p)
 }
 
 /* A core that is slower than the others would make all wait at each barrier. */
-static void place_worker(const struct worker *w)
+static void keep_to_fast_cores(void)
 {
     lr_topology t;
-    lr_os_pin_thread(w->cpu);
-    if (!w->fast) return;
     lr_topology_get(&t);
     lr_os_keep_to_cpus(t.core_cpu, t.n_core_perf);
 }
@@ -124,7 +121,8 @@ static void *worker_main(void *arg)
 {
     struct worker *w = arg;
     lr_pool *p = w->pool;
-    place_worker(w);
+    lr_os_pin_thread(w->cpu);
+    if (p->fast) keep_to_fast_cores();
     for (uint64_t seen = 0;; seen++) {
         wait_change(p, &p->job, seen);
         if (!p->task) return NULL;
@@ -146,9 +144,8 @@ static void leave_workers_cpus(const lr_pool *p)
     }
 }
 
-void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
+static void run(lr_pool *p, lr_task *task, void *ctx)
 {
-    for (int i = 0; i < N_SLOT; i++) lr_pool_reset(p, i);
     if (p->n_thread == 1) {
         task(ctx, 0, 1);
         return;
@@ -162,32 +159,31 @@ void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
     lr_pool_barrier(p);
 }
 
-/* Signals meant for the process go to the program's own threads; those a thread causes itself must get through. */
-static void block_signals(sigset_t *old)
+/* The caller's cores are its own again when the task is done. */
+void lr_pool_run(lr_pool *p, lr_task *task, void *ctx)
 {
-    static const int own[] = {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
-    sigset_t all;
-    sigfillset(&all);
-    for (size_t i = 0; i < LR_LEN(own); i++) sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_BLOCK, &all, old);
+    lr_os_cpus own;
+    bool keep = p->fast && lr_os_get_cpus(&own);
+    for (int i = 0; i < N_SLOT; i++) lr_pool_reset(p, i);
+    if (keep) keep_to_fast_cores();
+    run(p, task, ctx);
+    if (keep) lr_os_set_cpus(&own);
 }
 
 static int start_workers(lr_pool *p, int n_thread)
 {
-    sigset_t old;
-    block_signals(&old);
     int rc = 0;
     lr_topology t;
     lr_topology_get(&t);
     /* Fewer threads than cores are the system's to place: two pools, or two processes, would pin to the same cores. */
-    bool pin = p->pin && n_thread == t.n_core, fast = p->pin && n_thread <= t.n_core_perf && t.n_core_perf < t.n_core;
+    bool pin = p->pin && n_thread == t.n_core;
+    p->fast = p->pin && n_thread <= t.n_core_perf && t.n_core_perf < t.n_core;
     p->workers[0].cpu = pin ? t.core_cpu[0] : -1;
     for (int i = 1; i < n_thread && !rc; i++) {
-        p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1, .fast = fast};
-        rc = pthread_create(&p->workers[i].id, NULL, worker_main, &p->workers[i]);
+        p->workers[i] = (struct worker){.pool = p, .thread = i, .cpu = pin ? t.core_cpu[i] : -1};
+        rc = lr_os_thread(&p->workers[i].id, worker_main, &p->workers[i]);
         if (!rc) p->n_thread++;
     }
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
     return rc;
 }
 

@@ -58,7 +58,7 @@ int verb_bench(int argc, char **argv)
 {
     if (argc > 1 && !strcmp(argv[1], "serve")) return bench_serve(argc - 1, argv + 1);
     cli_model m;
-    list prompts = {.v = {512}, .n = 1}, depths = {.v = {0}, .n = 1};
+    list prompts = {.v = {512}, .n = 1}, depths = {.v = {0}, .n = 1}, users = {.v = {1}, .n = 1};
     uint32_t n_gen = 64, repeat = 5;
     formats f = {BENCH_MARKDOWN, NULL};
     bool json = false, ops = false;
@@ -78,6 +78,7 @@ int verb_bench(int argc, char **argv)
         {"prompt", 'p', ARG_CALL, &prompts, "N,N", "prefill lengths (default 512)", set_list},
         {"gen", 'n', ARG_U32, &n_gen, "N", "tokens to decode at each depth (default 64)", 0},
         {"depth", 'd', ARG_CALL, &depths, "N,N", "tokens already in the cache (default 0)", set_list},
+        {"users", 'u', ARG_CALL, &users, "N,N", "sequences that decode together (default 1)", set_list},
         {"repeat", 'r', ARG_U32, &repeat, "N", "medians of N runs (default 5, at most 64)", 0},
         {"shape", 0, ARG_STR, &shape, "NAME", "no file: random weights of this model's shape, as llama-3.1-8b", 0},
         {"format", 0, ARG_CALL, &f, "md|csv|json",
@@ -99,6 +100,7 @@ int verb_bench(int argc, char **argv)
     larder_bench_result r = {0};
     larder_model_info info;
     cli_catch_interrupt(true);
+    m.engine.reading = cli_reading;
     status = open_any(&m, argv[first], shape, f.weights);
     larder_bench_options o = {.engine = m.engine,
                               .n_prompt = prompts.v,
@@ -106,6 +108,8 @@ int verb_bench(int argc, char **argv)
                               .n_gen = n_gen,
                               .depth = depths.v,
                               .n_depth = depths.n,
+                              .n_seq = users.v,
+                              .n_n_seq = users.n,
                               .repeat = repeat,
                               .ops = ops};
     if (!status && larder_bench(m.model, &o, &r, cli_progress, "tok", &err)) status = cli_fail("bench", &err);

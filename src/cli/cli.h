@@ -67,6 +67,8 @@ void cli_clear_interrupt(void); /* SIGINT's; after a SIGTERM cli_interrupted sta
 /* Shows a line on standard error, if it is a terminal: name, bar, percent, rate, time left. user: a unit ("B", "tok"). */
 bool cli_progress(void *unit, const larder_progress *p);
 void cli_progress_end(void);
+/* A larder_reading_fn: the same for a model file on its way into memory, until there is an answer to show. */
+void cli_reading(void *user, uint64_t n_done, uint64_t n_total, double rate);
 /* The same for a prompt being read: gets its PREFILL events. Starts zeroed. */
 typedef struct cli_prefill_state {
     double since;

@@ -218,6 +218,7 @@ int verb_run(int argc, char **argv)
     size_t n_ids = 0, n = 0;
     cli_catch_interrupt(true);
     if (quiet) cli_be_quiet();
+    m.engine.reading = cli_reading;
     if (!file && argc - first == 1 && isatty(STDIN_FILENO))
         cli_note("larder run: reading the prompt from standard input (end with Ctrl-D)");
     char *text = argc - first > 1 ? join(argv + first + 1, argc - first - 1)

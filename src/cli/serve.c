@@ -362,6 +362,7 @@ int verb_serve(int argc, char **argv)
     if (!status) {
         j->o.bandwidth = measured_bandwidth(m.engine.n_threads);
         larder_set_log(on_log, NULL);
+        m.engine.reading = cli_reading;
         if (larder_serve(&m.engine, &j->o, &err)) status = cli_fail("serve", &err);
         larder_set_log(NULL, NULL);
     }

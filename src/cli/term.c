@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 static volatile sig_atomic_t interrupted, terminated;
-static bool progress_shown, leaves_on_second, quiet;
+static bool leaves_on_second, quiet;
+/* A file may be read by another thread than ours: stderr's own lock keeps these, and the line on the terminal. */
+static bool progress_shown, answer_shown, reading;
 
 void cli_be_quiet(void) { quiet = true; }
 bool cli_is_quiet(void) { return quiet; }
@@ -34,8 +36,10 @@ char *cli_one_line(char *s)
 
 void cli_error(const char *verb, const larder_error *err)
 {
+    flockfile(stderr);
     cli_progress_end();
     fprintf(stderr, "larder %s: %s\n", verb, err->message[0] ? err->message : larder_status_text(err->code));
+    funlockfile(stderr);
 }
 
 int cli_fail(const char *verb, const larder_error *err)
@@ -53,11 +57,13 @@ void cli_note(const char *fmt, ...)
     char line[1024];
     va_list ap;
     if (quiet) return;
-    cli_progress_end();
     va_start(ap, fmt);
     vsnprintf(line, sizeof line, fmt, ap);
     va_end(ap);
+    flockfile(stderr);
+    cli_progress_end();
     fprintf(stderr, "%s\n", cli_one_line(line));
+    funlockfile(stderr);
 }
 
 static void on_interrupt(int sig)
@@ -114,10 +120,24 @@ bool cli_progress(void *unit, const larder_progress *p)
     int name = w.ws_col > 70 ? w.ws_col - 62 : 8;
     snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100,
              rate, left_text(p->left_s, left));
+    flockfile(stderr);
     fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, cli_one_line(line));
     fflush(stderr);
     progress_shown = true;
+    funlockfile(stderr);
     return true;
+}
+
+void cli_reading(void *user, uint64_t n_done, uint64_t n_total, double rate)
+{
+    (void)user;
+    larder_progress p = {"reading the model file", n_done, n_total, rate,
+                         rate > 0 ? (double)(n_total - n_done) / rate : -1};
+    flockfile(stderr);
+    reading = n_done < n_total;
+    if (!answer_shown && reading) cli_progress("B", &p);
+    else if (!answer_shown) cli_progress_end();
+    funlockfile(stderr);
 }
 
 bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
@@ -125,6 +145,10 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     double now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    flockfile(stderr);
+    bool busy = reading; /* one line at a time */
+    funlockfile(stderr);
+    if (busy) return !cli_interrupted();
     if (ev->n_done >= ev->n_total) {
         cli_progress_end();
         *s = (cli_prefill_state){0};
@@ -140,10 +164,13 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
 
 void cli_progress_end(void)
 {
-    if (!progress_shown) return;
-    fputs("\r\033[K", stderr);
-    fflush(stderr);
-    progress_shown = false;
+    flockfile(stderr);
+    if (progress_shown) {
+        fputs("\r\033[K", stderr);
+        fflush(stderr);
+        progress_shown = false;
+    }
+    funlockfile(stderr);
 }
 
 void cli_put(FILE *f, const char *text, size_t n)
@@ -151,6 +178,12 @@ void cli_put(FILE *f, const char *text, size_t n)
     if (!isatty(fileno(f))) {
         fwrite(text, 1, n, f);
         return;
+    }
+    if (!answer_shown) {
+        flockfile(stderr);
+        answer_shown = true;
+        cli_progress_end();
+        funlockfile(stderr);
     }
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)text[i];

@@ -57,6 +57,41 @@ static larder_status open_draft(larder_engine *e, const larder_model *draft, lar
     return lr_draft_open(&e->draft, &draft->model, &e->limits, e->backend, e->pool, err);
 }
 
+/* The parts of the weights that steps read from the file, in the order they do. Tables of which rows are looked up are not
+ * among them. A part that has been named before costs nothing the second time. */
+static size_t list_weights(const lr_program *p, lr_ahead_part *out)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < p->n_ops; i++) {
+        const lr_op *o = &p->ops[i];
+        if (o->kind == LR_OP_EMBED || o->w == LR_NONE) continue;
+        const lr_tensor *t = p->weights[o->w].t;
+        uint64_t n_mat = t->mats ? t->ne[2] : 1;
+        for (uint64_t m = 0; m < n_mat; m++, n++)
+            if (out) out[n] = (lr_ahead_part){t->mats ? t->mats[m] : t->data, t->n_bytes / n_mat};
+    }
+    return n;
+}
+
+/* What the plan leaves for the file may come into memory. Without it the engine works as well, so nothing fails. */
+static void read_ahead(larder_engine *e)
+{
+    larder_error err;
+    const larder_plan *plan = &e->plan;
+    uint64_t others = 0;
+    if (e->model->made || e->options.repack) return;
+    for (uint32_t i = 0; i < plan->n_buffers; i++)
+        if (!plan->buffers[i].mapped) others += plan->buffers[i].n_bytes;
+    size_t n = list_weights(&e->program, NULL);
+    lr_ahead_part *parts = n ? lr_calloc(n, sizeof *parts) : NULL;
+    if (!parts) return;
+    list_weights(&e->program, parts);
+    if (lr_ahead_start(parts, n, plan->available - LR_MIN(others, plan->available), e->options.reading,
+                       e->options.reading_user, &e->ahead, &err))
+        lr_log(LARDER_LOG_WARN, "%s: the model is read as it is used", err.message);
+    lr_free(parts);
+}
+
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
                                  larder_error *err)
 {
@@ -79,6 +114,7 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
     LR_GO(e->backend->open(&e->program, &e->limits, e->pool, &e->exec, err));
     if (options->draft && options->speculate == LARDER_SPECULATE_AUTO) LR_GO(open_draft(e, options->draft, err));
     LR_GO(take_memory(e, err));
+    read_ahead(e);
     *out = e;
     return LARDER_OK;
 fail:
@@ -89,6 +125,7 @@ fail:
 void larder_engine_free(larder_engine *e)
 {
     if (!e) return;
+    lr_ahead_stop(e->ahead);
     /* requests that outlive their engine are done, so that freeing them does not reach into it */
     for (uint32_t i = 0; i < e->sched.n_running; i++) e->sched.running[i]->state = LR_JOB_OUT;
     for (lr_job *j = e->sched.head; j; j = j->next) j->state = LR_JOB_OUT;

@@ -106,6 +106,7 @@ struct larder_engine {
     const lr_backend *backend;
     lr_pool *pool;
     lr_exec *exec;
+    lr_ahead *ahead; /* the weights' file on its way into memory; NULL: it was there */
     lr_kv_cache kv;
     lr_swap swap;
     uint32_t n_swap; /* its blocks */

@@ -14,8 +14,12 @@ typedef struct job {
     larder_model *model;
     const larder_bench_options *o;
     larder_engine *e;
-    int32_t *ids; /* [n_ctx] */
-    uint32_t *blocks;
+    uint32_t n_seq, n_block; /* most sequences; blocks of each */
+    int32_t *ids;            /* [n_ctx] */
+    uint32_t *blocks;        /* [n_seq][n_block] */
+    lr_batch_seq *seqs; /* of a step of decoding: [n_seq], and for each its token and its place among the outputs */
+    int32_t *next;
+    uint32_t *out_at;
     lr_bench_limit limit;
     double peak[4]; /* operations a second by larder_act */
     larder_bench_result *out;
@@ -33,6 +37,13 @@ static double median(double *v, uint32_t n)
 {
     qsort(v, n, sizeof *v, by_value);
     return v[n / 2];
+}
+
+static uint32_t most_sequences(const larder_bench_options *o)
+{
+    uint32_t most = 1;
+    for (uint32_t i = 0; i < o->n_n_seq; i++) most = LR_MAX(most, o->n_seq[i]);
+    return most;
 }
 
 static uint64_t longest_context(const larder_bench_options *o)
@@ -65,6 +76,23 @@ static larder_status advance(job *j, uint32_t from, uint32_t to, uint32_t chunk,
     return LARDER_OK;
 }
 
+/* n_seq sequences decode positions [from, to). */
+static larder_status decode(job *j, uint32_t n_seq, uint32_t from, uint32_t to, double *bytes, larder_error *err)
+{
+    const float *logits;
+    lr_batch b = {.ids = j->next, .n_tok = n_seq, .seqs = j->seqs, .n_seq = n_seq, .out = j->out_at, .n_out = n_seq};
+    for (uint32_t at = from; at < to; at++) {
+        for (uint32_t s = 0; s < n_seq; s++) {
+            j->seqs[s] = (lr_batch_seq){.blocks = j->blocks + (size_t)s * j->n_block, .n_past = at, .n_tok = 1};
+            j->next[s] = j->ids[(at + s) % j->e->limits.n_ctx]; /* experts and rows of tables of their own */
+            j->out_at[s] = s;
+        }
+        LR_TRY(j->e->backend->step(j->e->exec, &b, &logits, err));
+        if (bytes) *bytes += (double)j->e->backend->step_bytes(j->e->exec, &b);
+    }
+    return LARDER_OK;
+}
+
 /* The cache up to `depth`, which at great depths takes long enough to show how far it is. */
 static larder_status fill_by_steps(job *j, uint32_t depth, larder_error *err)
 {
@@ -78,31 +106,53 @@ static larder_status fill_by_steps(job *j, uint32_t depth, larder_error *err)
     return LARDER_OK;
 }
 
-/* Random weights remember nothing worth computing: their first chunk's blocks stand for all that follow. */
-static larder_status fill(job *j, uint32_t depth, larder_error *err)
+/* Blocks [from, to) become copies of the first `n`, in turn. */
+static larder_status repeat_blocks(job *j, uint32_t n, size_t from, size_t to, larder_error *err)
 {
     const lr_backend *be = j->e->backend;
-    uint32_t chunk = j->e->limits.n_tok / LR_KV_BLOCK * LR_KV_BLOCK;
-    if (!j->model->n_made || depth <= chunk || !chunk) return fill_by_steps(j, depth, err);
-    LR_TRY(fill_by_steps(j, chunk, err));
     uint8_t *block = lr_calloc(be->kv_block_bytes(&j->e->program, j->e->limits.kv), 1);
     if (!block) return LR_NOMEM(err, "a block of the cache");
-    for (uint32_t i = chunk / LR_KV_BLOCK; i * LR_KV_BLOCK < depth; i++) {
-        be->kv_read(j->e->exec, j->blocks[i % (chunk / LR_KV_BLOCK)], block);
+    for (size_t i = from; i < to; i++) {
+        be->kv_read(j->e->exec, j->blocks[i % n], block);
         be->kv_write(j->e->exec, j->blocks[i], block);
     }
     lr_free(block);
     return LARDER_OK;
 }
 
+/* The first sequence's cache. Random weights remember nothing worth computing: their first chunk stands for the rest. */
+static larder_status fill_first(job *j, uint32_t depth, larder_error *err)
+{
+    uint32_t chunk = j->e->limits.n_tok / LR_KV_BLOCK * LR_KV_BLOCK;
+    if (!j->model->n_made || depth <= chunk || !chunk) return fill_by_steps(j, depth, err);
+    LR_TRY(fill_by_steps(j, chunk, err));
+    return repeat_blocks(j, chunk / LR_KV_BLOCK, chunk / LR_KV_BLOCK, (depth + LR_KV_BLOCK - 1) / LR_KV_BLOCK, err);
+}
+
+/* The others remember the same, in blocks of their own. */
+static larder_status fill(job *j, uint32_t depth, uint32_t n_seq, larder_error *err)
+{
+    LR_TRY(fill_first(j, depth, err));
+    if (n_seq < 2 || !depth) return LARDER_OK;
+    return repeat_blocks(j, j->n_block, j->n_block, (size_t)n_seq * j->n_block, err);
+}
+
+/* One run of a test: n positions, in steps of `chunk` tokens of one sequence, or of one token of n_seq. */
+static larder_status run(job *j, uint32_t depth, uint32_t n, uint32_t chunk, uint32_t n_seq, double *bytes,
+                         larder_error *err)
+{
+    return n_seq ? decode(j, n_seq, depth, depth + n, bytes, err) : advance(j, depth, depth + n, chunk, bytes, err);
+}
+
 /* The operators of one more run. */
-static larder_status take_ops(job *j, const char *name, uint32_t depth, uint32_t n, uint32_t chunk, larder_error *err)
+static larder_status take_ops(job *j, const char *name, uint32_t depth, uint32_t n, uint32_t chunk, uint32_t n_seq,
+                              larder_error *err)
 {
     lr_op_time t[MAX_OPS];
     uint32_t n_step = (n + chunk - 1) / chunk;
     double all = 0, steps = n_step, read = lr_bench_limit_median(&j->limit);
     j->e->backend->profile(j->e->exec, true);
-    larder_status st = advance(j, depth, depth + n, chunk, NULL, err);
+    larder_status st = run(j, depth, n, chunk, n_seq, NULL, err);
     uint32_t n_op = j->e->backend->profile_read(j->e->exec, t, MAX_OPS);
     j->e->backend->profile(j->e->exec, false);
     if (st) return st;
@@ -125,20 +175,21 @@ static larder_status take_ops(job *j, const char *name, uint32_t depth, uint32_t
     return LARDER_OK;
 }
 
-static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, larder_bench_row *row,
-                             larder_error *err)
+static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk, uint32_t n_seq,
+                             larder_bench_row *row, larder_error *err)
 {
     double rate[64], gbs[64], share[64], limit[64];
     uint32_t repeat = LR_MIN(LR_MAX(j->o->repeat, 1u), (uint32_t)LR_LEN(rate));
-    LR_TRY(fill(j, depth, err));
-    LR_TRY(advance(j, depth, depth + LR_MIN(n, 2 * chunk), chunk, NULL, err)); /* warm up */
+    uint32_t n_all = n * LR_MAX(n_seq, 1u);
+    LR_TRY(fill(j, depth, n_seq, err));
+    LR_TRY(run(j, depth, LR_MIN(n, 2 * chunk), chunk, n_seq, NULL, err)); /* warm up */
     double before = lr_bench_limit_read(&j->limit);
     for (uint32_t r = 0; r < repeat; r++) {
         double bytes = 0;
         uint64_t t0 = lr_now_ns();
-        LR_TRY(advance(j, depth, depth + n, chunk, &bytes, err));
+        LR_TRY(run(j, depth, n, chunk, n_seq, &bytes, err));
         double s = (double)(lr_now_ns() - t0) * 1e-9, after = lr_bench_limit_read(&j->limit);
-        rate[r] = n / s;
+        rate[r] = n_all / s;
         gbs[r] = bytes / s * 1e-9;
         limit[r] = (before + after) / 2 * 1e-9;
         share[r] = gbs[r] / limit[r];
@@ -146,25 +197,27 @@ static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk,
         LR_TRY(tell(j, row->test, j->done * repeat + r + 1, j->total * repeat, rate[r], err));
     }
     row->tok_s = median(rate, repeat);
-    row->n_tokens = n;
+    row->n_tokens = n_all;
     row->depth = depth;
     row->n_threads = j->e->limits.n_thread;
     row->tok_s_low = rate[0];
     row->tok_s_high = rate[repeat - 1];
     row->limit_gbs = median(limit, repeat);
-    if (chunk == 1) {
+    if (n_seq) {
         row->gbs = median(gbs, repeat);
         row->share = median(share, repeat);
     }
-    return j->o->ops ? take_ops(j, row->test, depth, n, chunk, err) : LARDER_OK;
+    return j->o->ops ? take_ops(j, row->test, depth, n, chunk, n_seq, err) : LARDER_OK;
 }
 
-static larder_status test(job *j, const char *kind, uint32_t depth, uint32_t n, uint32_t chunk, larder_error *err)
+/* n_seq 0: prefill. */
+static larder_status test(job *j, uint32_t depth, uint32_t n, uint32_t chunk, uint32_t n_seq, larder_error *err)
 {
     larder_bench_row *row = &j->out->rows[j->out->n_rows];
-    int len = snprintf(row->test, sizeof row->test, "%s%u", kind, n);
-    if (depth) snprintf(row->test + len, sizeof row->test - (size_t)len, " @ d%u", depth);
-    LR_TRY(measure(j, depth, n, chunk, row, err));
+    size_t cap = sizeof row->test, len = (size_t)snprintf(row->test, cap, "%s%u", n_seq ? "tg" : "pp", n);
+    if (depth) len += (size_t)snprintf(row->test + len, cap - len, " @ d%u", depth);
+    if (n_seq > 1) snprintf(row->test + len, cap - len, " x%u", n_seq);
+    LR_TRY(measure(j, depth, n, chunk, n_seq, row, err));
     j->out->n_rows++;
     j->done++;
     return LARDER_OK;
@@ -172,13 +225,13 @@ static larder_status test(job *j, const char *kind, uint32_t depth, uint32_t n, 
 
 static larder_status run_all(job *j, larder_error *err)
 {
-    static const uint32_t zero[1] = {0};
-    const uint32_t *depth = j->o->n_depth ? j->o->depth : zero;
-    uint32_t n_depth = LR_MAX(j->o->n_depth, 1u);
-    for (uint32_t d = 0; d < n_depth; d++) {
+    static const uint32_t zero[1] = {0}, one[1] = {1};
+    const uint32_t *depth = j->o->n_depth ? j->o->depth : zero, *n_seq = j->o->n_n_seq ? j->o->n_seq : one;
+    for (uint32_t d = 0; d < LR_MAX(j->o->n_depth, 1u); d++) {
         for (uint32_t i = 0; i < j->o->n_n_prompt; i++)
-            if (j->o->n_prompt[i]) LR_TRY(test(j, "pp", depth[d], j->o->n_prompt[i], j->e->limits.n_tok, err));
-        if (j->o->n_gen) LR_TRY(test(j, "tg", depth[d], j->o->n_gen, 1, err));
+            if (j->o->n_prompt[i]) LR_TRY(test(j, depth[d], j->o->n_prompt[i], j->e->limits.n_tok, 0, err));
+        for (uint32_t i = 0; i < LR_MAX(j->o->n_n_seq, 1u); i++)
+            if (j->o->n_gen && n_seq[i]) LR_TRY(test(j, depth[d], j->o->n_gen, 1, n_seq[i], err));
     }
     return LARDER_OK;
 }
@@ -194,15 +247,24 @@ static uint64_t bytes_of_step(const job *j)
 
 static larder_status take(job *j, larder_error *err)
 {
-    uint32_t n_ctx = j->e->limits.n_ctx, n_block = (n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
-    j->total = (uint64_t)LR_MAX(j->o->n_depth, 1u) * (j->o->n_n_prompt + (j->o->n_gen > 0));
+    uint32_t n_ctx = j->e->limits.n_ctx, n_seq = most_sequences(j->o);
+    j->n_block = (n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
+    size_t n_block = (size_t)n_seq * j->n_block;
+    j->total = (uint64_t)LR_MAX(j->o->n_depth, 1u) *
+               (j->o->n_n_prompt + (uint64_t)(j->o->n_gen > 0) * LR_MAX(j->o->n_n_seq, 1u));
     j->out->rows = lr_calloc(j->total + 1, sizeof *j->out->rows);
     j->ids = lr_calloc(n_ctx, sizeof *j->ids);
     j->blocks = lr_calloc(n_block, sizeof *j->blocks);
     if (j->o->ops) j->out->ops = lr_calloc((j->total + 1) * MAX_OPS, sizeof *j->out->ops);
+    j->seqs = lr_calloc(n_seq, sizeof *j->seqs);
+    j->next = lr_calloc(n_seq, sizeof *j->next);
+    j->out_at = lr_calloc(n_seq, sizeof *j->out_at);
+    if (!j->seqs || !j->next || !j->out_at) return LR_NOMEM(err, "the benchmark");
     if (!j->out->rows || !j->ids || !j->blocks || (j->o->ops && !j->out->ops)) return LR_NOMEM(err, "the benchmark");
     for (uint32_t i = 0; i < n_ctx; i++) j->ids[i] = (int32_t)(lr_sample_random(1, i, 0) * j->e->program.n_vocab);
-    for (uint32_t i = 0; i < n_block; i++) j->blocks[i] = lr_kv_take(&j->e->kv);
+    if (lr_kv_room(&j->e->kv) < n_block)
+        return lr_fail(err, LARDER_LIMIT, "there is no room for %u sequences of %u tokens", n_seq, n_ctx);
+    for (size_t i = 0; i < n_block; i++) j->blocks[i] = lr_kv_take(&j->e->kv);
     LR_TRY(lr_bench_limit_open(&j->limit, j->e->pool, bytes_of_step(j), err));
     if (!j->o->ops) return LARDER_OK;
     static const larder_act kinds[] = {LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32};
@@ -218,12 +280,14 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
     larder_engine_options o = options->engine;
     larder_status st = LARDER_OK;
     uint64_t needed = longest_context(options);
+    o.n_seq = LR_MAX(o.n_seq, most_sequences(options));
     if (!o.n_ctx) o.n_ctx = (uint32_t)LR_MIN(needed, (uint64_t)1 << 24);           /* the most that can be had */
     if (!o.memory && model->n_made) o.memory = lr_mem_available() + model->n_made; /* its weights are taken already */
     if (o.n_ctx < needed)
         return lr_fail(err, LARDER_USAGE, "these lengths and depths need a context of %llu; %u is to be had (--ctx)",
                        (unsigned long long)needed, o.n_ctx);
     LR_GO(larder_engine_open(model, &o, &j.e, err));
+    lr_ahead_wait(j.e->ahead); /* a disk is not what is measured */
     LR_GO(take(&j, err));
     LR_GO(run_all(&j, err));
     if (lr_file_damaged(&model->file)) LR_GO(lr_fail(err, LARDER_IO, "the model file changed while it was measured"));
@@ -236,6 +300,9 @@ fail:
     larder_engine_free(j.e);
     lr_free(j.ids);
     lr_free(j.blocks);
+    lr_free(j.seqs);
+    lr_free(j.next);
+    lr_free(j.out_at);
     if (st) larder_bench_free(out);
     return st;
 }

@@ -151,12 +151,15 @@ typedef struct larder_bench_options {
     uint32_t n_gen;        /* tokens decoded at each depth */
     const uint32_t *depth; /* tokens already in the cache, for decode and prefill */
     uint32_t n_depth;
+    const uint32_t *n_seq; /* how many sequences decode together, each at the depth; none given: one */
+    uint32_t n_n_seq;
     uint32_t repeat; /* medians of this many */
     bool ops;        /* where the time of one more run of each test goes, operator by operator */
 } larder_bench_options;
 typedef struct larder_bench_row {
-    char test[32]; /* "pp512", "tg64", "tg64 @ d4096" */
-    uint32_t n_tokens, depth, n_threads;
+    char test[32];     /* "pp512", "tg64", "tg64 @ d4096", "tg64 x8" of 8 sequences */
+    uint32_t n_tokens; /* of all sequences */
+    uint32_t depth, n_threads;
     double tok_s, tok_s_low, tok_s_high; /* median, extremes */
     double gbs, share; /* decode: bytes read a second (1e9), and its share of what plain reading by the same threads
                           reached right before and after, over as many bytes; else 0 */

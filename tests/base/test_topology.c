@@ -1,5 +1,6 @@
 /* test_topology.c - machines that are not here, as hwloc describes them: nodes, threads of a core, slower cores. */
 #include "base.h"
+#include "os.h"
 #include "test.h"
 
 #ifdef LR_NO_HWLOC
@@ -92,5 +93,48 @@ TEST(what_is_no_machine)
     lr_topology t;
     CHECK(!lr_topology_read("no machine", &t));
     CHECK(!lr_topology_read("tests/base/test_topology.c", &t));
+}
+
+static void look_where(void *ctx, int thread, int n_thread)
+{
+    lr_os_cpus *at = ctx;
+    (void)n_thread;
+    lr_os_get_cpus(&at[thread]);
+}
+
+/* All threads of a pool that fits on the fast cores run there, and the caller has its own cpus back. */
+TEST(a_pool_keeps_to_the_fast_cores)
+{
+    lr_os_cpus before, after, at[2], want = {{0}};
+    lr_topology here, t;
+    lr_pool *pool;
+    larder_error err;
+    lr_topology_get(&here);
+    if (!lr_os_get_cpus(&before) || here.n_core < 2) SKIP("this machine has one core, or threads cannot be placed");
+    t = here;
+    t.n_core = 3, t.n_core_perf = 1;
+    t.core_cpu[0] = here.core_cpu[1], t.core_cpu[1] = here.core_cpu[0];
+    lr_topology_pretend(&t);
+    CHECK_OK(lr_pool_new(1, true, &pool, &err)); /* one fast core, one thread */
+    lr_pool_run(pool, look_where, at);
+    lr_pool_free(pool);
+    want.bits[t.core_cpu[0] / 64] = 1ull << t.core_cpu[0] % 64;
+    CHECK(!memcmp(&at[0], &want, sizeof want));
+    CHECK(lr_os_get_cpus(&after) && !memcmp(&after, &before, sizeof after));
+    t.n_core_perf = 2;
+    lr_topology_pretend(&t);
+    CHECK_OK(lr_pool_new(2, true, &pool, &err)); /* two of each */
+    lr_pool_run(pool, look_where, at);
+    lr_pool_free(pool);
+    want.bits[t.core_cpu[1] / 64] |= 1ull << t.core_cpu[1] % 64;
+    CHECK(!memcmp(&at[0], &want, sizeof want) && !memcmp(&at[1], &want, sizeof want));
+    CHECK(lr_os_get_cpus(&after) && !memcmp(&after, &before, sizeof after));
+    t.n_core_perf = 1;
+    lr_topology_pretend(&t);
+    CHECK_OK(lr_pool_new(2, true, &pool, &err)); /* more threads than fast cores: the system's to place */
+    lr_pool_run(pool, look_where, at);
+    lr_pool_free(pool);
+    CHECK(!memcmp(&at[0], &before, sizeof before) && !memcmp(&at[1], &before, sizeof before));
+    lr_topology_pretend(NULL);
 }
 #endif
