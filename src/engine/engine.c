@@ -79,7 +79,10 @@ static void read_ahead(larder_engine *e)
     larder_error err;
     const larder_plan *plan = &e->plan;
     uint64_t others = 0;
-    if (e->model->made || e->options.repack) return;
+    lr_topology here;
+    lr_topology_get(&here);
+    /* On a machine of several memories each thread brings its own share into its own. */
+    if (e->model->made || e->options.repack || here.n_numa > 1) return;
     for (uint32_t i = 0; i < plan->n_buffers; i++)
         if (!plan->buffers[i].mapped) others += plan->buffers[i].n_bytes;
     size_t n = list_weights(&e->program, NULL);
