@@ -13,7 +13,9 @@ enum {
     /* Twice: to the second level too. Packed blocks of so many bytes, read in no order, lose the hardware's prefetcher. */
     OF(FAR) = AGAIN ? VR * OF(BYTES) > 2560 : ASKS == ASK_SEGMENT,
     OF(IS_SUB) = KIND == SUB || KIND == SUBMIN,
-    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64 /* cache lines of VR rows in a step */
+    OF(LINES) = (VR * OF(BYTES) / OF(STEPS) + 63) / 64, /* cache lines of VR rows in a step */
+    OF(ROW_BYTES) = SEGMENT * OF(BYTES) / OF(BLOCKS),   /* of a row in a segment */
+    OF(ROW_LINES) = (OF(ROW_BYTES) + 63) / 64
 };
 #define ZERO_OF (OF(WIDE) ? (WIDE_FLIP ? 7 : -1) : OF(ZERO))
 
@@ -24,14 +26,18 @@ LR_INLINE void OF(block)(head *h, int s, int k, const vi *q, vi w[8])
     if (OF(WIDE) && WIDE_FLIP)
         for (int i = 0; i < 8; i++) w[i] = v_xor(w[i], v_set8(-128));
 }
-/* Of a step's lines, those that are due at the i-th of n places. */
+/* Asks for what is due at the i-th of a step's n places: of the step's lines, and of a segment's in one row per block. */
 LR_INLINE void OF(ask_part)(head *h, int i, int n)
 {
 #pragma GCC unroll 32
     for (int k = OF(LINES) * i / n; k < OF(LINES) * (i + 1) / n; k++) {
-        ask_at(&h->ahead, true);
         if (OF(FAR)) ask_far(&h->far);
+        if (ASKS != ASK_SEGMENT) ask_at(&h->ahead, true);
     }
+    i %= 4;
+#pragma GCC unroll 32
+    for (int k = OF(ROW_LINES) * i / 4; ASKS == ASK_SEGMENT && k < OF(ROW_LINES) * (i + 1) / 4; k++)
+        ask_at(&h->ahead, true);
 }
 
 /* Step 1 of the arithmetic, for nt tokens: products of block b, the i-th of its step. */
@@ -85,11 +91,7 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
     }
     for (uint32_t b = 0; b < nb; r.p += APART * OF(BYTES), r.aux += OF(BLOCKS)) {
         if (ASKS != ASK_SEGMENT) ahead = next;
-        else if (b % SEGMENT == 0) segment = segment_after(r, b, nb, next_rows, SEGMENT / OF(BLOCKS) * OF(BYTES));
-        if (ASKS == ASK_SEGMENT && b % (SEGMENT / VR) == 0) { /* that of one of the rows */
-            ahead = segment;
-            segment += r.stride;
-        }
+        else if (b % SEGMENT == 0) segment = segment_after(r, b, nb, next_rows, OF(ROW_BYTES));
         head h = {
             .r = r, .b = b, .ahead = ahead, .far = next + (AGAIN ? AHEAD_FAR : 0), .asking = ASKS == ASK_READING};
         next += VR * OF(BYTES);
@@ -104,6 +106,10 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
                 scales c;
                 const int k = late ? i / 2 + i % 2 * 2 : i;
                 if (late) IN_ORDER;
+                if (ASKS == ASK_SEGMENT) {
+                    h.ahead = segment;
+                    segment += r.stride;
+                }
                 OF(read)(&h, s, k, q);
                 OF(block)(&h, s, k, q, w);
                 OF(scales)(&h, s, k, &c);
@@ -118,7 +124,6 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
             }
             b += STEP;
         }
-        if (ASKS == ASK_SEGMENT) ahead = h.ahead;
     }
     for (int t = 0; t < nt; t++) v_storef(out[t], acc[t]);
 }

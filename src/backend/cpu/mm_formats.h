@@ -15,7 +15,8 @@
 #ifndef LR_MM_FORMATS_H
 #define LR_MM_FORMATS_H
 
-/* While reading, a line per line; a few with every fourth of the products of a block; or so, and by segments. */
+/* While reading, a line per line; a few with every fourth of the products of a block; or so, by segments: where 16 rows
+ * are too many bytes for the first-level cache. */
 enum { ASK_READING, ASK_EVENLY, ASK_SEGMENT };
 
 typedef struct head {
@@ -261,7 +262,7 @@ LR_INLINE void Q5_1_scales(head *h, int s, int k, scales *o) { Q4_1_scales(h, s,
 #define Q8_0_BYTES 34
 #define Q8_0_ZERO -1
 #define Q8_0_WIDE 1
-#define Q8_0_ASK ASK_SEGMENT
+#define Q8_0_ASK (VR == 16 ? ASK_SEGMENT : ASK_EVENLY)
 LR_INLINE void Q8_0_head(head *h) { h->d = read_half(h, 0); }
 LR_INLINE void Q8_0_read(head *h, int s, int k, vi *q)
 {
@@ -304,7 +305,7 @@ LR_INLINE void scale_min(head *h, int j, scales *o)
 #define Q4_K_BYTES 144
 #define Q4_K_ZERO -1
 #define Q4_K_WIDE 0
-#define Q4_K_ASK ASK_EVENLY
+#define Q4_K_ASK (VR == 16 ? ASK_SEGMENT : ASK_EVENLY)
 LR_INLINE void Q4_K_head(head *h) { scale_min_head(h); }
 LR_INLINE void Q4_K_read(head *h, int s, int k, vi *q)
 {
@@ -323,7 +324,7 @@ LR_INLINE void Q4_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * 
 #define Q5_K_BYTES 176
 #define Q5_K_ZERO -1
 #define Q5_K_WIDE 0
-#define Q5_K_ASK ASK_READING
+#define Q5_K_ASK (VR == 16 ? ASK_SEGMENT : ASK_READING)
 LR_INLINE void Q5_K_head(head *h)
 {
     scale_min_head(h);
@@ -348,7 +349,7 @@ LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * 
 #define Q6_K_BYTES 210
 #define Q6_K_ZERO 5
 #define Q6_K_WIDE 0
-#define Q6_K_ASK ASK_EVENLY
+#define Q6_K_ASK (VR == 16 ? ASK_SEGMENT : ASK_EVENLY)
 LR_INLINE void Q6_K_head(head *h)
 {
     read16(h, 192, h->t);
@@ -533,7 +534,7 @@ LR_INLINE void IQ4_NL_scales(head *h, int s, int k, scales *o)
 #define IQ4_XS_BYTES 136
 #define IQ4_XS_ZERO IQ4_ZERO
 #define IQ4_XS_WIDE !WIDE_FLIP
-#define IQ4_XS_ASK ASK_READING
+#define IQ4_XS_ASK (VR == 16 ? ASK_SEGMENT : ASK_READING)
 LR_INLINE void IQ4_XS_head(head *h)
 {
     vi w = read_word(h, 0);

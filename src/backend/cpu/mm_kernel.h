@@ -240,7 +240,7 @@ static void finish(const float *sum, uint32_t skip, uint32_t n, float *y, const 
 /* Keeps the compiler from gathering all requests for memory at one place, where they would block the loads behind. */
 #define IN_ORDER __asm__ volatile("" ::: "memory")
 
-enum { SEGMENT = 16 }; /* blocks: three of them, of VR rows, fit the first-level cache (Q8_0 with AVX-512: 26 KB) */
+enum { SEGMENT = VR }; /* blocks: three of them, of VR rows, fit the first-level cache (Q8_0 with AVX-512: 26 KB) */
 /* Where the segment two after that of block b begins, of `bytes` per row: in these rows or the next. */
 LR_INLINE const uint8_t *segment_after(rows r, uint32_t b, uint32_t nb, const uint8_t *next_rows, size_t bytes)
 {
