@@ -367,12 +367,23 @@ void lr_outlook_chart(const lr_outlook *o, const lr_ask *ask, lr_buf *b)
                   x[n - 1]);
 }
 
+/* The least round number that is no less, and whose quarters are round too. */
+static double round_up(double v)
+{
+    static const double steps[] = {1, 1.2, 1.6, 2, 2.4, 3.2, 4, 6, 8, 10};
+    double unit = pow(10, floor(log10(v)));
+    for (size_t i = 0; i < LR_LEN(steps); i++)
+        if (steps[i] * unit >= v) return steps[i] * unit;
+    return v;
+}
+
 static void svg_curve(const lr_outlook *o, lr_buf *b, double x0, double y0, double w, double h)
 {
     double x[N_POINT], top = 0;
     lr_prediction y[N_POINT];
     int n = curve(o, x, y);
-    for (int i = 0; i < n; i++) top = LR_MAX(top, y[i].ceiling * 1.05);
+    for (int i = 0; i < n; i++) top = LR_MAX(top, y[i].ceiling);
+    top = top > 0 ? round_up(top) : 1;
 #define PX(i) (x0 + w * (i) / (n - 1.0))
 #define PY(v) (y0 + h - h * (v) / top)
     lr_buf_printf(b,
@@ -391,9 +402,10 @@ static void svg_curve(const lr_outlook *o, lr_buf *b, double x0, double y0, doub
     for (int i = 0; i <= 4; i++)
         lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.4g</text>\n", x0 - 4, PY(top * i / 4) + 4,
                       top * i / 4);
-    lr_buf_printf(
-        b, "<text x=\"%.0f\" y=\"%.0f\">256</text><text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f</text>\n", x0,
-        y0 + h + 16, x0 + w, y0 + h + 16, x[n - 1]);
+    lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f</text>\n", x0 + w, y0 + h + 16, x[n - 1]);
+    for (double at = 256; at < 0.4 * x[n - 1]; at *= 4)
+        lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"%s\">%.0f</text>\n",
+                      x0 + w * log(at / x[0]) / log(x[n - 1] / x[0]), y0 + h + 16, at > 256 ? "middle" : "start", at);
 #undef PX
 #undef PY
 }
@@ -421,14 +433,21 @@ static void svg_roofline(const lr_outlook *o, lr_buf *b, double x0, double y0, d
         double ops = 2 * o->model->active * points[i].f->tokens,
                bytes = (points[i].f->t_weight + points[i].f->t_kv) * bw;
         double at = ops / LR_MAX(bytes, 1), got = 2 * o->model->active * points[i].p->rate;
-        lr_buf_printf(
-            b, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"#124\"/><text x=\"%.1f\" y=\"%.1f\">%s</text>\n",
-            PX(at), PY(got), PX(at) + 6, PY(got) + 4, points[i].name);
+        if (points[i].f == &o->f_users && o->f_users.tokens < 2) continue; /* it is what decode is */
+        bool right = PX(at) > x0 + 0.9 * w;
+        lr_buf_printf(b,
+                      "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"4\" fill=\"#124\"/><text x=\"%.1f\" y=\"%.1f\" "
+                      "text-anchor=\"%s\">%s</text>\n",
+                      PX(at), PY(got), PX(at) + (right ? -8 : 8), PY(got) + 14, right ? "end" : "start",
+                      points[i].name);
     }
-    lr_buf_printf(b,
-                  "<text x=\"%.0f\" y=\"%.0f\">roofline: operations a second (10^%.0f to 10^%.0f) against operations "
-                  "per byte (0.1 to 10,000)</text>\n",
-                  x0, y0 - 8, ly0, ly1);
+    lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\">roofline: Gop/s against operations per byte</text>\n", x0, y0 - 8);
+    for (double at = lx0; at <= lx1; at++)
+        lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"middle\">%g</text>\n",
+                      x0 + w * (at - lx0) / (lx1 - lx0), y0 + h + 16, pow(10, at));
+    for (double at = ly0; at <= ly1; at++)
+        lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f</text>\n", x0 - 4,
+                      y0 + h - h * (at - ly0) / (ly1 - ly0) + 4, pow(10, at - 9));
 #undef PX
 #undef PY
 }
