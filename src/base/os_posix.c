@@ -86,8 +86,10 @@ bool lr_os_bring_in(const void *p, size_t n)
     char *from, sum = 0;
     size_t size = whole_pages(p, n, &from), page = (size_t)sysconf(_SC_PAGESIZE);
 #ifdef MADV_POPULATE_READ
-    if (!madvise(from, size, MADV_POPULATE_READ)) return true;
-    if (errno != EINVAL) return false; /* older systems do not know it */
+    /* older systems do not know it, emulators take it for a hint */
+    bool done = !madvise(from, size, MADV_POPULATE_READ);
+    if (done && lr_os_in_memory(from) && lr_os_in_memory(from + size - 1)) return true;
+    if (!done && errno != EINVAL) return false;
 #endif
     for (size_t i = 0; i < size; i += page) sum ^= *(volatile char *)(from + i);
     (void)sum;

@@ -223,15 +223,21 @@ static larder_status test(job *j, uint32_t depth, uint32_t n, uint32_t chunk, ui
     return LARDER_OK;
 }
 
+/* What a list says; an empty one says `none` once. */
+static uint32_t count_of(uint32_t n) { return LR_MAX(n, 1u); }
+static uint32_t item(const uint32_t *list, uint32_t n, uint32_t i, uint32_t none) { return n ? list[i] : none; }
+
 static larder_status run_all(job *j, larder_error *err)
 {
-    static const uint32_t zero[1] = {0}, one[1] = {1};
-    const uint32_t *depth = j->o->n_depth ? j->o->depth : zero, *n_seq = j->o->n_n_seq ? j->o->n_seq : one;
-    for (uint32_t d = 0; d < LR_MAX(j->o->n_depth, 1u); d++) {
-        for (uint32_t i = 0; i < j->o->n_n_prompt; i++)
-            if (j->o->n_prompt[i]) LR_TRY(test(j, depth[d], j->o->n_prompt[i], j->e->limits.n_tok, 0, err));
-        for (uint32_t i = 0; i < LR_MAX(j->o->n_n_seq, 1u); i++)
-            if (j->o->n_gen && n_seq[i]) LR_TRY(test(j, depth[d], j->o->n_gen, 1, n_seq[i], err));
+    const larder_bench_options *o = j->o;
+    for (uint32_t d = 0; d < count_of(o->n_depth); d++) {
+        uint32_t depth = item(o->depth, o->n_depth, d, 0);
+        for (uint32_t i = 0; i < o->n_n_prompt; i++)
+            if (o->n_prompt[i]) LR_TRY(test(j, depth, o->n_prompt[i], j->e->limits.n_tok, 0, err));
+        for (uint32_t i = 0; i < count_of(o->n_n_seq); i++) {
+            uint32_t n_seq = item(o->n_seq, o->n_n_seq, i, 1);
+            if (o->n_gen && n_seq) LR_TRY(test(j, depth, o->n_gen, 1, n_seq, err));
+        }
     }
     return LARDER_OK;
 }
@@ -250,8 +256,8 @@ static larder_status take(job *j, larder_error *err)
     uint32_t n_ctx = j->e->limits.n_ctx, n_seq = most_sequences(j->o);
     j->n_block = (n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
     size_t n_block = (size_t)n_seq * j->n_block;
-    j->total = (uint64_t)LR_MAX(j->o->n_depth, 1u) *
-               (j->o->n_n_prompt + (uint64_t)(j->o->n_gen > 0) * LR_MAX(j->o->n_n_seq, 1u));
+    uint64_t n_decode = j->o->n_gen ? count_of(j->o->n_n_seq) : 0;
+    j->total = count_of(j->o->n_depth) * (j->o->n_n_prompt + n_decode);
     j->out->rows = lr_calloc(j->total + 1, sizeof *j->out->rows);
     j->ids = lr_calloc(n_ctx, sizeof *j->ids);
     j->blocks = lr_calloc(n_block, sizeof *j->blocks);
