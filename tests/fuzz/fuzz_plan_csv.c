@@ -4,6 +4,8 @@
 #include "report.h"
 #include "score.h"
 
+#include <stdio.h>
+
 /* What begins the bytes, as the name of a machine, a model, a format, a backend, and as what is changed of a machine. */
 static void names(const lr_catalogue *cat, const uint8_t *data, size_t size)
 {

@@ -34,10 +34,10 @@ LR_INLINE void OF(ask_part)(head *h, int i, int n)
         if (OF(FAR)) ask_far(&h->far);
         if (ASKS != ASK_SEGMENT) ask_at(&h->ahead, true);
     }
+    if (ASKS != ASK_SEGMENT) return;
     i %= 4;
 #pragma GCC unroll 32
-    for (int k = OF(ROW_LINES) * i / 4; ASKS == ASK_SEGMENT && k < OF(ROW_LINES) * (i + 1) / 4; k++)
-        ask_at(&h->ahead, true);
+    for (int k = OF(ROW_LINES) * i / 4; k < OF(ROW_LINES) * (i + 1) / 4; k++) ask_at(&h->ahead, true);
 }
 
 /* Step 1 of the arithmetic, for nt tokens: products of block b, the i-th of its step. */
@@ -81,7 +81,8 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
 {
     enum { STEP = OF(STEP) };
     const bool late = STEP == 4 && nt <= 2 && !AGAIN; /* blocks 0, 2, 1, 3: two share bytes; added in order after */
-    const uint8_t *next_rows = r.p + VR * r.stride, *next = ahead_of(r), *segment = next, *ahead = next;
+    const uint8_t *next_rows = r.p + VR * r.stride, *next = ahead_of(r), *segment = next;
+    (void)next_rows, (void)segment; /* for segments alone */
     vf acc[FEW];
     const uint8_t *xs[FEW]; /* copies, which nobody else can have changed */
     const lr_i8_row to = *at;
@@ -90,10 +91,9 @@ LR_INLINE void OF(vector)(int nt, rows r, uint32_t nb, const void *const *x, con
         xs[t] = x[t];
     }
     for (uint32_t b = 0; b < nb; r.p += APART * OF(BYTES), r.aux += OF(BLOCKS)) {
-        if (ASKS != ASK_SEGMENT) ahead = next;
-        else if (b % SEGMENT == 0) segment = segment_after(r, b, nb, next_rows, OF(ROW_BYTES));
+        if (ASKS == ASK_SEGMENT && b % SEGMENT == 0) segment = segment_after(r, b, nb, next_rows, OF(ROW_BYTES));
         head h = {
-            .r = r, .b = b, .ahead = ahead, .far = next + (AGAIN ? AHEAD_FAR : 0), .asking = ASKS == ASK_READING};
+            .r = r, .b = b, .ahead = next, .far = next + (AGAIN ? AHEAD_FAR : 0), .asking = ASKS == ASK_READING};
         next += VR * OF(BYTES);
         OF(head)(&h);
 #pragma GCC unroll 8
