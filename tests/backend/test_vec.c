@@ -153,3 +153,11 @@ TEST(place_in_the_row)
         for (int i = 0; i < N; i++) CHECK_EQ_INT(((uint16_t *)(void *)y)[i], lr_f32_to_f16(x[i]));
     }
 }
+
+TEST(memory_put_out_of_the_caches_keeps_its_bytes)
+{
+    uint8_t *p = (uint8_t *)y + 5; /* neither its beginning nor its end at a line's */
+    for (size_t i = 0; i < 4001; i++) p[i] = (uint8_t)(i * 7);
+    if (!lr_cpu_put_out(p, 4001)) SKIP("programs may not, here");
+    for (size_t i = 0; i < 4001; i++) CHECK_EQ_INT(p[i], (uint8_t)(i * 7));
+}

@@ -13,11 +13,19 @@ static const uint8_t *mat_of(const lr_tensor *t, uint64_t m)
     return t->mats ? t->mats[m] : t->data + m * t->mat_stride;
 }
 
+/* Read, where they lie in a file, so that its pages do not count as this process's memory besides. */
+static void read_bytes(const uint8_t *from, size_t n, uint8_t *to)
+{
+    if (!lr_map_read(from, n, to)) memcpy(to, from, n);
+}
+
 /* ---------------------------------------------------------------- floats */
 static void load_floats(const lr_code *c, uint16_t w, float *to)
 {
     if (w == LR_NONE) return;
     const lr_tensor *t = c->p->weights[w].t;
+    size_t n_row = (size_t)lr_fmt_row_bytes(t->fmt, t->ne[0]);
+    uint8_t *room = c->l.repack && !t->col_stride ? lr_alloc(n_row) : NULL; /* none: through the map, as ever */
     for (uint64_t m = 0; m < t->ne[2]; m++) {
         for (uint64_t r = 0; r < t->ne[1]; r++, to += t->ne[0]) {
             const uint8_t *aux = lr_tensor_aux(t, m, r);
@@ -25,11 +33,14 @@ static void load_floats(const lr_code *c, uint16_t w, float *to)
                 for (uint64_t k = 0; k < t->ne[0]; k++)
                     lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride + k * t->col_stride, NULL, to + k, 1);
             } else {
-                lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride, aux, to, t->ne[0]);
+                const uint8_t *row = mat_of(t, m) + r * t->row_stride;
+                if (room) read_bytes(row, n_row, room);
+                lr_decode_row(t->fmt, room ? room : row, aux, to, t->ne[0]);
             }
             for (uint64_t k = 0; k < t->ne[0] && c->p->weights[w].add != 0.0f; k++) to[k] += c->p->weights[w].add;
         }
     }
+    lr_free(room);
 }
 
 static void all_floats(const lr_code *c, float *floats)
@@ -56,12 +67,6 @@ static void turn(const lr_node *n, const uint8_t *from, uint8_t *to, size_t r0, 
                 memcpy(to + (r * n->n + k) * size, from + r * t->row_stride + k * t->col_stride, size);
 }
 
-/* Read, where they lie in a file, so that its pages do not count as this process's memory besides. */
-static void read_bytes(const uint8_t *from, size_t n, uint8_t *to)
-{
-    if (!lr_map_read(from, n, to)) memcpy(to, from, n);
-}
-
 /* Groups of rows, each by way of `room`. r0 begins one. */
 static void repack(const lr_kernels *k, const lr_node *n, const uint8_t *from, uint8_t *to, size_t r0, size_t r1,
                    uint8_t *room)
@@ -69,7 +74,9 @@ static void repack(const lr_kernels *k, const lr_node *n, const uint8_t *from, u
     size_t row = (size_t)lr_fmt_row_bytes(n->t->fmt, n->n);
     for (size_t r = r0; r < r1; r += k->pack_rows) {
         size_t n_row = LR_MIN(r1 - r, (size_t)k->pack_rows);
-        for (size_t i = 0; i < n_row; i++) read_bytes(from + (r + i) * n->t->row_stride, row, room + i * row);
+        if (n->t->row_stride == row) read_bytes(from + r * row, n_row * row, room);
+        else
+            for (size_t i = 0; i < n_row; i++) read_bytes(from + (r + i) * n->t->row_stride, row, room + i * row);
         k->repack(n->t->fmt, k->pack_rows, room, row, (uint32_t)n_row, n->n, to + r * row);
     }
 }

@@ -1,4 +1,5 @@
-/* peak.c - measuring one core's peak rates, on the best instruction set; and the plain C versions. */
+/* peak.c - measuring one core's peak rates, on the best instruction set, and the plain C versions; and putting memory out of
+ * the caches, so that reading it means memory. */
 #include "peak.h"
 
 #include "backend.h"
