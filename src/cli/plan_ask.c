@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 /* What people want a machine for; with a model to run, or a job that is measured by itself. */
 static const struct {
@@ -96,12 +97,13 @@ static bool known_model(const char *words)
 /* `given`: the number format that came with the command, which is not asked then. */
 static void ask_model(size_t job, const char *given, char *out, size_t cap)
 {
-    char text[96], bits[16];
+    char text[PATH_MAX], bits[16];
     const char *model = jobs[job].model;
     while (ask_line("Which model? A name, a size like 70b, or a file", model, text, sizeof text) && *text &&
            !known_model(text))
         ;
-    if (strchr(text, ':') || strstr(text, ".gguf")) { /* it says its format, or is what it is */
+    if (strchr(text, ':') || strstr(text, ".gguf") || (*text && !access(text, F_OK))) {
+        /* it says its format, or is what it is */
         snprintf(out, cap, "%s", text);
         return;
     }

@@ -4,8 +4,10 @@
 
 #include "cli.h"
 
+#include <limits.h>
+
 typedef struct plan_answers {
-    char job[64], model[128];
+    char job[64], model[PATH_MAX + 32];
 } plan_answers;
 /* Asks in turn; what ends or is empty takes the default. false: there is nobody to ask. */
 bool cli_plan_ask(larder_plan_ask *ask, plan_answers *a);

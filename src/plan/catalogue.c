@@ -305,7 +305,6 @@ static void note_host(const lr_catalogue *c, const char *words, lr_machine *out)
                       !strcmp(c->machines[host].gen_name, "scalar"));
 }
 
-/* "DDR5-6000": an ordinary computer's bandwidth, from the channels its row stands for. */
 /* "DDR5-6000" beside a processor; desktop ones have two channels of eight bytes. */
 static void set_memory_speed(const char *words, lr_machine *out)
 {
@@ -315,8 +314,10 @@ static void set_memory_speed(const char *words, lr_machine *out)
     const char *ddr = words;
     for (; *ddr && strncasecmp(ddr, "ddr", 3); ddr++) continue;
     ddr += strcspn(ddr, "- ");
-    double rate = *ddr ? strtod(ddr + 1, NULL) : 0;
-    if (!(generic || desktop) || rate < 800 || rate > 20000) return;
+    char *end;
+    double rate = *ddr ? strtod(ddr + 1, &end) : 0;
+    if (!(generic || desktop) || !(rate >= 800 && rate <= 20000)) return;
+    if (*end && !strchr(" )", *end) && strncasecmp(end, "mt", 2)) return; /* "DDR4 5600X" names a processor */
     out->bw *= rate / usual;
     out->bw_measured *= rate / usual;
 }
@@ -398,12 +399,19 @@ const lr_preset *lr_preset_find(const lr_catalogue *c, const char *words)
     return found;
 }
 
-/* "3.1", "8b", "1.5b": words that tell one model of a family from another. "0.3" is a revision. */
-static bool tells_apart(const char *w)
+/* "8b", "1.5b", "70m": a size; "1m" is a context. */
+static bool is_size(const char *w)
 {
-    size_t n = strspn(w, "0123456789.");
-    bool point = memchr(w, '.', n), size = (w[n] == 'b' || w[n] == 'm') && !w[n + 1];
-    return n && (size || (!w[n] && point && strncmp(w, "0.", 2) != 0));
+    char *end;
+    if (!isdigit((unsigned char)*w)) return false;
+    double v = strtod(w, &end);
+    return *end && !end[1] && (*end == 'b' || (*end == 'm' && v >= 10 && v <= 999));
+}
+
+/* "3.1": which of a family's generations, if it follows the family's word. "0.3" is a revision. */
+static bool is_version(const char *w)
+{
+    return strchr(w, '.') && !w[strspn(w, "0123456789.")] && strncmp(w, "0.", 2) != 0;
 }
 
 const lr_preset *lr_preset_named(const lr_catalogue *c, const char *words)
@@ -415,7 +423,8 @@ const lr_preset *lr_preset_named(const lr_catalogue *c, const char *words)
     lr_name_cut(p->match, &known[0]);
     lr_name_cut(p->shape.name, &known[1]);
     for (int i = 0; i < name.n; i++) {
-        bool said = !tells_apart(name.word[i]);
+        bool follows = i > 0 && known[1].n > 0 && !strcmp(name.word[i - 1], known[1].word[0]);
+        bool said = !is_size(name.word[i]) && !(follows && is_version(name.word[i]));
         for (int k = 0; k < 2; k++)
             for (int m = 0; m < known[k].n && !said; m++) said = !strcmp(name.word[i], known[k].word[m]);
         if (!said) return NULL;

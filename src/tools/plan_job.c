@@ -170,13 +170,20 @@ static const char *format_colon(const char *words)
     return colon && !size && lr_quant_find(colon + 1, &q) ? colon : NULL;
 }
 
-/* An address, or owner/repo of the hub that no preset is named like. */
-static bool is_remote(const lr_catalogue *c, const char *words)
+/* An address, or owner/repo of the hub that no preset is named like; `name`: the words without a format. */
+static bool is_remote(const lr_catalogue *c, const char *words, const char *name)
 {
     if (strstr(words, "://")) return true;
     const char *slash = strchr(words, '/');
     return slash && slash > words && !strchr(slash + 1, '/') && *words != '.' &&
-           (strcasestr(words, "gguf") || !lr_preset_find(c, words));
+           (strcasestr(words, "gguf") || !lr_preset_named(c, name));
+}
+
+/* "70b", "30b-a3b": a model of that size, whichever it is. */
+static bool size_preset(const char *name, lr_preset *out)
+{
+    return isdigit((unsigned char)*name) && !name[strspn(name, "0123456789.-aAbBmM")] &&
+           lr_preset_guess(name, 0, out);
 }
 
 static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *ask, asked_model *out,
@@ -199,15 +206,16 @@ static larder_status open_model(const lr_catalogue *c, const larder_plan_ask *as
         if (st) lr_file_close(&out->file);
         return st;
     }
-    if (is_remote(c, ask->model)) {
+    (void)snprintf(name, sizeof name, "%.*s", colon ? (int)LR_MIN(colon - ask->model, 200) : 200, ask->model);
+    if (is_remote(c, ask->model, name)) {
         LR_TRY(lr_pull_header(ask->model, NULL, &out->file, err));
         out->from_file = out->remote = true;
         larder_status st = lr_plan_model_file(&out->file, ask->n_ctx, &out->m, err);
         if (st) lr_file_close(&out->file);
         return st;
     }
-    (void)snprintf(name, sizeof name, "%.*s", colon ? (int)LR_MIN(colon - ask->model, 200) : 200, ask->model);
     const lr_preset *p = lr_preset_named(c, name);
+    if (!p && size_preset(name, &made)) p = &made;
     if (!p) return lr_preset_unknown(c, name, err);
     return preset_model(p, format ? format : colon ? colon + 1 : NULL, &out->m, err);
 }

@@ -137,6 +137,12 @@ TEST(machines_as_others_write_them)
     lr_machine m;
     CHECK(lr_machine_find(&c, "Ryzen 9 7950X DDR5-6000", LR_WANT_ANY, &m));
     CHECK_NEAR(m.bw, 96e9, 1e6);
+    CHECK(lr_machine_find(&c, "Ryzen 9 7950X DDR5 6000MT/s", LR_WANT_ANY, &m));
+    CHECK_NEAR(m.bw, 96e9, 1e6);
+    double usual = 0;
+    CHECK(lr_machine_find(&c, "Ryzen 9 7950X", LR_WANT_ANY, &m) && (usual = m.bw) > 0);
+    CHECK(lr_machine_find(&c, "Ryzen 9 DDR5 7950X", LR_WANT_ANY, &m)); /* the processor's number, no transfer rate */
+    CHECK_NEAR(m.bw, usual, 1);
     lr_catalogue_close(&c);
 }
 
@@ -154,9 +160,17 @@ TEST(models_that_are_asked_for)
                                         "deepseek-r1:8b",
                                         "glm-4.5-air",
                                         "llama4:16x17b",
+                                        "Llama-4-Scout-17B-16E-Instruct",
+                                        "Llama-4-Maverick-17B-128E-Instruct",
+                                        "Yi-1.5-34B-Chat",
+                                        "Qwen2.5-7B-Instruct-1M",
+                                        "gemma-1.1-7b-it",
+                                        "OpenHermes-2.5-Mistral-7B",
+                                        "dolphin-2.9-llama-3-8b",
+                                        "Nemotron-3-Super-120B-A12B",
                                         "phi-4:14b"},
                              *const unknown[] = {"llama-9.1-8b",   "llama-3.1-9b", "granite3.1-8b", "qwen3-33b",
-                                                 "deepseek-r1:9b", "gemma 4.5 9b", "jamba"};
+                                                 "deepseek-r1:9b", "gemma 4.5 9b", "llama-9.1-70b", "jamba"};
     lr_catalogue c;
     larder_error err;
     CHECK_OK(lr_catalogue_open(&c, &err));
