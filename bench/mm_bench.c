@@ -99,9 +99,11 @@ static void *must(void *p)
 static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds, int n_thread, bool csv)
 {
     const lr_fmt_info *f = lr_fmt_get(fmt);
-    size_t stride = (size_t)lr_fmt_row_bytes(fmt, cols), per = stride * rows;
-    if (!stride) return;
-    if (per > j->n_mem || (packed && (!j->k->pack_rows || !j->k->can_pack(fmt)))) return;
+    if (packed && (!j->k->pack_rows || !j->k->can_pack(fmt))) return;
+    size_t stride = (size_t)lr_fmt_row_bytes(fmt,
+                                             cols); /* packed rows come in whole groups, the last one filled up */
+    size_t per = stride * (packed ? LR_ALIGN_UP((size_t)rows, (size_t)j->k->pack_rows) : rows);
+    if (!per || per > j->n_mem) return;
     size_t all = j->n_mem / per, n_mat = LR_MIN(all, 1 + (size_t)(48 << 20) / per);
     if (j->n_tok > 1) n_mat = 1;
     j->mats = must(malloc(all * sizeof *j->mats));
@@ -177,8 +179,8 @@ int main(int argc, char **argv)
         else if (!strcmp(a, "--rows")) rows = (uint32_t)atoi(v);
         else if (!strcmp(a, "--cols")) cols = (uint32_t)atoi(v);
         else if (!strcmp(a, "--grain")) grain = (uint32_t)atoi(v);
-        else if (!strcmp(a, "--skew")) skew = (size_t)atoi(v);
-        else if (!strcmp(a, "--mib")) mib = (size_t)atoi(v);
+        else if (!strcmp(a, "--skew")) skew = (size_t)LR_MAX(atoi(v), 0);
+        else if (!strcmp(a, "--mib")) mib = (size_t)LR_MAX(atoi(v), 1);
         else if (!strcmp(a, "--rounds")) rounds = LR_MIN(atoi(v), (int)MAX_ROUND);
         else if (!strcmp(a, "--tokens")) {
             n_toks = 0;
@@ -198,7 +200,7 @@ int main(int argc, char **argv)
     j.n_mem = mib << 20;
     uint8_t *mem = must(lr_pages_alloc(j.n_mem + skew));
     uint64_t s = 1;
-    for (size_t i = 0; i < j.n_mem + skew - 7;
+    for (size_t i = 0; i + 8 <= j.n_mem + skew;
          i += 8) { /* bytes 0x30 to 0x3f: scales of every format are then ordinary numbers */
         s = s * 6364136223846793005u + 1442695040888963407u;
         uint64_t v = ((s ^ s >> 29) & 0x0f0f0f0f0f0f0f0fu) + 0x3030303030303030u;

@@ -134,6 +134,7 @@ typedef struct lr_ahead lr_ahead;
 typedef void lr_ahead_fn(void *user, uint64_t n_done, uint64_t n_all, double rate);
 larder_status lr_ahead_start(const lr_ahead_part *parts, size_t n, uint64_t most, lr_ahead_fn *fn, void *user,
                              lr_ahead **out, larder_error *err);
+bool lr_ahead_over(const lr_ahead *a); /* for who has other things to look at while it waits; a NULL is over */
 void lr_ahead_wait(lr_ahead *a);
 void lr_ahead_stop(lr_ahead *a); /* a NULL is none; takes a few milliseconds of the disk's */
 /* Reads a whole regular file of at most `max` bytes; *out ends in NUL; lr_free. */

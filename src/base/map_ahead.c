@@ -23,7 +23,7 @@ struct lr_ahead {
     void *user;
     uint64_t all, began, told;
     bool joined;
-    atomic_bool stop;
+    atomic_bool stop, over;
     size_t n;
     lr_ahead_part parts[];
 };
@@ -54,24 +54,28 @@ static void tell(lr_ahead *a, uint64_t done, bool now)
     a->tell(a->user, done, a->all, (double)done / ((double)LR_MAX(t - a->began, 1u) * 1e-9));
 }
 
-static void *read_all(void *arg)
+/* Until there is no more, it is told to stop, or the file is not what it was: its readers will see. */
+static void read_all(lr_ahead *a)
 {
-    lr_ahead *a = arg;
     uint64_t done = 0;
-    a->began = lr_now_ns();
     for (size_t i = 0; i < a->n && done < a->all; i++) {
         uint64_t n = LR_MIN(a->parts[i].n, a->all - done);
         for (uint64_t at = 0; at < n; at += PIECE) {
-            if (atomic_load(&a->stop)) return NULL;
-            if (!lr_os_bring_in(a->parts[i].p + at, (size_t)LR_MIN(PIECE, n - at))) {
-                tell(a, a->all, true); /* the file is not what it was: its readers will see */
-                return NULL;
-            }
+            if (atomic_load(&a->stop)) return;
+            if (!lr_os_bring_in(a->parts[i].p + at, (size_t)LR_MIN(PIECE, n - at))) return;
             tell(a, done + at, false);
         }
         done += n;
     }
-    tell(a, a->all, true);
+}
+
+static void *run(void *arg)
+{
+    lr_ahead *a = arg;
+    a->began = lr_now_ns();
+    read_all(a);
+    tell(a, a->all, true); /* stopped or not: who shows it is to know that it is over */
+    atomic_store(&a->over, true);
     return NULL;
 }
 
@@ -88,7 +92,7 @@ larder_status lr_ahead_start(const lr_ahead_part *parts, size_t n, uint64_t most
     a->all = LR_MIN(all, most);
     a->n = n;
     memcpy(a->parts, parts, n * sizeof *parts);
-    int rc = lr_os_thread(&a->id, read_all, a);
+    int rc = lr_os_thread(&a->id, run, a);
     if (rc) {
         lr_free(a);
         return lr_fail_errno(err, rc, "cannot start a thread");
@@ -96,6 +100,8 @@ larder_status lr_ahead_start(const lr_ahead_part *parts, size_t n, uint64_t most
     *out = a;
     return LARDER_OK;
 }
+
+bool lr_ahead_over(const lr_ahead *a) { return !a || atomic_load(&a->over); }
 
 void lr_ahead_wait(lr_ahead *a)
 {

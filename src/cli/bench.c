@@ -23,6 +23,14 @@ static bool set_list(void *to, const char *text)
     }
 }
 
+/* As many as an engine takes at once. */
+static bool good_users(const list *l)
+{
+    for (uint32_t i = 0; i < l->n; i++)
+        if (!l->v[i] || l->v[i] > 4096) return false;
+    return true;
+}
+
 /* --format: how to print, or the number format of --shape. */
 typedef struct formats {
     bench_form print;
@@ -78,7 +86,7 @@ int verb_bench(int argc, char **argv)
         {"prompt", 'p', ARG_CALL, &prompts, "N,N", "prefill lengths (default 512)", set_list},
         {"gen", 'n', ARG_U32, &n_gen, "N", "tokens to decode at each depth (default 64)", 0},
         {"depth", 'd', ARG_CALL, &depths, "N,N", "tokens already in the cache (default 0)", set_list},
-        {"users", 'u', ARG_CALL, &users, "N,N", "sequences that decode together (default 1)", set_list},
+        {"users", 'u', ARG_CALL, &users, "N,N", "sequences that decode together, 1 to 4096 (default 1)", set_list},
         {"repeat", 'r', ARG_U32, &repeat, "N", "medians of N runs (default 5, at most 64)", 0},
         {"shape", 0, ARG_STR, &shape, "NAME", "no file: random weights of this model's shape, as llama-3.1-8b", 0},
         {"format", 0, ARG_CALL, &f, "md|csv|json",
@@ -95,6 +103,7 @@ int verb_bench(int argc, char **argv)
     if (status >= 0) return status;
     if (json) f.print = BENCH_JSON;
     if (!shape == (first == argc)) return refuse("one of MODEL and --shape NAME is needed");
+    if (!good_users(&users)) return refuse("--users takes numbers from 1 to 4096 (-n 0 leaves decoding out)");
     if (f.weights && !shape) return refuse("--format is md, csv or json (number formats go with --shape)");
     larder_error err = {0};
     larder_bench_result r = {0};

@@ -35,18 +35,17 @@ static void row_md(const larder_bench_row *r)
 
 static void row_csv(const larder_model_info *i, const char *name, const larder_bench_row *r)
 {
-    printf("\"%s\",%s,%llu,%u,%s,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f,%.3f\n", name, i->format,
-           (unsigned long long)i->n_bytes, r->n_threads, r->test, r->n_tokens, r->depth, r->tok_s, r->tok_s_low,
-           r->tok_s_high, r->gbs, r->share, r->limit_gbs);
+    printf("\"%s\",%s,%llu,%u,%s,%u,%u,%u,%.3f,%.3f,%.3f,%.3f,%.4f,%.3f\n", name, i->format,
+           (unsigned long long)i->n_bytes, r->n_threads, r->test, r->n_tokens, r->depth, r->n_seq, r->tok_s,
+           r->tok_s_low, r->tok_s_high, r->gbs, r->share, r->limit_gbs);
 }
 
 static void row_json(const larder_bench_row *r)
 {
-    printf(
-        "  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"tok_s\": %.3f, \"tok_s_low\": %.3f, "
-        "\"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f, \"limit_gbs\": %.3f",
-        r->test, r->n_threads, r->n_tokens, r->depth, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs, r->share,
-        r->limit_gbs);
+    printf("  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"users\": %u, \"tok_s\": %.3f, "
+           "\"tok_s_low\": %.3f, \"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f, \"limit_gbs\": %.3f",
+           r->test, r->n_threads, r->n_tokens, r->depth, r->n_seq, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs,
+           r->share, r->limit_gbs);
 }
 
 /* ---------------------------------------------------------------- operators */
@@ -105,7 +104,7 @@ void bench_print(bench_form f, const larder_model_info *i, const char *name, con
     char size[24];
     if (f == BENCH_JSON) puts("[");
     if (f == BENCH_CSV)
-        puts("model,format,bytes,threads,test,tokens,depth,tok_s,tok_s_low,tok_s_high,gbs,share,limit_gbs");
+        puts("model,format,bytes,threads,test,tokens,depth,users,tok_s,tok_s_low,tok_s_high,gbs,share,limit_gbs");
     if (f == BENCH_MARKDOWN)
         printf("%s %s, %s, %s\n\n| test | threads | tok/s | (lowest, highest) | GB/s | of reading |\n"
                "| --- | ---: | ---: | ---: | ---: | ---: |\n",

@@ -20,7 +20,25 @@ typedef struct chat {
     larder_timing timing;
     larder_plan plan;
     bool answered;
+    bool waiting; /* for an answer; kept by stderr's lock, as what is shown there */
 } chat;
+
+/* How far the file is: only while an answer is waited for, never over a line that is typed. The end is always told. */
+static void on_reading(void *user, uint64_t n_done, uint64_t n_total, double rate)
+{
+    const chat *c = user;
+    flockfile(stderr);
+    if (c->waiting || n_done >= n_total) cli_reading(NULL, n_done, n_total, rate);
+    funlockfile(stderr);
+}
+
+static void wait_begins(chat *c, bool begins)
+{
+    flockfile(stderr);
+    c->waiting = begins;
+    if (!begins) cli_progress_end();
+    funlockfile(stderr);
+}
 
 static bool on_event(void *user, larder_request *r, const larder_event *ev)
 {
@@ -56,8 +74,10 @@ static larder_status run_request(chat *c, const int32_t *ids, size_t n_ids, lard
     c->m.request.on_event = on_event;
     c->m.request.user = c;
     cli_clear_interrupt();
+    wait_begins(c, true);
     larder_status st = larder_submit(c->m.e, &c->m.request, &r, err);
     if (!st) st = larder_wait(c->m.e, r, err);
+    wait_begins(c, false);
     if (!st && c->finish == LARDER_FINISH_ERROR) { /* the step went on without this request */
         err->code = st = LARDER_FORMAT;
         snprintf(err->message, sizeof err->message, "%s", c->error);
@@ -422,6 +442,8 @@ int verb_chat(int argc, char **argv)
         return EXIT_USAGE;
     }
     cli_catch_interrupt(false);
+    c.m.engine.reading = on_reading;
+    c.m.engine.reading_user = &c;
     status = cli_model_open("chat", &c.m, argv[first]);
     larder_model_info info = {0};
     if (!status) larder_model_get_info(c.m.model, &info);

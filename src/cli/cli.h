@@ -64,7 +64,8 @@ int cli_fail(const char *verb, const larder_error *err);
 void cli_catch_interrupt(bool second_leaves);
 bool cli_interrupted(void);
 void cli_clear_interrupt(void); /* SIGINT's; after a SIGTERM cli_interrupted stays true */
-/* Shows a line on standard error, if it is a terminal: name, bar, percent, rate, time left. user: a unit ("B", "tok"). */
+/* Shows a line on standard error, if it is a terminal: name, bar, percent, rate, time left. user: a unit ("B", "tok").
+ * While a model file's is shown (cli_reading), it only asks whether to go on. */
 bool cli_progress(void *unit, const larder_progress *p);
 void cli_progress_end(void);
 /* A larder_reading_fn: the same for a model file on its way into memory, until there is an answer to show. */

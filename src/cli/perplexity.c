@@ -3,16 +3,16 @@
 
 #include <stdlib.h>
 
-/* `against`: what it was compared with; NULL: nothing. */
-static void print(const larder_ppl *p, const char *against, bool json)
+/* `against`: what it was compared with; NULL: nothing. `key`: its perplexity's in JSON. */
+static void print(const larder_ppl *p, const char *against, const char *key, bool json)
 {
     unsigned long long n = p->n_scored;
     if (json) {
         printf("{\"perplexity\": %.6f, \"error\": %.6f, \"scored\": %llu, \"windows\": %u, \"window\": %u", p->ppl,
                p->error, n, p->n_window, p->window);
         if (against)
-            printf(", \"default_perplexity\": %.6f, \"kl\": %.8f, \"kl_p99\": %.8f, \"same_top\": %.6f",
-                   p->reference_ppl, p->kl, p->kl_p99, p->same_top);
+            printf(", \"against\": \"%s\", \"%s\": %.6f, \"kl\": %.8f, \"kl_p99\": %.8f, \"same_top\": %.6f", against,
+                   key, p->reference_ppl, p->kl, p->kl_p99, p->same_top);
         puts("}");
         return;
     }
@@ -49,6 +49,11 @@ int verb_perplexity(int argc, char **argv)
     cli_engine_args(&t, &m, "tokens of a window (default 512)");
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
+    if (kl_act && (m.exact || m.engine.act == LARDER_ACT_F32)) {
+        fprintf(stderr, "larder perplexity: --kl-act compares with float32 activations; %s has nothing else\n",
+                m.exact ? "--exact" : "--act f32");
+        return EXIT_USAGE;
+    }
     larder_error err = {0};
     larder_ppl p;
     size_t n;
@@ -66,7 +71,8 @@ int verb_perplexity(int argc, char **argv)
     const char *against = kl && kl_act ? "the default cache and float32 activations"
                           : kl_act     ? "float32 activations"
                                        : "the default cache";
-    if (!status) print(&p, kl || kl_act ? against : NULL, json);
+    const char *key = kl_act ? "reference_perplexity" : "default_perplexity";
+    if (!status) print(&p, kl || kl_act ? against : NULL, key, json);
     free(text);
     cli_model_close(&m);
     return status;

@@ -71,7 +71,11 @@ static bool set_idle(void *to, const char *v)
 static void on_log(void *user, larder_log_level level, const char *line)
 {
     (void)user;
-    if (level <= LARDER_LOG_INFO) fprintf(stderr, "%s\n", line);
+    if (level > LARDER_LOG_INFO) return;
+    flockfile(stderr);
+    cli_progress_end(); /* a file may be on its way in, and shown */
+    fprintf(stderr, "%s\n", line);
+    funlockfile(stderr);
 }
 
 static bool good_name(const char *s)

@@ -105,18 +105,17 @@ static const char *left_text(double s, char out[24])
     return out;
 }
 
-bool cli_progress(void *unit, const larder_progress *p)
+static void show_progress(const char *unit, const larder_progress *p)
 {
-    if (cli_interrupted()) return false;
-    if (quiet || !isatty(STDERR_FILENO)) return true;
+    if (quiet || !isatty(STDERR_FILENO)) return;
     struct winsize w = {.ws_col = 80};
     ioctl(STDERR_FILENO, TIOCGWINSZ, &w);
     double share = p->n_total ? (double)p->n_done / (double)p->n_total : 0;
     char bar[21], rate[24], left[24], line[256];
     for (int i = 0; i < 20; i++) bar[i] = share * 20 > i ? '#' : '.';
     bar[20] = 0;
-    if (!strcmp(unit ? unit : "", "B")) cli_bytes((uint64_t)p->rate, rate);
-    else snprintf(rate, sizeof rate, "%.0f %s", p->rate, unit ? (const char *)unit : "");
+    if (!strcmp(unit, "B")) cli_bytes((uint64_t)p->rate, rate);
+    else snprintf(rate, sizeof rate, "%.0f %s", p->rate, unit);
     int name = w.ws_col > 70 ? w.ws_col - 62 : 8;
     snprintf(line, sizeof line, "%-*.*s [%s] %3.0f%%  %s/s%s", name, name, p->what ? p->what : "", bar, share * 100,
              rate, left_text(p->left_s, left));
@@ -124,6 +123,14 @@ bool cli_progress(void *unit, const larder_progress *p)
     fprintf(stderr, "\r\033[K%.*s", w.ws_col > 1 ? w.ws_col - 1 : 79, cli_one_line(line));
     fflush(stderr);
     progress_shown = true;
+    funlockfile(stderr);
+}
+
+bool cli_progress(void *unit, const larder_progress *p)
+{
+    if (cli_interrupted()) return false;
+    flockfile(stderr);
+    if (!reading) show_progress(unit ? unit : "", p); /* one line at a time */
     funlockfile(stderr);
     return true;
 }
@@ -135,7 +142,7 @@ void cli_reading(void *user, uint64_t n_done, uint64_t n_total, double rate)
                          rate > 0 ? (double)(n_total - n_done) / rate : -1};
     flockfile(stderr);
     reading = n_done < n_total;
-    if (!answer_shown && reading) cli_progress("B", &p);
+    if (!answer_shown && reading) show_progress("B", &p);
     else if (!answer_shown) cli_progress_end();
     funlockfile(stderr);
 }
@@ -145,10 +152,6 @@ bool cli_prefill(cli_prefill_state *s, const larder_event *ev)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     double now = (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-    flockfile(stderr);
-    bool busy = reading; /* one line at a time */
-    funlockfile(stderr);
-    if (busy) return !cli_interrupted();
     if (ev->n_done >= ev->n_total) {
         cli_progress_end();
         *s = (cli_prefill_state){0};

@@ -7,6 +7,7 @@
 #include "larder_tools.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 enum { MAX_OPS = 64 };
 
@@ -199,6 +200,7 @@ static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk,
     row->tok_s = median(rate, repeat);
     row->n_tokens = n_all;
     row->depth = depth;
+    row->n_seq = LR_MAX(n_seq, 1u);
     row->n_threads = j->e->limits.n_thread;
     row->tok_s_low = rate[0];
     row->tok_s_high = rate[repeat - 1];
@@ -278,6 +280,16 @@ static larder_status take(job *j, larder_error *err)
     return LARDER_OK;
 }
 
+/* A disk is not what is measured. */
+static larder_status wait_for_file(job *j, larder_error *err)
+{
+    while (!lr_ahead_over(j->e->ahead)) {
+        usleep(50000);
+        LR_TRY(tell(j, "waiting for the model file", 0, 0, 0, err));
+    }
+    return LARDER_OK;
+}
+
 larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_result *out,
                            larder_progress_fn *progress, void *user, larder_error *err)
 {
@@ -293,7 +305,7 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
         return lr_fail(err, LARDER_USAGE, "these lengths and depths need a context of %llu; %u is to be had (--ctx)",
                        (unsigned long long)needed, o.n_ctx);
     LR_GO(larder_engine_open(model, &o, &j.e, err));
-    lr_ahead_wait(j.e->ahead); /* a disk is not what is measured */
+    LR_GO(wait_for_file(&j, err));
     LR_GO(take(&j, err));
     LR_GO(run_all(&j, err));
     if (lr_file_damaged(&model->file)) LR_GO(lr_fail(err, LARDER_IO, "the model file changed while it was measured"));

@@ -159,7 +159,7 @@ typedef struct larder_bench_options {
 typedef struct larder_bench_row {
     char test[32];     /* "pp512", "tg64", "tg64 @ d4096", "tg64 x8" of 8 sequences */
     uint32_t n_tokens; /* of all sequences */
-    uint32_t depth, n_threads;
+    uint32_t depth, n_threads, n_seq;
     double tok_s, tok_s_low, tok_s_high; /* median, extremes */
     double gbs, share; /* decode: bytes read a second (1e9), and its share of what plain reading by the same threads
                           reached right before and after, over as many bytes; else 0 */
