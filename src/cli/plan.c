@@ -8,10 +8,18 @@
 
 static bool set_number(void *to, const char *text)
 {
-    char *end;
-    double v = strtod(text, &end);
-    if (end == text || *end || !isfinite(v) || v <= 0) return false;
+    double v;
+    if (!cli_plan_number(text, &v) || v <= 0) return false;
     *(double *)to = v;
+    return true;
+}
+
+/* Tokens or users: "8192", "8k". */
+static bool set_count(void *to, const char *text)
+{
+    double v;
+    if (!cli_plan_number(text, &v) || v < 0 || v > UINT32_MAX || v != floor(v)) return false;
+    *(uint32_t *)to = (uint32_t)v;
     return true;
 }
 
@@ -52,9 +60,9 @@ int verb_plan(int argc, char **argv)
     const arg own[] = {
         {"on", 0, ARG_STR, &ask.on, "MACHINES", "names parted by commas; this: the machine you are on (default)", 0},
         {"format", 'f', ARG_STR, &ask.format, "F", "number format of a named model (default Q4_K_M)", 0},
-        {"ctx", 'c', ARG_U32, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", 0},
-        {"users", 'u', ARG_U32, &ask.n_users, "N", "sequences decoded together", 0},
-        {"prompt", 'p', ARG_U32, &ask.n_prompt, "N", "length of the prompt (default 2048)", 0},
+        {"ctx", 'c', ARG_CALL, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", set_count},
+        {"users", 'u', ARG_CALL, &ask.n_users, "N", "sequences decoded together", set_count},
+        {"prompt", 'p', ARG_CALL, &ask.n_prompt, "N", "length of the prompt (default 2048)", set_count},
         {"workload", 'w', ARG_STR, &ask.workload, "JOB",
          "in place of a model: chat, chat-70b, serve:20, agent, rag, batch, lora, pretrain, image, voice, "
          "simulation-bandwidth, simulation-compute, all",
@@ -102,6 +110,10 @@ int verb_plan(int argc, char **argv)
     arg_add(&t, own, sizeof own / sizeof own[0]);
     int first, status = arg_parse(&t, argc, argv, &first);
     if (status >= 0) return status;
+    if (ask.stay && ask.leave) {
+        fprintf(stderr, "larder plan: --stay and --buy leave no machine; one of them, or neither\n");
+        return EXIT_USAGE;
+    }
     larder_error err = {0};
     char *text = NULL;
     if (score) {

@@ -54,16 +54,37 @@ static bool ask_line(const char *question, const char *otherwise, char *out, siz
     return true;
 }
 
-/* A number within limits; what is empty is the default. Asks again after what is none. */
-static double ask_number(const char *question, double otherwise, const char *shown, double least, double most)
+bool cli_plan_number(const char *text, double *out)
 {
-    char text[64], *end;
-    while (ask_line(question, shown, text, sizeof text) && *text) {
-        double v = strtod(text, &end);
-        if ((*end == 'k' || *end == 'K') && !end[1]) v *= 1000, end++;
-        if (end != text && !*end && isfinite(v) && v >= least && v <= most) return v;
-        fprintf(to, "  \"%s\" will not do: a number from %g to %g, please\n", text, least, most);
-    }
+    char *end;
+    size_t n = strspn(text, "0123456789.eE+-"); /* neither 0x20 nor nan */
+    *out = strtod(text, &end);
+    if (!n || end != text + n) return false;
+    if (*end == 'k' || *end == 'K') *out *= 1000, end++;
+    return !*end && isfinite(*out);
+}
+
+typedef struct limits {
+    double least, most;
+    bool whole;
+} limits;
+
+static bool within(const char *text, const limits *l, double *out)
+{
+    if (cli_plan_number(text, out) && *out >= l->least && *out <= l->most && (!l->whole || *out == floor(*out)))
+        return true;
+    fprintf(to, "  \"%s\" will not do: a %s from %.15g to %.15g, please\n", text,
+            l->whole ? "whole number" : "number", l->least, l->most);
+    return false;
+}
+
+/* A number within limits; what is empty is the default. Asks again after what is none. */
+static double ask_number(const char *question, double otherwise, const char *shown, const limits *l)
+{
+    char text[64];
+    double v;
+    while (ask_line(question, shown, text, sizeof text) && *text)
+        if (within(text, l, &v)) return v;
     return otherwise;
 }
 
@@ -143,27 +164,30 @@ static void ask_private(larder_plan_ask *ask)
         if (!strcasecmp(text, "yes") || !strcasecmp(text, "y")) return;
         if (!strcasecmp(text, "no") || !strcasecmp(text, "n")) {
             ask->elsewhere = ask_number("What does such a service take for a million tokens, in USD", 0.5, "0.5",
-                                        0.001, 1000);
+                                        &(limits){.least = 0.001, .most = 1000});
             return;
         }
         fprintf(to, "  yes or no, please\n");
     }
 }
 
-/* What was given with the command is the default. */
-static double ask_given(const char *question, double given, const char *otherwise, double least, double most)
+/* What was given with the command is the default, if it is within the limits; else `usual`, where 0 is any. */
+static double ask_given(const char *question, double given, double usual, const limits *l)
 {
-    char shown[24];
-    snprintf(shown, sizeof shown, "%g", given);
-    return ask_number(question, given, given > 0 ? shown : otherwise, least, most);
+    char shown[32];
+    snprintf(shown, sizeof shown, "%.15g", given);
+    if (!(given > 0) || !within(shown, l, &given)) given = usual;
+    snprintf(shown, sizeof shown, "%.15g", given);
+    return ask_number(question, given, given > 0 ? shown : "any", l);
 }
 
 static void ask_limits(larder_plan_ask *ask)
 {
     if (ask->stay) return;
-    ask->max_price = ask_given("What may it cost at most, in USD", ask->max_price, "any", 1, 1e7);
-    ask->max_watts = ask_given("How many watts may it take at most (150 is quiet beside a desk)", ask->max_watts,
-                               "any", 1, 1e5);
+    ask->max_price = ask_given("What may it cost at most, in USD", ask->max_price, 0,
+                               &(limits){.least = 1, .most = 1e7});
+    ask->max_watts = ask_given("How many watts may it take at most (150 is quiet beside a desk)", ask->max_watts, 0,
+                               &(limits){.least = 1, .most = 1e5});
 }
 
 bool cli_plan_ask(larder_plan_ask *ask, plan_answers *a)
@@ -174,13 +198,13 @@ bool cli_plan_ask(larder_plan_ask *ask, plan_answers *a)
     if (!answered) return false;
     snprintf(a->job, sizeof a->job, "%s", jobs[job].name);
     if (jobs[job].model) {
-        unsigned users = ask->n_users ? ask->n_users : jobs[job].users, ctx = ask->n_ctx ? ask->n_ctx : jobs[job].ctx;
         ask_model(job, ask->format, a->model, sizeof a->model);
         ask->model = a->model;
         ask->advise = true;
-        ask->n_users = (uint32_t)ask_given("How many answers at once", users, "", 1, 4096);
-        ask->n_ctx = (uint32_t)ask_given("How many tokens may a conversation hold (a page is about 700)", ctx, "", 32,
-                                         1 << 24);
+        ask->n_users = (uint32_t)ask_given("How many answers at once", ask->n_users, jobs[job].users,
+                                           &(limits){.least = 1, .most = 4096, .whole = true});
+        ask->n_ctx = (uint32_t)ask_given("How many tokens may a conversation hold (a page is about 700)", ask->n_ctx,
+                                         jobs[job].ctx, &(limits){.least = 32, .most = 1 << 24, .whole = true});
         unsigned prompt = ask->n_prompt ? ask->n_prompt : jobs[job].prompt;
         ask->n_prompt = prompt < ask->n_ctx ? prompt : ask->n_ctx;
         if (!ask->stay && !ask->leave) ask_where(ask);
@@ -210,7 +234,7 @@ static void option(const char *name, const char *value)
 
 static void number(const char *name, double value)
 {
-    if (value > 0) fprintf(to, " --%s %g", name, value);
+    if (value > 0) fprintf(to, " --%s %.15g", name, value);
 }
 
 void cli_plan_repeat(const larder_plan_ask *ask)

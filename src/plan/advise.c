@@ -111,8 +111,10 @@ static void recommend(const choice *all, size_t n, const choice *here, const lr_
 static void as_text(const choice *all, size_t n, const choice *here, bool buy, const lr_plan_model *model,
                     const lr_ask *ask, lr_buf *out)
 {
-    lr_buf_printf(out, "%s %s, for %.0f at once, context %.0f, prompts of %.0f\n", model->name, model->quant,
-                  LR_MAX(ask->n_users, 1), ask->n_ctx, ask->n_prompt > 0 ? ask->n_prompt : 2048);
+    lr_buf_printf(out, "%s %s, for %.0f at once, ", model->name, model->quant, LR_MAX(ask->n_users, 1));
+    if (ask->n_ctx > 0) lr_buf_printf(out, "context %.0f", ask->n_ctx);
+    else lr_buf_puts(out, "the largest context that fits each");
+    lr_buf_printf(out, ", prompts of %.0f\n", ask->n_prompt > 0 ? ask->n_prompt : 2048);
     if (here) of_here(here, ask, out);
     for (size_t i = 0; i < n && i < LISTED; i++) line(&all[i], (int)i + 1, out);
     if (buy) lr_buf_printf(out, "%zu machines that can be bought hold it within these limits\n", n);

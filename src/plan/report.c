@@ -403,7 +403,7 @@ static void svg_curve(const lr_outlook *o, lr_buf *b, double x0, double y0, doub
         lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.4g</text>\n", x0 - 4, PY(top * i / 4) + 4,
                       top * i / 4);
     lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f</text>\n", x0 + w, y0 + h + 16, x[n - 1]);
-    for (double at = 256; at < 0.4 * x[n - 1]; at *= 4)
+    for (double at = 256; at <= 256 || at < 0.4 * x[n - 1]; at *= 4)
         lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"%s\">%.0f</text>\n",
                       x0 + w * log(at / x[0]) / log(x[n - 1] / x[0]), y0 + h + 16, at > 256 ? "middle" : "start", at);
 #undef PX
@@ -446,7 +446,7 @@ static void svg_roofline(const lr_outlook *o, lr_buf *b, double x0, double y0, d
         lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"middle\">%g</text>\n",
                       x0 + w * (at - lx0) / (lx1 - lx0), y0 + h + 16, pow(10, at));
     for (double at = ly0; at <= ly1; at++)
-        lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%.0f</text>\n", x0 - 4,
+        lr_buf_printf(b, "<text x=\"%.0f\" y=\"%.0f\" text-anchor=\"end\">%g</text>\n", x0 - 4,
                       y0 + h - h * (at - ly0) / (ly1 - ly0) + 4, pow(10, at - 9));
 #undef PX
 #undef PY

@@ -126,7 +126,7 @@ typedef struct larder_probe {
 /* `fresh`: measure even if a cached result exists. */
 larder_status larder_probe_machine(bool fresh, larder_probe *out, larder_progress_fn *progress, void *user,
                                    larder_error *err);
-/* How fast larder's own kernels are here, by number format: a minute or less the first time, kept as the above is. Plans
+/* How fast larder's own kernels are here, by number format: one to two minutes the first time, kept as the above is. Plans
  * of this machine are made from it. */
 typedef struct larder_kernel_speed {
     const char *format;

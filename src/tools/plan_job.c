@@ -19,14 +19,22 @@
 
 #define MAX_TABLE (16u << 20)
 
-#define NOT_PROBED "  speeds are a guess: this machine's kernels were not timed yet (larder probe, once, a minute)\n"
+#define NOT_PROBED \
+    "  speeds are a guess: this machine's kernels were not timed yet (larder probe, once, one to two minutes)\n"
 
 /* ---------------------------------------------------------------- this machine */
 static larder_status this_machine(lr_machine *m, larder_error *err)
 {
     larder_probe p;
-    if (!lr_probe_kept(&p)) lr_probe_guess(&p);
-    *m = (lr_machine){.id = -1, .kind = LR_KIND_CPU, .gen = LR_GEN_CPU, .unified = true, .count = 1, .usable = 0.95};
+    bool kept = lr_probe_kept(&p);
+    if (!kept) lr_probe_guess(&p);
+    *m = (lr_machine){.id = -1,
+                      .guessed = !kept,
+                      .kind = LR_KIND_CPU,
+                      .gen = LR_GEN_CPU,
+                      .unified = true,
+                      .count = 1,
+                      .usable = 0.95};
     (void)snprintf(m->name, sizeof m->name, "this machine: %.70s", p.cpu);
     (void)snprintf(m->gen_name, sizeof m->gen_name, "%.15s", p.isa);
     m->memory = (double)lr_mem_available();
@@ -37,8 +45,6 @@ static larder_status this_machine(lr_machine *m, larder_error *err)
     m->bf16 = p.bf16_gflops * 1e9 * p.n_core;
     m->int8 = p.int8_gops * 1e9 * p.n_core;
     m->host_bw = m->bw;
-    lr_own own;
-    m->guessed = !lr_own_kept(&own);
     if (!(m->bw > 0) || !(m->fp32 > 0))
         return lr_fail(err, LARDER_INTERNAL, "this machine could not be measured; try larder probe --fresh");
     return LARDER_OK;
@@ -57,6 +63,8 @@ static larder_status find_machine(const lr_catalogue *c, const char *words, cons
     }
     if (ask->backend && *ask->backend && !lr_setup_find(ask->backend, "", m, s))
         return lr_fail(err, LARDER_USAGE, "unknown backend \"%.60s\"", ask->backend);
+    lr_own own;
+    if (m->id < 0 && s->engine == LR_ENGINE_LARDER) m->guessed |= !lr_own_kept(&own);
     if (ask->what_if) LR_TRY(lr_machine_change(m, ask->what_if, err));
     static const double kv_bytes[] = {[LARDER_KV_F16] = 2,
                                       [LARDER_KV_F32] = 4,
@@ -304,7 +312,7 @@ static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, c
     LR_TRY(lr_simulate(m, model, s, &a, &r, err));
     if (ask->json) lr_sim_json(&r, m, out);
     else lr_sim_text(&r, &a, m->name, out);
-    if (!ask->json) say_guess(m->guessed && !m->own, out);
+    if (!ask->json) say_guess(m->guessed, out);
     return LARDER_OK;
 }
 

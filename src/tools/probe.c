@@ -238,30 +238,43 @@ static void put_out_part(void *ctx, int thread, int n_thread)
     if (!lr_cpu_put_out(r->p + part * (size_t)thread, part)) atomic_store(&r->keep, 1);
 }
 
-/* What a few milliseconds tell: little is read, put out of the caches before, however large those are. 0: nothing. */
-static double glimpse(uint32_t threads)
+/* What some milliseconds tell, the median of GLANCES: n bytes read, put out of the caches before if `put_out`. 0: nothing. */
+static double glance(size_t n, bool put_out, uint32_t threads)
 {
+    enum { GLANCES = 5 };
     lr_pool *pool;
-    reader r = {.n = (size_t)LR_MIN(LR_MAX(threads, 4u), 64u) * LR_MIB};
+    reader r = {.n = n};
     uint8_t *buffer = lr_pages_alloc(r.n);
-    uint64_t best = UINT64_MAX;
+    double rate[GLANCES];
+    int k = 0;
     r.p = buffer;
     if (!buffer || lr_pool_new((int)threads, true, &pool, NULL)) {
         lr_pages_free(buffer, r.n);
         return 0;
     }
     lr_pool_run(pool, fill_part, &r);
-    for (int i = 0; i < 4; i++) {
+    for (; k < GLANCES; k++) {
         atomic_store(&r.keep, 0);
-        lr_pool_run(pool, put_out_part, &r);
-        if (atomic_load(&r.keep)) break; /* it cannot be told from the caches' speed */
+        if (put_out) lr_pool_run(pool, put_out_part, &r);
+        if (put_out && atomic_load(&r.keep)) break; /* it cannot be told from the caches' speed */
         uint64_t t0 = lr_now_ns();
         lr_pool_run(pool, read_part, &r);
-        best = LR_MIN(best, lr_now_ns() - t0);
+        rate[k] = (double)r.n / (double)LR_MAX(lr_now_ns() - t0, 1u);
     }
     lr_pool_free(pool);
     lr_pages_free(buffer, r.n);
-    return best == UINT64_MAX ? 0 : (double)r.n / (double)LR_MAX(best, 1u);
+    if (k < GLANCES) return 0;
+    qsort(rate, GLANCES, sizeof *rate, by_value);
+    return rate[GLANCES / 2];
+}
+
+/* Little is read, if it can be put out of the caches, however large those are; else more than they hold. */
+static double glimpse(const larder_probe *p, uint32_t threads)
+{
+    double rate = glance((size_t)LR_MIN(LR_MAX(threads, 4u), 64u) * LR_MIB, true, threads);
+    size_t beyond = (size_t)LR_MAX(2 * p->l3, 32 * LR_MIB);
+    if (rate > 0 || beyond > 192 * LR_MIB) return rate; /* reading past such a cache would take long */
+    return glance(beyond, false, threads);
 }
 
 void lr_probe_guess(larder_probe *p)
@@ -270,7 +283,7 @@ void lr_probe_guess(larder_probe *p)
     describe(p);
     p->n_measured = 1;
     p->n_threads[0] = LR_MAX(p->n_core, 1u);
-    p->read_gbs[0] = glimpse(p->n_threads[0]);
+    p->read_gbs[0] = glimpse(p, p->n_threads[0]);
     if (!(p->read_gbs[0] > 0)) p->read_gbs[0] = LR_MIN(5.0 * p->n_threads[0], 200.0);
     guess_arithmetic(p);
 }

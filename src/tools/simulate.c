@@ -13,10 +13,6 @@ enum { BLOCK = 32, MOST = 1 << 20, MEMO = 1 << 12 };
 /* A token's way to its client on this machine: text, events, a write to the socket. */
 #define HAND_OUT 30e-6
 
-/* A request's way to the scheduler and its first token's back, on this machine: sending, HTTP, JSON, the tokenizer, four
- * threads woken. Measured with one user at a time; it takes none of the engine's turns, so it is added to what he waits. */
-#define REQUEST_WAY 0.5e-3
-
 typedef struct request {
     lr_job job;
     double at, t_first, t_last;
@@ -262,15 +258,14 @@ static larder_status figures(const sim *s, lr_sim *out, larder_error *err)
 {
     double *v = lr_alloc((s->n + 1) * sizeof *v);
     if (!v) return LR_NOMEM(err, "the figures");
-    double way = s->own ? REQUEST_WAY : 0;
     for (int which = 0; which < 3; which++) {
         size_t n = 0;
         for (uint32_t i = 0; i < s->n; i++) {
             const request *r = &s->requests[i];
             if (!(r->t_first > 0) || (which == 1 && r->n_answer < 2)) continue;
-            if (which == 0) v[n++] = r->t_first - r->at + way;
+            if (which == 0) v[n++] = r->t_first - r->at;
             else if (which == 1) v[n++] = (r->t_last - r->t_first) / (r->n_answer - 1);
-            else v[n++] = r->t_last - r->at + way;
+            else v[n++] = r->t_last - r->at;
         }
         *(which == 0 ? &out->ttft : which == 1 ? &out->tpot : &out->e2e) = spread(v, n);
     }
