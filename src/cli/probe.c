@@ -47,10 +47,10 @@ int verb_probe(int argc, char **argv)
     arg_table t = {
         .verb = "probe",
         .usage = "[options]",
-        .about =
-            "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk, and how fast\n"
-            "larder's kernels are in each number format. The result is kept; every speed larder prints is\n"
-            "compared with it, and plans of this machine are made from it. A minute, best while nothing else runs."};
+        .about = "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk, and how fast\n"
+                 "larder's kernels are in each number format. The result is kept; every speed larder prints is\n"
+                 "compared with it, and plans of this machine are made from it. A minute or two, best while nothing "
+                 "else runs."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0},
                        {"fresh", 0, ARG_FLAG, &fresh, NULL, "measure again", 0}};
     arg_add(&t, own, 2);
