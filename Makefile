@@ -2,7 +2,7 @@
 # make check                 builds and runs the tests; TESTS='tests/text/*' for some of them
 # make install               to PREFIX (default /usr/local), under DESTDIR if given
 # make check-neon            the parts without libraries, cross-built for aarch64 and tested under qemu
-# MODE=release|debug|asan|ubsan|tsan   CUDA=1   WERROR=1   CC=clang   BUILD=folder
+# MODE=release|debug|asan|ubsan|tsan   CUDA=1 (CUDA_ARCH=90a: for that alone)   WERROR=1   CC=clang   BUILD=folder
 MODE ?= release
 BUILD ?= build/$(MODE)
 PREFIX ?= /usr/local
@@ -117,11 +117,13 @@ $(foreach l,$(LAYERS),$(eval OBJECTS_$l := $(call objects,$(call sources,$l))))
 ifeq ($(CUDA),1)
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_SOURCES := $(wildcard src/backend/cuda/*.cu)
-ifeq ($(CUDA_SOURCES),)
-$(error CUDA=1: this version has no CUDA backend)
-else ifneq ($(NVCC),)
-OBJECTS_backend += $(call objects,$(CUDA_SOURCES))
-CFLAGS_backend += -DLR_CUDA
+ifneq ($(NVCC),)
+# Machine code per generation; Hopper's own instructions need its own target (90a). The last one also as PTX, for what comes.
+CUDA_ARCH ?= 80 86 89 90a 100 120 121
+GENCODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
+OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c))
+CUDA_INCLUDE := -isystem $(dir $(NVCC))../include
+$(foreach l,backend engine tools,$(eval CFLAGS_$l += -DLR_CUDA $(CUDA_INCLUDE)))
 LIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt
 else
 $(warning CUDA=1: no nvcc, so no CUDA backend)
@@ -202,7 +204,7 @@ LIBRARY_OBJECTS += $(BUILD)/obj/gen/data.c.o
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
 	@echo "NVCC $<"
-	@$(NVCC) -O3 -g -std=c++17 --compiler-options -fPIC $(NVCCFLAGS) $(subst -iquote ,-I,$(INCLUDES_backend)) -DLR_CUDA -MMD -c $< -o $@
+	@$(NVCC) -O3 -std=c++17 $(GENCODE) --compiler-options -fPIC $(NVCCFLAGS) $(subst -iquote ,-I,$(INCLUDES_backend)) -DLR_CUDA -MMD -c $< -o $@
 
 define archive
 @mkdir -p $(@D)

@@ -1,0 +1,40 @@
+/* launch.cuh - how kernels are launched, and how they wait for those ahead of them. */
+#ifndef LR_LAUNCH_CUH
+#define LR_LAUNCH_CUH
+
+#include "cuda.h"
+
+/* Lets the next kernel of the stream start: the first thing a kernel does. */
+__device__ __forceinline__ void lr_cu_begin()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* Returns when all kernels ahead have ended and what they wrote can be seen. */
+__device__ __forceinline__ void lr_cu_wait()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+template <typename... P, typename... A>
+static cudaError_t lr_cu_launch(const lr_cu_device *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem,
+                                cudaStream_t s, A... args)
+{
+    cudaLaunchConfig_t c = {};
+    cudaLaunchAttribute early;
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    c.gridDim = grid;
+    c.blockDim = block;
+    c.dynamicSmemBytes = smem;
+    c.stream = s;
+    c.attrs = &early;
+    c.numAttrs = d->major >= 9 ? 1 : 0;
+    return cudaLaunchKernelEx(&c, kernel, P(args)...);
+}
+
+#endif
