@@ -28,7 +28,7 @@ static void account(const lr_code *c, lr_account *a)
 static larder_status cpu_plan(const lr_program *p, const lr_limits *l, lr_account *a, larder_error *err)
 {
     lr_code c;
-    LR_TRY(lr_code_make(p, l, &c, err));
+    LR_TRY(lr_cpu_code_make(p, l, &c, err));
     account(&c, a);
     lr_code_free(&c);
     return LARDER_OK;
@@ -78,7 +78,7 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
         lr_free(x);
         return lr_fail(err, LARDER_USAGE, "a plan for %u threads, a pool of %d", l->n_thread, lr_pool_size(pool));
     }
-    st = lr_code_make(p, l, &x->c, err);
+    st = lr_cpu_code_make(p, l, &x->c, err);
     if (st) {
         lr_free(x);
         return st;
@@ -108,37 +108,6 @@ static larder_status cpu_open(const lr_program *p, const lr_limits *l, lr_pool *
 }
 
 /* ---------------------------------------------------------------- a step */
-static larder_status check_batch(const lr_exec *x, const lr_batch *b, larder_error *err)
-{
-    const lr_limits *l = &x->c.l;
-    uint32_t most_out = b->hidden ? l->n_hidden : l->n_out;
-    if (b->n_tok > l->n_tok || b->n_out > most_out || b->n_seq > l->n_seq)
-        return lr_fail(err, LARDER_LIMIT,
-                       "a step of %u tokens, %u outputs, %u sequences, where at most %u, %u, %u were planned",
-                       b->n_tok, b->n_out, b->n_seq, l->n_tok, most_out, l->n_seq);
-    uint64_t n = 0;
-    for (uint32_t s = 0; s < b->n_seq; s++) {
-        const lr_batch_seq *q = &b->seqs[s];
-        uint64_t end = (uint64_t)q->n_past + q->n_tok;
-        if (!q->n_tok) return lr_fail(err, LARDER_USAGE, "a sequence without tokens");
-        if (end > l->n_ctx)
-            return lr_fail(err, LARDER_LIMIT, "%llu tokens, where the context holds %u", (unsigned long long)end,
-                           l->n_ctx);
-        for (uint64_t i = 0; i < (end + LR_KV_BLOCK - 1) / LR_KV_BLOCK; i++)
-            if (q->blocks[i] >= l->n_kv_block) return lr_fail(err, LARDER_USAGE, "no cache block %u", q->blocks[i]);
-        n += q->n_tok;
-    }
-    if (n != b->n_tok || !n)
-        return lr_fail(err, LARDER_USAGE, "%u tokens, but sequences of %llu", b->n_tok, (unsigned long long)n);
-    for (uint32_t i = 0; i < b->n_out; i++)
-        if (b->out[i] >= b->n_tok || (i && b->out[i] <= b->out[i - 1]))
-            return lr_fail(err, LARDER_USAGE, "outputs must rise within the step");
-    for (uint32_t i = 0; i < b->n_tok; i++)
-        if (b->ids[i] < 0 || (uint32_t)b->ids[i] >= x->c.p->n_vocab)
-            return lr_fail(err, LARDER_USAGE, "no token %d", b->ids[i]);
-    return LARDER_OK;
-}
-
 static void start(lr_exec *x, const lr_batch *b)
 {
     uint32_t t = 0, tiles = 0, deepest = 0, *first = x->seq + x->c.l.n_tok;
@@ -171,7 +140,7 @@ static const float *hidden_rows(const lr_exec *x)
 
 static larder_status cpu_step(lr_exec *x, const lr_batch *b, const float **logits, larder_error *err)
 {
-    LR_TRY(check_batch(x, b, err));
+    LR_TRY(lr_code_check(&x->c, b, err));
     start(x, b);
     lr_pool_run(x->pool, lr_exec_walk, x);
     *logits = b->hidden ? hidden_rows(x) : x->logits;
@@ -211,113 +180,19 @@ static void cpu_kv_write(lr_exec *x, uint32_t block, const uint8_t *from)
 
 static uint64_t cpu_kv_block_bytes(const lr_program *p, larder_kv kv)
 {
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < p->n_ops; i++)
-        if (p->ops[i].kind == LR_OP_ATTEND)
-            sum += lr_attn_block_bytes(p->ops[i].attn.head_dim, kv) * p->ops[i].attn.n_head_kv;
-    return sum;
+    return lr_program_block_bytes(p, kv, lr_attn_block_bytes);
 }
 
 /* ---------------------------------------------------------------- figures */
-static double share_of_experts(double n_expert, double k, double n_tok)
-{
-    double miss = 1.0;
-    for (double t = 0; t < n_tok && miss > 1e-6; t++) miss *= 1.0 - k / n_expert;
-    return 1.0 - miss;
-}
-
-static uint64_t phase_bytes(const lr_exec *x, const lr_phase *ph, uint32_t rows)
-{
-    if (ph->kind != LR_PHASE_MOE) return ph->bytes;
-    const lr_node *n = &x->c.nodes[x->c.order[ph->first]];
-    return (uint64_t)((double)ph->bytes * share_of_experts((double)n->t->ne[2], n->mul, rows));
-}
-
-static uint64_t attn_bytes(const lr_exec *x, const lr_phase *ph, const lr_batch *b)
-{
-    const lr_attn *a = &x->c.nodes[x->c.order[ph->first + ph->n - 1]].op.attn;
-    uint64_t sum = 0, row = lr_attn_block_bytes(a->head_dim, x->c.l.kv) / LR_KV_BLOCK * a->n_head_kv;
-    for (uint32_t s = 0; s < b->n_seq; s++) {
-        uint64_t n = (uint64_t)b->seqs[s].n_past + b->seqs[s].n_tok;
-        if (a->window) n = LR_MIN(n, (uint64_t)a->window + b->seqs[s].n_tok - 1);
-        sum += n * row;
-    }
-    return sum;
-}
-
-static uint64_t attn_ops(const lr_exec *x, const lr_phase *ph, const lr_batch *b)
-{
-    const lr_attn *a = &x->c.nodes[x->c.order[ph->first + ph->n - 1]].op.attn;
-    uint64_t sum = 0;
-    for (uint32_t s = 0; s < b->n_seq; s++)
-        for (uint32_t i = 0; i < b->seqs[s].n_tok; i++) {
-            uint64_t n = (uint64_t)b->seqs[s].n_past + i + 1;
-            sum += (a->window ? LR_MIN(n, (uint64_t)a->window) : n) * 4 * a->head_dim * a->n_head;
-        }
-    return sum;
-}
-
-void lr_count(const lr_exec *x, lr_phase *ph)
-{
-    uint32_t rows = lr_rows_of(x, ph->rows);
-    ph->calls++;
-    ph->read += ph->kind == LR_PHASE_ATTN ? attn_bytes(x, ph, x->b) : phase_bytes(x, ph, rows);
-    if (ph->kind == LR_PHASE_ATTN) ph->ops += attn_ops(x, ph, x->b);
-    if (ph->kind != LR_PHASE_MM && ph->kind != LR_PHASE_MOE) return;
-    for (uint32_t i = 0; i < ph->n; i++) {
-        const lr_node *n = &x->c.nodes[x->c.order[ph->first + i]];
-        ph->ops += (n->actk == LR_ACTK_I8X2 ? 4ull : 2ull) * n->n * n->width * n->mul * rows;
-    }
-}
-
-static uint64_t cpu_step_bytes(const lr_exec *x, const lr_batch *b)
-{
-    uint64_t sum = 0;
-    for (uint32_t p = 0; p < x->c.n_phase; p++) {
-        const lr_phase *ph = &x->c.phases[p];
-        uint32_t rows = ph->rows == LR_ROWS_TOK ? b->n_tok : b->n_out;
-        if (!rows) continue;
-        sum += ph->kind == LR_PHASE_ATTN ? attn_bytes(x, ph, b) : phase_bytes(x, ph, rows);
-    }
-    return sum;
-}
+static uint64_t cpu_step_bytes(const lr_exec *x, const lr_batch *b) { return lr_code_bytes(&x->c, b); }
 
 static void cpu_profile(lr_exec *x, bool on)
 {
     x->profiling = on;
-    for (uint32_t p = 0; p < x->c.n_phase && on; p++) {
-        lr_phase *ph = &x->c.phases[p];
-        ph->ns = ph->ops = ph->read = ph->calls = 0;
-    }
+    if (on) lr_code_reset(&x->c);
 }
 
-static larder_act act_of(const lr_exec *x, const lr_phase *ph)
-{
-    if (ph->kind != LR_PHASE_MM && ph->kind != LR_PHASE_MOE) return LARDER_ACT_F32;
-    switch (x->c.nodes[x->c.order[ph->first]].actk) {
-    case LR_ACTK_I8:
-    case LR_ACTK_I8X2: return LARDER_ACT_I8;
-    case LR_ACTK_BF16: return LARDER_ACT_BF16;
-    default: return LARDER_ACT_F32;
-    }
-}
-
-static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap)
-{
-    uint32_t n = 0;
-    for (uint32_t p = 0; p < x->c.n_phase; p++) {
-        const lr_phase *ph = &x->c.phases[p];
-        uint32_t i = 0;
-        while (i < n && strcmp(out[i].name, ph->name)) i++;
-        if (i == cap) continue;
-        if (i == n) out[n++] = (lr_op_time){.name = ph->name, .act = act_of(x, ph)};
-        out[i].ns += ph->ns;
-        out[i].bytes += ph->read;
-        out[i].ops += ph->ops;
-        out[i].calls += ph->calls;
-    }
-    return n;
-}
+static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap) { return lr_code_read(&x->c, out, cap); }
 
 const lr_backend lr_backend_cpu = {
     .name = "cpu",

@@ -1,8 +1,8 @@
-/* exec.h - a program compiled for the CPU: slots, nodes, phases; and one step of it under way.
+/* exec.h - a program on the CPU: one step of it under way.
  *
- * Owns: what exec_compile.c makes and exec_run.c, exec_mm.c and exec_attn.c walk.
+ * Owns: what exec_run.c, exec_mm.c and exec_attn.c walk.
  *
- * The program becomes phases, which every thread walks in step. What crosses threads crosses a barrier at the end of a
+ * The program becomes phases (code.h), which every thread walks in step. What crosses threads crosses a barrier at the end of a
  * phase. A phase is one kind of work dealt one way: rows (norms, rotations, packing: by token), matrix products (by
  * output rows), routed experts, attention, and one wide row by columns. When a step has one token, a phase of rows is
  * done by every thread for itself into memory of its own (`local`): that costs less than the barrier it saves.
@@ -11,92 +11,11 @@
 #define LR_EXEC_H
 
 #include "attn.h"
+#include "code.h"
 
 #include <stdatomic.h>
 
-#define LR_NO_SLOT UINT32_MAX
-
-/* Where the rows of a value lie, or of a packed copy of one, or of a table. */
-typedef struct lr_slot {
-    uint64_t row_bytes; /* of one token, `mul` rows included */
-    uint8_t rows;       /* lr_rows */
-    bool local;         /* a copy per thread when the step has one row */
-    bool passing;       /* read by the phase that writes it alone: one row per thread, always */
-    bool logits;        /* in the buffer of its own */
-    bool target;        /* some product is added onto it where it lies */
-    bool made;
-    uint32_t root;        /* the slot whose memory this one is */
-    uint32_t phase;       /* that writes it */
-    uint32_t first, last; /* phases between which the memory is taken (of roots) */
-    uint64_t at, at_local;
-} lr_slot;
-
-enum { LR_NODE_PACK = LR_OP_KINDS, LR_NODE_STORE, LR_NODE_ANGLES };
-
-typedef struct lr_node {
-    uint8_t kind; /* lr_op_kind, or one of the three above */
-    uint8_t rows; /* lr_rows of what it writes */
-    lr_actk actk; /* PACK, LINEAR, LINEAR_ROUTED */
-    bool add;     /* LINEAR: onto what out holds */
-    bool sparse;  /* EMBED: of its table nothing is read but the tokens' rows */
-    uint32_t in[3], out;
-    uint32_t n;     /* width of in[0] */
-    uint32_t width; /* of out */
-    uint32_t mul;   /* rows per token of out; for PACK of in[0] */
-    uint32_t in_mul;
-    uint32_t phase;
-    lr_op op;
-    const lr_tensor *t;    /* the matrices */
-    uint64_t w_at, b_at;   /* in the float copies, in floats; UINT64_MAX: none */
-    uint32_t w_n;          /* floats of the copy of w */
-    uint64_t copy_at;      /* in the copies; UINT64_MAX: in place */
-    bool fills;            /* its copy; another node's may be the same */
-    bool repacked;         /* its copy (lr_kernels.repack) */
-    uint64_t cache_at;     /* ATTEND, STORE: where its layer begins */
-    uint32_t cache_stride; /* ATTEND, STORE: bytes of one block of one head */
-} lr_node;
-
-typedef enum lr_phase_kind { LR_PHASE_ROWS, LR_PHASE_MM, LR_PHASE_MOE, LR_PHASE_ATTN, LR_PHASE_WIDE } lr_phase_kind;
-
-typedef struct lr_phase {
-    lr_phase_kind kind;
-    uint8_t rows;
-    bool local;
-    uint32_t first, n; /* in lr_code.order */
-    uint64_t bytes;    /* of weights, each once */
-    uint32_t tiles;    /* MM: of 16 output rows */
-    char name[48];
-    uint64_t ns, ops, read;
-    uint32_t calls;
-} lr_phase;
-
-/* A compiled program and the sizes of all it needs. */
-typedef struct lr_code {
-    const lr_program *p;
-    lr_limits l;
-    const lr_kernels *k;
-    lr_arena arena;
-    lr_node *nodes;
-    lr_slot *slots;
-    lr_phase *phases;
-    uint32_t *order; /* node indexes, phase by phase */
-    uint32_t n_node, n_slot, n_phase, cap_node, cap_slot;
-    uint32_t logits;    /* slot */
-    uint32_t hidden;    /* slot, if l.n_hidden */
-    uint32_t tile_tok;  /* tokens per unit of attention in prefill */
-    uint32_t attn_rows; /* most rows of a unit */
-    uint32_t n_expert;  /* most of any routed product */
-    uint32_t n_route;   /* most rows of a step in routed products */
-    /* bytes */
-    uint64_t shared, local, floats, copies, cache, logits_bytes, parts;
-    uint64_t weights;                          /* read where they are mapped: those that are copied are not */
-    uint64_t scratch;                          /* per thread, `local` included */
-    uint64_t at_ptrs, at_mm, at_attn, at_sort; /* within it */
-    uint64_t mm_bytes;
-} lr_code;
-
-larder_status lr_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err);
-void lr_code_free(lr_code *c);
+larder_status lr_cpu_code_make(const lr_program *p, const lr_limits *l, lr_code *out, larder_error *err);
 /* Bytes from one matrix of a copy to the next: rows without gaps, repacked ones in whole groups; at a line's beginning. */
 static inline uint64_t lr_copy_stride(const lr_code *c, const lr_node *n)
 {
@@ -188,8 +107,6 @@ typedef struct lr_hand {
 lr_hand lr_deal(lr_worker *w, uint64_t n, uint32_t unit, uint64_t own, uint64_t least);
 bool lr_hand_next(const lr_worker *w, lr_hand *h, uint64_t *from, uint64_t *n);
 
-/* Adds a phase's bytes and operations of this step to its figures. */
-void lr_count(const lr_exec *x, lr_phase *ph);
 void lr_run_rows(lr_worker *w, const lr_phase *ph);
 void lr_run_wide(lr_worker *w, const lr_phase *ph);
 void lr_run_mm(lr_worker *w, const lr_phase *ph);

@@ -1,5 +1,5 @@
-/* exec_copy.c - copies made when a program is opened: small weights as floats, matrices whose columns lie apart as rows,
- * and, when that is asked for, all matrices into large pages, repacked where the kernels like that better (mm_pack.c).
+/* exec_copy.c - copies made when a program is opened: matrices whose columns lie apart as rows, and, when that is asked
+ * for, all matrices into large pages, repacked where the kernels like that better (mm_pack.c).
  *
  * Refuses to own: which are copied, and the room for them (exec_compile.c).
  *
@@ -8,54 +8,6 @@
  */
 #include "exec.h"
 
-static const uint8_t *mat_of(const lr_tensor *t, uint64_t m)
-{
-    return t->mats ? t->mats[m] : t->data + m * t->mat_stride;
-}
-
-/* Read, where they lie in a file, so that its pages do not count as this process's memory besides. */
-static void read_bytes(const uint8_t *from, size_t n, uint8_t *to)
-{
-    if (!lr_map_read(from, n, to)) memcpy(to, from, n);
-}
-
-/* ---------------------------------------------------------------- floats */
-static void load_floats(const lr_code *c, uint16_t w, float *to)
-{
-    if (w == LR_NONE) return;
-    const lr_tensor *t = c->p->weights[w].t;
-    size_t n_row = (size_t)lr_fmt_row_bytes(t->fmt, t->ne[0]);
-    uint8_t *room = c->l.repack && !t->col_stride ? lr_alloc(n_row) : NULL; /* none: through the map, as ever */
-    for (uint64_t m = 0; m < t->ne[2]; m++) {
-        for (uint64_t r = 0; r < t->ne[1]; r++, to += t->ne[0]) {
-            const uint8_t *aux = lr_tensor_aux(t, m, r);
-            if (t->col_stride) { /* element by element */
-                for (uint64_t k = 0; k < t->ne[0]; k++)
-                    lr_decode_row(t->fmt, mat_of(t, m) + r * t->row_stride + k * t->col_stride, NULL, to + k, 1);
-            } else {
-                const uint8_t *row = mat_of(t, m) + r * t->row_stride;
-                if (room) read_bytes(row, n_row, room);
-                lr_decode_row(t->fmt, room ? room : row, aux, to, t->ne[0]);
-            }
-            for (uint64_t k = 0; k < t->ne[0] && c->p->weights[w].add != 0.0f; k++) to[k] += c->p->weights[w].add;
-        }
-    }
-    lr_free(room);
-}
-
-static void all_floats(const lr_code *c, float *floats)
-{
-    for (uint32_t i = 0; i < c->n_node; i++) {
-        const lr_node *n = &c->nodes[i];
-        if (n->w_at != UINT64_MAX) load_floats(c, n->op.w, floats + n->w_at);
-        uint16_t b = n->kind == LR_OP_ATTEND  ? n->op.attn.sinks
-                     : n->kind == LR_OP_ROUTE ? n->op.route.bias
-                                              : n->op.bias;
-        if (n->b_at != UINT64_MAX) load_floats(c, b, floats + n->b_at);
-    }
-}
-
-/* ---------------------------------------------------------------- matrices */
 /* Rows [r0, r1) of a matrix whose columns lie apart. */
 static void turn(const lr_node *n, const uint8_t *from, uint8_t *to, size_t r0, size_t r1)
 {
@@ -74,9 +26,9 @@ static void repack(const lr_kernels *k, const lr_node *n, const uint8_t *from, u
     size_t row = (size_t)lr_fmt_row_bytes(n->t->fmt, n->n);
     for (size_t r = r0; r < r1; r += k->pack_rows) {
         size_t n_row = LR_MIN(r1 - r, (size_t)k->pack_rows);
-        if (n->t->row_stride == row) read_bytes(from + r * row, n_row * row, room);
+        if (n->t->row_stride == row) lr_read_bytes(from + r * row, n_row * row, room);
         else
-            for (size_t i = 0; i < n_row; i++) read_bytes(from + (r + i) * n->t->row_stride, row, room + i * row);
+            for (size_t i = 0; i < n_row; i++) lr_read_bytes(from + (r + i) * n->t->row_stride, row, room + i * row);
         k->repack(n->t->fmt, k->pack_rows, room, row, (uint32_t)n_row, n->n, to + r * row);
     }
 }
@@ -86,7 +38,7 @@ static void copy_rows(lr_exec *x, const lr_node *n, uint64_t m, size_t r0, size_
     const lr_tensor *t = n->t;
     size_t row = (size_t)lr_fmt_row_bytes(t->fmt, n->n);
     uint8_t *to = x->copies + n->copy_at + m * lr_copy_stride(&x->c, n);
-    const uint8_t *from = mat_of(t, m);
+    const uint8_t *from = lr_tensor_mat(t, m);
     if (t->col_stride) {
         turn(n, from, to, r0, r1);
         return;
@@ -97,7 +49,7 @@ static void copy_rows(lr_exec *x, const lr_node *n, uint64_t m, size_t r0, size_
     }
     bool dense = t->row_stride == row;
     size_t n_row = dense ? r1 - r0 : 1;
-    for (; r0 < r1; r0 += n_row) read_bytes(from + r0 * t->row_stride, n_row * row, to + r0 * row);
+    for (; r0 < r1; r0 += n_row) lr_read_bytes(from + r0 * t->row_stride, n_row * row, to + r0 * row);
 }
 
 /* What is dealt by tiles of all a phase's matrices: this thread's. */
@@ -138,6 +90,6 @@ static void copy_share(void *exec, int thread, int n_thread)
 
 void lr_exec_copy(lr_exec *x)
 {
-    all_floats(&x->c, x->floats);
+    lr_code_fill_floats(&x->c, x->floats);
     if (x->c.copies) lr_pool_run(x->pool, copy_share, x);
 }

@@ -231,6 +231,6 @@ void lr_exec_walk(void *exec, int thread, int n_thread)
         uint64_t t1 = lr_now_ns();
         ph->ns += t1 - t0;
         t0 = t1;
-        lr_count(x, ph);
+        lr_code_count(&x->c, ph, x->b);
     }
 }
