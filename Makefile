@@ -123,7 +123,7 @@ CUDA_ARCH ?= 80 86 89 90a 100 120 121
 GENCODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
 OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c))
 CUDA_INCLUDE := -isystem $(dir $(NVCC))../include
-$(foreach l,backend engine tools,$(eval CFLAGS_$l += -DLR_CUDA $(CUDA_INCLUDE)))
+$(foreach l,backend engine tools golden,$(eval CFLAGS_$l += -DLR_CUDA $(CUDA_INCLUDE)))
 LIBS += -L$(dir $(NVCC))../lib64 -lcudart_static -lstdc++ -ldl -lrt
 else
 $(warning CUDA=1: no nvcc, so no CUDA backend)

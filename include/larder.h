@@ -114,6 +114,10 @@ void larder_free(void *p);
 typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
 typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO, LARDER_KV_Q8_0, LARDER_KV_Q4_0 } larder_kv;
 
+/* What computes. AUTO: a graphics card, if this build has a backend for it (CUDA) and the model with its cache fits there; else
+ * the processor, which is said in the log. */
+typedef enum larder_device { LARDER_DEVICE_AUTO, LARDER_DEVICE_CPU, LARDER_DEVICE_CUDA } larder_device;
+
 /* Drafting the next tokens cheaply and having several checked in one step. A draft is kept only where it is what the model
  * samples itself, so answers are the same with it and without. */
 typedef enum larder_speculate {
@@ -136,6 +140,7 @@ typedef struct larder_engine_options {
                          * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
     /* Numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks (gpt-oss). */
     larder_kv kv;
+    larder_device device;
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
     /* Copy the weights as the kernels read them best, each thread's share in large pages of the memory nearest to it:
@@ -170,6 +175,7 @@ typedef struct larder_buffer {
 } larder_buffer;
 
 typedef struct larder_plan {
+    const char *device; /* "cpu", "cuda": what computes, and whose memory this is about */
     larder_buffer buffers[24];
     uint32_t n_buffers;
     uint64_t n_bytes;   /* their sum */

@@ -58,6 +58,8 @@ typedef struct lr_exec lr_exec;
 
 typedef struct lr_backend {
     const char *name;
+    /* Bytes free where its buffers lie. */
+    larder_status (*memory)(uint64_t *n_free, larder_error *err);
     /* Adds every buffer that open would take (weights as mapped; KV cache; activations; scratch; copies). */
     larder_status (*plan)(const lr_program *p, const lr_limits *l, lr_account *account, larder_error *err);
     /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */
@@ -79,6 +81,9 @@ typedef struct lr_backend {
 } lr_backend;
 
 extern const lr_backend lr_backend_cpu;
+#ifdef LR_CUDA
+extern const lr_backend lr_backend_cuda;
+#endif
 
 /* ---- what one core of this machine can do, measured now (peak.c) */
 /* Operations a second of int8, bf16 or f32 multiply-adds (each counts two); 0: it has no such unit. About 0.1 s. */

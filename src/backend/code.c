@@ -439,8 +439,7 @@ static void find_lifetimes(lr_code *c)
     }
 }
 
-/* Most rows of a slot: steps that want hidden states have more of them, and end before the logits. */
-static uint32_t most_rows(const lr_code *c, const lr_slot *s)
+uint32_t lr_code_most_rows(const lr_code *c, const lr_slot *s)
 {
     if (s->rows == LR_ROWS_TOK) return c->l.n_tok;
     bool after = !c->l.n_hidden || s->phase > c->slots[c->hidden].phase;
@@ -455,7 +454,7 @@ static uint64_t place(lr_code *c, uint32_t *by, uint32_t *n, uint32_t s, uint64_
     for (uint32_t i = 0; i < *n; i++) {
         const lr_slot *o = &c->slots[by[i]];
         uint64_t o_at = local ? o->at_local : o->at;
-        uint64_t o_size = o->row_bytes * (local ? 1 : most_rows(c, o));
+        uint64_t o_size = o->row_bytes * (local ? 1 : lr_code_most_rows(c, o));
         if (o->last < x->first || x->last < o->first) continue;
         if (at + size <= o_at) break;
         at = LR_MAX(at, LR_ALIGN_UP(o_at + o_size, 64));
@@ -485,7 +484,7 @@ static larder_status lay_out(maker *m)
         lr_slot *s = &c->slots[wide[k]];
         if (s->root != wide[k] || s->logits || !s->made) continue;
         if (!s->passing) {
-            uint64_t size = s->row_bytes * most_rows(c, s);
+            uint64_t size = s->row_bytes * lr_code_most_rows(c, s);
             s->at = place(c, by, &n_shared, wide[k], size, false);
             c->shared = LR_MAX(c->shared, s->at + size);
         }

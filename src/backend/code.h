@@ -122,6 +122,8 @@ static inline lr_node *lr_code_node(const lr_code *c, const lr_phase *ph, uint32
 uint64_t lr_code_floats(lr_code *c, uint16_t w, uint32_t *n);
 /* Fills the float copies: small weights as float32, [c->floats]. */
 void lr_code_fill_floats(const lr_code *c, float *floats);
+/* Most rows of a slot: steps that want hidden states have more of them, and end before the logits. */
+uint32_t lr_code_most_rows(const lr_code *c, const lr_slot *s);
 /* Matrix m of a tensor, in its file. */
 static inline const uint8_t *lr_tensor_mat(const lr_tensor *t, uint64_t m)
 {

@@ -35,6 +35,17 @@ static bool set_kv(void *to, const char *v)
     return m->kv_given = cli_kv(v, &m->engine.kv);
 }
 
+static bool set_device(void *to, const char *text)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(text, names[i])) continue;
+        *(larder_device *)to = (larder_device)i;
+        return true;
+    }
+    return false;
+}
+
 static bool set_act(void *to, const char *v)
 {
     static const char *const names[] = {"auto", "int8", "bf16", "f32"};
@@ -126,6 +137,9 @@ void cli_engine_args(arg_table *t, cli_model *m, const char *ctx)
         {"threads", 't', ARG_U32, &o->n_threads, "N", "threads (default: one per real core)", 0},
         {"batch", 'b', ARG_U32, &o->n_batch, "N", "tokens of a prompt per step (default 512)", 0},
         {"kv", 0, ARG_CALL, m, "f16|f32|q8_0|q4_0", "numbers of the KV cache (default f16; f32 for gpt-oss)", set_kv},
+        {"device", 0, ARG_CALL, &o->device, "auto|cpu|cuda",
+         "what computes: a graphics card if there is one and it fits, the processor, the card (default auto)",
+         set_device},
         {"act", 0, ARG_CALL, m, "auto|int8|bf16|f32", "numbers activations are multiplied in", set_act},
         {"exact", 0, ARG_FLAG, &m->exact, NULL, "float32 activations and KV cache: slow, for checking", 0},
         {"memory", 0, ARG_BYTES, &o->memory, "SIZE", "memory the engine may use, as 8G (default: what is free)", 0},

@@ -82,7 +82,7 @@ static void read_ahead(larder_engine *e)
     lr_topology here;
     lr_topology_get(&here);
     /* On a machine of several memories each thread brings its own share into its own. */
-    if (e->model->made || e->options.repack || here.n_numa > 1) return;
+    if (e->backend != &lr_backend_cpu || e->model->made || e->options.repack || here.n_numa > 1) return;
     for (uint32_t i = 0; i < plan->n_buffers; i++)
         if (!plan->buffers[i].mapped) others += plan->buffers[i].n_bytes;
     size_t n = list_weights(&e->program, NULL);
@@ -104,13 +104,12 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
     if (!e) return LR_NOMEM(err, "an engine");
     e->model = model;
     e->options = *options;
-    e->backend = &lr_backend_cpu;
     e->swap.fd = -1;
     lr_memory_fill(e);
-    LR_GO(lr_plan_make(model, options, &e->limits, &e->plan, err));
+    LR_GO(lr_plan_make(model, options, &e->backend, &e->limits, &e->plan, err));
     if (!e->plan.fits) LR_GO(lr_plan_refuse(&e->plan, err));
     LR_GO(lr_model_program(&model->model, e->limits.n_ctx, &e->program, err));
-    e->n_swap = lr_plan_swap(&e->program, &e->limits, options);
+    e->n_swap = lr_plan_swap(e->backend, &e->program, &e->limits, options);
     uint32_t rows = LR_MIN(LR_MAX(options->n_out, e->limits.n_seq), e->limits.n_out);
     e->n_draft = LR_MIN(lr_plan_drafts(&e->limits, options), e->limits.n_out - rows);
     LR_GO(lr_pool_new((int)e->limits.n_thread, true, &e->pool, err));

@@ -162,11 +162,11 @@ void lr_salts_close(lr_salts *s);
 void lr_logprob_keep(larder_request *r, const float *logits, uint32_t n_vocab);
 float lr_logprob_of(const larder_request *r, int32_t token);
 
-/* plan.c: fills *plan and *limits for these options, choosing what was left 0. */
-larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
-                           larder_plan *plan, larder_error *err);
+/* plan.c: fills *plan, *limits and *backend for these options, choosing what was left 0. */
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, const lr_backend **backend,
+                           lr_limits *limits, larder_plan *plan, larder_error *err);
 /* Blocks the swap of these options can hold. */
-uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o);
+uint32_t lr_plan_swap(const lr_backend *b, const lr_program *p, const lr_limits *l, const larder_engine_options *o);
 /* Most drafted tokens of a step. */
 uint32_t lr_plan_drafts(const lr_limits *l, const larder_engine_options *o);
 /* One line with the figures: what is needed, what there is, what would fit. */

@@ -49,9 +49,9 @@ static void leave_tables(const lr_program *p, lr_account *a)
         if (a->items[i].mapped) a->items[i].n_bytes -= LR_MIN(table, a->items[i].n_bytes);
 }
 
-uint32_t lr_plan_swap(const lr_program *p, const lr_limits *l, const larder_engine_options *o)
+uint32_t lr_plan_swap(const lr_backend *b, const lr_program *p, const lr_limits *l, const larder_engine_options *o)
 {
-    uint64_t n_block = lr_backend_cpu.kv_block_bytes(p, l->kv);
+    uint64_t n_block = b->kv_block_bytes(p, l->kv);
     return n_block ? (uint32_t)LR_MIN(o->swap_bytes / n_block, (uint64_t)1 << 24) : 0;
 }
 
@@ -62,13 +62,14 @@ uint32_t lr_plan_drafts(const lr_limits *l, const larder_engine_options *o)
 }
 
 /* A draft model's buffers, as three. */
-static larder_status account_draft(const larder_model *m, const lr_limits *target, lr_account *a, larder_error *err)
+static larder_status account_draft(const lr_backend *b, const larder_model *m, const lr_limits *target, lr_account *a,
+                                   larder_error *err)
 {
     lr_limits l = lr_draft_limits(target);
     lr_program p = {0};
     lr_account own = {0};
     LR_TRY(lr_model_program(&m->model, l.n_ctx, &p, err));
-    larder_status st = lr_backend_cpu.plan(&p, &l, &own, err);
+    larder_status st = b->plan(&p, &l, &own, err);
     if (!st) leave_tables(&p, &own);
     lr_program_free(&p);
     for (uint32_t i = 0; !st && i < own.n; i++) {
@@ -82,18 +83,17 @@ static larder_status account_draft(const larder_model *m, const lr_limits *targe
     return st;
 }
 
-static larder_status account(const lr_program *p, const lr_limits *l, const larder_engine_options *o, lr_account *a,
-                             larder_error *err)
+static larder_status account(const lr_backend *b, const lr_program *p, const lr_limits *l,
+                             const larder_engine_options *o, lr_account *a, larder_error *err)
 {
-    uint32_t n_swap = lr_plan_swap(p, l, o);
+    uint32_t n_swap = lr_plan_swap(b, p, l, o);
     *a = (lr_account){0};
-    LR_TRY(lr_backend_cpu.plan(p, l, a, err));
+    LR_TRY(b->plan(p, l, a, err));
     lr_account_add(a, "block tables", lr_kv_cache_bytes(l->n_kv_block, n_swap), false);
     lr_account_add(a, "sampler", lr_sampler_work_bytes(p->n_vocab, l->n_ctx), false);
     leave_tables(p, a);
-    if (n_swap)
-        lr_account_add(a, "swap buffer", lr_swap_memory(lr_backend_cpu.kv_block_bytes(p, l->kv), n_swap), false);
-    if (o->draft && o->speculate == LARDER_SPECULATE_AUTO) LR_TRY(account_draft(o->draft, l, a, err));
+    if (n_swap) lr_account_add(a, "swap buffer", lr_swap_memory(b->kv_block_bytes(p, l->kv), n_swap), false);
+    if (o->draft && o->speculate == LARDER_SPECULATE_AUTO) LR_TRY(account_draft(b, o->draft, l, a, err));
     return LARDER_OK;
 }
 
@@ -111,15 +111,16 @@ static void set_ctx(lr_limits *l, uint32_t n_ctx, uint64_t n_cache)
 }
 
 /* The largest context in whole blocks whose account stays within `room`; 0 if none does. */
-static larder_status largest_ctx(const lr_program *p, lr_limits l, const larder_engine_options *o, uint32_t max,
-                                 uint64_t room, uint32_t *out, larder_error *err)
+static larder_status largest_ctx(const lr_backend *b, const lr_program *p, lr_limits l,
+                                 const larder_engine_options *o, uint32_t max, uint64_t room, uint32_t *out,
+                                 larder_error *err)
 {
     uint32_t lo = 0, hi = (max + LR_KV_BLOCK - 1) / LR_KV_BLOCK; /* in blocks: lo fits, hi + 1 does not */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo + 1) / 2;
         lr_account a;
         set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max), o->n_cache);
-        LR_TRY(account(p, &l, o, &a, err));
+        LR_TRY(account(b, p, &l, o, &a, err));
         if (lr_account_total(&a) <= room) lo = mid;
         else hi = mid - 1;
     }
@@ -166,21 +167,21 @@ static void fill_limits(const larder_engine_options *o, larder_kv kv, uint32_t n
 }
 
 /* With so many places and such a cache: the largest context that fits, and whether it is what was asked for. */
-static larder_status try_one(const lr_program *p, const larder_engine_options *o, uint32_t train, uint64_t room,
-                             lr_limits *l, larder_plan *plan, bool *good, larder_error *err)
+static larder_status try_one(const lr_backend *b, const lr_program *p, const larder_engine_options *o, uint32_t train,
+                             uint64_t room, lr_limits *l, larder_plan *plan, bool *good, larder_error *err)
 {
     lr_account a;
-    LR_TRY(largest_ctx(p, *l, o, train, room, &plan->n_ctx_max, err));
+    LR_TRY(largest_ctx(b, p, *l, o, train, room, &plan->n_ctx_max, err));
     set_ctx(l, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
-    LR_TRY(account(p, l, o, &a, err));
+    LR_TRY(account(b, p, l, o, &a, err));
     *good = o->n_ctx ? lr_account_total(&a) <= room : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
     return LARDER_OK;
 }
 
 /* What was left open is chosen by what fits: first fewer places, then a smaller number format of the cache. Where nothing
  * is good enough, the least. */
-static larder_status settle(const lr_program *p, const larder_engine_options *o, uint32_t train, uint64_t room,
-                            lr_limits *l, larder_plan *plan, larder_error *err)
+static larder_status settle(const lr_backend *b, const lr_program *p, const larder_engine_options *o, uint32_t train,
+                            uint64_t room, lr_limits *l, larder_plan *plan, larder_error *err)
 {
     larder_kv first = choose_kv(p, o->kv),
               last = o->kv == LARDER_KV_AUTO && first == LARDER_KV_F16 ? LARDER_KV_Q8_0 : first;
@@ -188,31 +189,33 @@ static larder_status settle(const lr_program *p, const larder_engine_options *o,
         for (uint32_t n = o->n_seq ? o->n_seq : MOST_USERS; n; n = o->n_seq ? 0 : n / 2) {
             bool good;
             fill_limits(o, kv, n, l);
-            LR_TRY(try_one(p, o, train, room, l, plan, &good, err));
+            LR_TRY(try_one(b, p, o, train, room, l, plan, &good, err));
             if (good) return LARDER_OK;
         }
         if (kv == last) return LARDER_OK;
     }
 }
 
-larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, lr_limits *limits,
-                           larder_plan *plan, larder_error *err)
+/* On one backend, whether it fits or not. */
+static larder_status plan_on(const lr_backend *b, const larder_model *m, const larder_engine_options *o,
+                             lr_limits *limits, larder_plan *plan, larder_error *err)
 {
     uint32_t train = LR_MAX(m->model.hp.n_ctx_train, (uint32_t)LR_KV_BLOCK);
     lr_program p = {0};
     lr_account a;
-    larder_status st = check_options(o, m->model.hp.n_ctx_train, err);
+    uint64_t n_free;
+    larder_status st = b->memory(&n_free, err);
     if (st) return st;
     LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
-    *plan = (larder_plan){.available = o->memory ? o->memory : lr_mem_available()};
+    *plan = (larder_plan){.device = b->name, .available = o->memory ? o->memory : n_free};
     uint64_t kept = o->memory ? 0 : reserve(plan->available);
     uint64_t room = plan->available - LR_MIN(plan->available, kept);
-    LR_GO(settle(&p, o, train, room, limits, plan, err));
+    LR_GO(settle(b, &p, o, train, room, limits, plan, err));
     /* no step can be longer than the context of all its sequences together */
     limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
     limits->n_out = LR_MIN(limits->n_out, limits->n_tok);
     limits->n_hidden = LR_MIN(limits->n_hidden, limits->n_tok);
-    LR_GO(account(&p, limits, o, &a, err));
+    LR_GO(account(b, &p, limits, o, &a, err));
     memcpy(plan->buffers, a.items, sizeof plan->buffers);
     plan->n_buffers = a.n;
     plan->n_bytes = lr_account_total(&a);
@@ -220,7 +223,7 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     plan->n_seq = limits->n_seq;
     plan->kv = limits->kv;
     plan->n_threads = limits->n_thread;
-    limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, lr_mem_available() / 16);
+    limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, n_free / 16);
     plan->n_peak = plan->n_bytes + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
     plan->fits = lr_account_total(&a) <= room;
 fail:
@@ -228,11 +231,48 @@ fail:
     return st;
 }
 
+/* What may run it, best first; NULL after the last. */
+static larder_status candidates(larder_device device, const lr_backend *out[3], larder_error *err)
+{
+    uint32_t n = 0;
+    memset(out, 0, 3 * sizeof *out);
+#ifdef LR_CUDA
+    uint64_t n_free;
+    larder_error why;
+    if (device == LARDER_DEVICE_CUDA || (device == LARDER_DEVICE_AUTO && !lr_backend_cuda.memory(&n_free, &why)))
+        out[n++] = &lr_backend_cuda;
+#else
+    if (device == LARDER_DEVICE_CUDA)
+        return lr_fail(err, LARDER_UNSUPPORTED, "this build of larder has no CUDA: make CUDA=1 builds it in");
+#endif
+    (void)err;
+    if (device != LARDER_DEVICE_CUDA) out[n++] = &lr_backend_cpu;
+    return LARDER_OK;
+}
+
+larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, const lr_backend **backend,
+                           lr_limits *limits, larder_plan *plan, larder_error *err)
+{
+    const lr_backend *all[3];
+    LR_TRY(check_options(o, m->model.hp.n_ctx_train, err));
+    LR_TRY(candidates(o->device, all, err));
+    for (uint32_t i = 0; all[i]; i++) {
+        larder_status st = plan_on(*backend = all[i], m, o, limits, plan, err);
+        if (!all[i + 1] || (!st && plan->fits)) return st;
+        if (st) lr_log(LARDER_LOG_WARN, "not on the card: %s", err ? err->message : "it cannot");
+        else
+            lr_log(LARDER_LOG_WARN, "not on the card: it needs %.2f GiB and %.2f GiB are free there",
+                   (double)plan->n_bytes / (double)LR_GIB, (double)plan->available / (double)LR_GIB);
+    }
+    return LARDER_OK;
+}
+
 larder_status larder_plan_engine(const larder_model *model, const larder_engine_options *options, larder_plan *out,
                                  larder_error *err)
 {
     lr_limits limits;
-    return lr_plan_make(model, options, &limits, out, err);
+    const lr_backend *backend;
+    return lr_plan_make(model, options, &backend, &limits, out, err);
 }
 
 void larder_engine_get_memory(const larder_engine *e, larder_plan *out)
@@ -255,7 +295,7 @@ larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)
 {
     uint64_t weights = 0;
     for (uint32_t i = 0; i < plan->n_buffers; i++)
-        if (plan->buffers[i].mapped) weights += plan->buffers[i].n_bytes;
+        if (!strcmp(plan->buffers[i].name, "weights")) weights += plan->buffers[i].n_bytes;
     double gib = (double)LR_GIB;
     if (plan->n_ctx_max)
         return lr_fail(

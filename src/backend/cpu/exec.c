@@ -194,8 +194,16 @@ static void cpu_profile(lr_exec *x, bool on)
 
 static uint32_t cpu_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap) { return lr_code_read(&x->c, out, cap); }
 
+static larder_status cpu_memory(uint64_t *n_free, larder_error *err)
+{
+    (void)err;
+    *n_free = lr_mem_available();
+    return LARDER_OK;
+}
+
 const lr_backend lr_backend_cpu = {
     .name = "cpu",
+    .memory = cpu_memory,
     .plan = cpu_plan,
     .open = cpu_open,
     .resident = lr_exec_resident,

@@ -1,7 +1,7 @@
 /* cuda.h - inside src/backend/cuda: what its host code (C) and its kernels (CUDA C) share.
  *
  * Owns: how weights, activations, the cache and a step lie in the card's memory; the entry of each kernel.
- * Refuses to own: which kernel runs when (exec.c, compile.c), bit layouts of formats (formats.cuh).
+ * Refuses to own: which kernel runs when (card.c, layout.c, issue.c), bit layouts of formats (formats.cuh).
  *
  * The arithmetic is fixed on paper (docs/decisions/0009-cuda-arithmetic.md), so that the kernels for few tokens and for
  * many, decode and prefill, agree bit for bit.
@@ -103,9 +103,9 @@ typedef struct lr_cu_mm {
     lr_cu_x x;
     const uint32_t *n_row; /* rows there are, in the card's memory */
     uint32_t max_row;
-    bool add;         /* y += */
-    uint32_t k;       /* 0: plain. Else routed: experts per row, and y has a row per (row, slot) */
-    uint32_t in_mul;  /* routed: x has one row per token (1), or one per (token, slot) (k) */
+    bool add;        /* y += */
+    uint32_t k;      /* 0: plain. Else routed: experts per row, and y has a row per (row, slot) */
+    uint32_t in_mul; /* routed: x has one row per token (1), or one per (token, slot) (k) */
     lr_cu_sort sort;
 } lr_cu_mm;
 
@@ -140,11 +140,53 @@ typedef struct lr_cu_attn {
 
 /* Bytes of one block (LR_KV_BLOCK positions) of one head, K and V, a multiple of 16; 0: kv is not held so. */
 uint32_t lr_cu_block_bytes(uint32_t head_dim, larder_kv kv);
-uint64_t lr_cu_attn_parts(const lr_cu_device *d, uint32_t n_head, uint32_t head_dim, uint32_t max_seq, uint32_t max_ctx);
+uint64_t lr_cu_attn_parts(const lr_cu_device *d, uint32_t n_head, uint32_t head_dim, uint32_t max_seq,
+                          uint32_t max_ctx);
 /* Puts the step's k and v into the cache. */
 cudaError_t lr_cu_attn_store(const lr_cu_device *d, const lr_cu_attn *a, cudaStream_t s);
 /* out = attention of the step's q over the cache, its own positions included. */
 cudaError_t lr_cu_attn_run(const lr_cu_device *d, const lr_cu_attn *a, cudaStream_t s);
+
+/* ---------------------------------------------------------------- rows
+ * Everything that is neither a product nor attention: a list of operators, done one after the other by a block for each
+ * row. What they compute is program.h's. */
+typedef struct lr_cu_rowop {
+    uint8_t kind; /* lr_op_kind, LR_NODE_PACK or LR_NODE_ANGLES (code.h) */
+    uint8_t fn, halves;
+    bool bf16, turned, lo;  /* PACK: what is made */
+    uint32_t n, width, mul; /* as lr_node's */
+    uint32_t group;         /* norms: width of a group; ROPE: of a head */
+    uint32_t w_n;           /* norms: how many weights; ROPE and ANGLES: numbers that turn; COMBINE: k */
+    float eps, scale;       /* ANGLES: scale in both */
+    const void *a, *b, *w;  /* in[0], in[1]; w: floats, or the doubles of ANGLES */
+    void *y;
+    uint64_t a_row, b_row, y_row; /* bytes from a row to the next */
+    const float *bias;            /* LAYERNORM, ROUTE */
+    uint64_t lo_at, scale_at;     /* PACK: bytes from y to those planes */
+    uint8_t gating;
+    bool renorm;
+} lr_cu_rowop;
+
+enum { LR_CU_ROWOPS = 24 };
+typedef struct lr_cu_rows {
+    lr_cu_rowop op[LR_CU_ROWOPS];
+    uint32_t n;
+    bool out; /* rows are outputs, not tokens */
+    uint32_t max_row;
+    lr_cu_step step;
+} lr_cu_rows;
+cudaError_t lr_cu_rows_run(const lr_cu_device *d, const lr_cu_rows *r, cudaStream_t s);
+
+/* Sorts routing ([n_row][k] pairs of expert and weight, row_bytes apart) into o's arrays, which it owns for the time. */
+typedef struct lr_cu_sorting {
+    const uint8_t *routing;
+    uint64_t row_bytes;
+    const uint32_t *n_row;
+    uint32_t k, n_expert, tile;
+    uint32_t *rows, *tiles, *n_tile;
+} lr_cu_sorting;
+enum { LR_CU_EXPERTS = 1024 };
+cudaError_t lr_cu_sort_run(const lr_cu_device *d, const lr_cu_sorting *o, cudaStream_t s);
 
 #ifdef __cplusplus
 }
