@@ -20,6 +20,9 @@ typedef struct maker {
     uint64_t n; /* their width; 0: none yet */
     float *row;
     uint64_t seed;
+    lr_pool *pool;
+    const lr_tensor *t; /* being filled, */
+    uint8_t *to;        /* here */
     uint64_t done, total, t0;
     larder_progress_fn *progress;
     void *user;
@@ -74,13 +77,26 @@ static larder_status encode_rows(maker *m, const lr_tensor *t, larder_error *err
     return LARDER_OK;
 }
 
+/* A thread's share of a tensor's rows. */
+static void copy_rows(void *user, int thread, int n_thread)
+{
+    const maker *m = user;
+    const lr_tensor *t = m->t;
+    uint64_t n = t->ne[1] * t->ne[2], r = n * (uint64_t)thread / (uint64_t)n_thread,
+             end = n * ((uint64_t)thread + 1) / (uint64_t)n_thread;
+    for (; r < end; r++) {
+        uint64_t kind = (m->seed + r) * 0x9e3779b97f4a7c15ull >> 33;
+        memcpy(m->to + r * t->row_stride, m->rows + kind % KINDS * t->row_stride, (size_t)t->row_stride);
+    }
+}
+
 static larder_status fill_rows(maker *m, const lr_tensor *t, uint8_t *to, larder_error *err)
 {
     LR_TRY(encode_rows(m, t, err));
-    for (uint64_t r = 0; r < t->ne[1] * t->ne[2]; r++) {
-        m->seed = m->seed * 6364136223846793005ull + 1442695040888963407ull;
-        memcpy(to + r * t->row_stride, m->rows + (m->seed >> 33) % KINDS * t->row_stride, (size_t)t->row_stride);
-    }
+    m->t = t;
+    m->to = to;
+    m->seed += t->ne[1] * t->ne[2];
+    lr_pool_run(m->pool, copy_rows, m);
     return LARDER_OK;
 }
 
@@ -130,6 +146,7 @@ larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, la
     maker m = {.seed = 1, .progress = progress, .user = user};
     uint8_t *weights = NULL;
     size_t n = 0;
+    lr_topology topo;
     larder_status st = LARDER_OK;
     *out = NULL;
     for (size_t i = 0; i < f->n_tensors; i++) {
@@ -146,6 +163,8 @@ larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, la
         st = LR_NOMEM(err, "the weights");
         goto fail;
     }
+    lr_topology_get(&topo);
+    LR_GO(lr_pool_new(LR_MAX(topo.n_core, 1), false, &m.pool, err));
     LR_GO(fill(&m, f, weights, err));
     st = lr_model_adopt(f, out, err);
     if (!st) {
@@ -153,6 +172,7 @@ larder_status lr_shape_model(lr_file *f, uint64_t memory, larder_model **out, la
         (*out)->n_made = n;
     }
 fail:
+    lr_pool_free(m.pool);
     lr_free(m.rows);
     lr_free(m.row);
     if (st && weights) lr_pages_free(weights, n);

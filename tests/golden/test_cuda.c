@@ -96,23 +96,24 @@ static void check_case(const char *name)
     larder_model_free(m);
     safet_close(&golden);
 }
-#endif
 
-int main(void)
-{
-#ifdef LR_CUDA
-    uint64_t n_free;
-    larder_error err;
-    if (lr_backend_cuda.memory(&n_free, &err)) SKIP("%s", err.message);
-    /* clang-format off */
-#define X(name) check_case("golden/" #name);
-    GOLDEN_CASES(X)
-    X(llama_dynamic) X(phi3_longrope) X(qwen3_fp8)
-#undef X
-    /* clang-format on */
-    CHECK_EQ_INT(n_bad, 0);
-    return 0;
+/* A test for each, so that one that fails tells nothing of the others. */
+#define X(name) \
+    TEST(name) \
+    { \
+        uint64_t n_free; \
+        larder_error err; \
+        if (lr_backend_cuda.memory(&n_free, &err)) SKIP("%s", err.message); \
+        check_case("golden/" #name); \
+        CHECK_EQ_INT(n_bad, 0); \
+    }
 #else
-    SKIP("built without CUDA");
+#define X(name) \
+    TEST(name) { SKIP("built without CUDA"); }
 #endif
-}
+/* clang-format off */
+GOLDEN_CASES(X)
+X(llama_dynamic)
+X(phi3_longrope)
+X(qwen3_fp8)
+/* clang-format on */
