@@ -76,6 +76,10 @@ typedef struct lr_backend {
     uint64_t (*kv_block_bytes)(const lr_program *p, larder_kv kv);
     /* Bytes of weights and cache a decode step of these depths must read (routed experts: those expected). */
     uint64_t (*step_bytes)(const lr_exec *x, const lr_batch *b);
+    /* What its memory can be read at (bytes a second), and its units can multiply (operations a second in numbers of this
+     * kind; 0: it has none), measured now. NULL: the caller's threads are what computes, and he measures them himself. */
+    double (*read_rate)(lr_exec *x);
+    double (*peak)(lr_exec *x, larder_act kind);
     void (*profile)(lr_exec *x, bool on);
     uint32_t (*profile_read)(lr_exec *x, lr_op_time *out, uint32_t cap);
 } lr_backend;

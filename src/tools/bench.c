@@ -273,7 +273,7 @@ static larder_status take(job *j, larder_error *err)
     if (lr_kv_room(&j->e->kv) < n_block)
         return lr_fail(err, LARDER_LIMIT, "there is no room for %u sequences of %u tokens", n_seq, n_ctx);
     for (size_t i = 0; i < n_block; i++) j->blocks[i] = lr_kv_take(&j->e->kv);
-    LR_TRY(lr_bench_limit_open(&j->limit, j->e->pool, bytes_of_step(j), err));
+    LR_TRY(lr_bench_limit_open(&j->limit, j->e->backend, j->e->exec, j->e->pool, bytes_of_step(j), err));
     if (!j->o->ops) return LARDER_OK;
     static const larder_act kinds[] = {LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32};
     for (size_t i = 0; i < LR_LEN(kinds); i++) j->peak[kinds[i]] = lr_bench_limit_ops(&j->limit, kinds[i]);

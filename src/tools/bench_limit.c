@@ -40,8 +40,13 @@ static void multiply(void *ctx, int thread, int n_thread)
     atomic_fetch_add_explicit(&t->ops, (uint64_t)lr_cpu_peak(t->kind), memory_order_relaxed);
 }
 
-larder_status lr_bench_limit_open(lr_bench_limit *l, lr_pool *pool, uint64_t n_bytes, larder_error *err)
+larder_status lr_bench_limit_open(lr_bench_limit *l, const lr_backend *backend, lr_exec *exec, lr_pool *pool,
+                                  uint64_t n_bytes, larder_error *err)
 {
+    if (backend && backend->read_rate) {
+        *l = (lr_bench_limit){.backend = backend, .exec = exec, .pool = pool};
+        return LARDER_OK;
+    }
     uint64_t n = LR_MIN(LR_MIN(n_bytes, MOST), lr_mem_available() / 4);
     *l = (lr_bench_limit){.pool = pool, .n = (size_t)LR_ALIGN_UP(LR_MAX(n, LEAST), 4096)};
     l->p = lr_pages_alloc(l->n);
@@ -51,8 +56,15 @@ larder_status lr_bench_limit_open(lr_bench_limit *l, lr_pool *pool, uint64_t n_b
     return LARDER_OK;
 }
 
+static double note(lr_bench_limit *l, double rate)
+{
+    if (l->n_rate < LR_LEN(l->rate)) l->rate[l->n_rate++] = rate;
+    return rate;
+}
+
 double lr_bench_limit_read(lr_bench_limit *l)
 {
+    if (l->backend) return note(l, l->backend->read_rate(l->exec));
     task t = {.l = l};
     int n_thread = lr_pool_size(l->pool);
     uint64_t t0 = lr_now_ns(), read = 0, spent = 0;
@@ -61,9 +73,7 @@ double lr_bench_limit_read(lr_bench_limit *l)
         read += share_of(l, n_thread) * (uint64_t)n_thread;
         spent = lr_now_ns() - t0;
     }
-    double rate = (double)read / ((double)LR_MAX(spent, 1u) * 1e-9);
-    if (l->n_rate < LR_LEN(l->rate)) l->rate[l->n_rate++] = rate;
-    return rate;
+    return note(l, (double)read / ((double)LR_MAX(spent, 1u) * 1e-9));
 }
 
 static int by_value(const void *a, const void *b)
@@ -80,6 +90,7 @@ double lr_bench_limit_median(lr_bench_limit *l)
 
 double lr_bench_limit_ops(lr_bench_limit *l, larder_act kind)
 {
+    if (l->backend) return l->backend->peak(l->exec, kind);
     task t = {.l = l, .kind = kind};
     lr_pool_run(l->pool, multiply, &t);
     return (double)t.ops;

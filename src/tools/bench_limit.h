@@ -5,10 +5,12 @@
 #ifndef LR_BENCH_LIMIT_H
 #define LR_BENCH_LIMIT_H
 
-#include "base.h"
+#include "backend.h"
 #include "larder.h"
 
 typedef struct lr_bench_limit {
+    const lr_backend *backend; /* that measures itself, in this exec; NULL: the pool's threads are measured */
+    lr_exec *exec;
     lr_pool *pool;
     uint8_t *p;
     size_t n;
@@ -18,7 +20,8 @@ typedef struct lr_bench_limit {
 
 /* A buffer of about n_bytes (what a step reads), less where memory is short, never so little that a core's own caches
  * hold it. */
-larder_status lr_bench_limit_open(lr_bench_limit *l, lr_pool *pool, uint64_t n_bytes, larder_error *err);
+larder_status lr_bench_limit_open(lr_bench_limit *l, const lr_backend *backend, lr_exec *exec, lr_pool *pool,
+                                  uint64_t n_bytes, larder_error *err);
 /* Reads it all: bytes a second now. */
 double lr_bench_limit_read(lr_bench_limit *l);
 /* The median of all readings so far; 0: none. */

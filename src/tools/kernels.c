@@ -102,7 +102,7 @@ static larder_status push_out(rig *r, larder_error *err)
 {
     lr_topology topo;
     lr_topology_get(&topo);
-    LR_TRY(lr_bench_limit_open(&r->limit, r->e->pool, LR_MAX(2 * topo.l3, OTHER_MB * LR_MIB), err));
+    LR_TRY(lr_bench_limit_open(&r->limit, NULL, NULL, r->e->pool, LR_MAX(2 * topo.l3, OTHER_MB * LR_MIB), err));
     r->out = true;
     return LARDER_OK;
 }

@@ -332,6 +332,19 @@ static uint64_t cuda_kv_block_bytes(const lr_program *p, larder_kv kv)
 /* ---------------------------------------------------------------- figures */
 static uint64_t cuda_step_bytes(const lr_exec *x, const lr_batch *b) { return lr_code_bytes(&x->c, b); }
 
+/* The step's arrays end in block tables, of which the last word is nobody's between steps. */
+static void *scrap(const lr_exec *x) { return x->step + x->n.step - 64; }
+
+static double cuda_read_rate(lr_exec *x)
+{
+    return lr_cu_read_rate(&x->d, x->weights, x->n.weights, scrap(x), x->stream);
+}
+
+static double cuda_peak(lr_exec *x, larder_act kind)
+{
+    return kind == LARDER_ACT_BF16 ? lr_cu_peak(&x->d, scrap(x), x->stream) : 0.0;
+}
+
 static void cuda_profile(lr_exec *x, bool on)
 {
     x->profiling = on && x->c.n_phase;
@@ -358,6 +371,8 @@ const lr_backend lr_backend_cuda = {
     .kv_write = cuda_kv_write,
     .kv_block_bytes = cuda_kv_block_bytes,
     .step_bytes = cuda_step_bytes,
+    .read_rate = cuda_read_rate,
+    .peak = cuda_peak,
     .profile = cuda_profile,
     .profile_read = cuda_profile_read,
 };
