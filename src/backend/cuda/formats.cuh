@@ -1,24 +1,27 @@
 /* formats.cuh - what the bytes of each number format mean to a tensor core: one decode per format.
  *
- * Owns: turning a row's bytes, in shared memory, into 16-bit operands. Refuses to own: how the bytes came there, and the
- * products. Layouts are described in src/quant, which is also what these are checked against.
+ * Owns: turning a row's bytes, in shared memory, into 16-bit operands. Refuses to own: how the bytes came there, and
+ * the products. Layouts are described in src/quant, which is also what these are checked against.
  *
- * A row is cut in spans: `span` columns in `bytes` bytes, prepared together. begin() reads what a span's groups share;
- * frag() then gives, of columns 32 group + 8t .. + 7 of the span, four pairs of operands: hi[0], hi[1] belong to the
- * first of the group's products, hi[2], hi[3] to the second (lr_cu_turn). Four lanes t = 0 .. 3 of one row stand side by
- * side; all 32 lanes of a warp call begin() together (some share its work by shuffles). A span's address is a multiple
- * of `align`. `group` is to be known when compiled: loops over it are unrolled. The bytes of a span that reaches past
- * the row's end must be there to be read, not to mean anything.
+ * A row is cut in spans: `span` columns in `bytes` bytes, prepared together. begin() reads what a span's groups
+ * share; frag() then gives, of columns 32 group + 8t .. + 7 of the span, four pairs of operands: hi[0], hi[1] belong
+ * to the first of the group's products, hi[2], hi[3] to the second (lr_cu_turn). Four lanes t = 0 .. 3 of one row
+ * stand side by side; all 32 lanes of a warp call begin() together (some share its work by shuffles). A span's
+ * address is a multiple of `align`. `group` is to be known when compiled: loops over it are unrolled. The bytes of a
+ * span that reaches past the row's end must be there to be read, not to mean anything.
  *
  * aux() reads a span's numbers from the second plane (in the card's memory): `line` is the row's own line or NULL.
  *
- * Rounding (docs/decisions/0009): formats without offsets whose scale is stored as F16 or a power of two, and floats,
- * are rounded once. Where a scale is itself a product (K-quants, IQ4_XS), it is rounded to F16, then its product.
+ * Rounding (docs/decisions/0009): formats without offsets whose scale is stored as F16 or a power of two, and
+ * floats, are rounded once. Where a scale is itself a product (K-quants, IQ4_XS), it is rounded to F16, then its
+ * product.
  */
 #ifndef LR_FORMATS_CUH
 #define LR_FORMATS_CUH
 
+extern "C" {
 #include "quant.h"
+}
 
 struct lr_cu_aux {
     uint32_t v[2];
@@ -88,8 +91,8 @@ LR_CU_INLINE float lr_h_float(uint16_t h)
 LR_CU_INLINE uint32_t lr_ld32(const uint8_t *p) { return *(const uint32_t *)p; }
 LR_CU_INLINE uint16_t lr_ld16(const uint8_t *p) { return *(const uint16_t *)p; }
 
-/* Eight bytes from `mis` past p on, which is a multiple of 4; each four shifted right by `bits`, < 8 (the upper bits of a
- * byte are then the next one's, or nothing). */
+/* Eight bytes from `mis` past p on, which is a multiple of 4; each four shifted right by `bits`, < 8 (the upper bits
+ * of a byte are then the next one's, or nothing). */
 LR_CU_INLINE void lr_eight(const uint8_t *p, int mis, uint32_t bits, uint32_t v[2])
 {
     uint32_t w0 = lr_ld32(p), w1 = lr_ld32(p + 4);
@@ -128,16 +131,14 @@ LR_CU_INLINE uint32_t lr_unmagic(uint32_t n) { return (0xe400 + n) * 0x10001; }
 LR_CU_INLINE void lr_spread(const uint32_t v[2], uint32_t bias, uint32_t scale, uint32_t hi[4])
 {
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        hi[i] = lr_h2_mul(lr_h2_add(lr_magic(v[i / 2], i & 1), lr_unmagic(bias)), scale);
+    for (int i = 0; i < 4; i++) hi[i] = lr_h2_mul(lr_h2_add(lr_magic(v[i / 2], i & 1), lr_unmagic(bias)), scale);
 }
 
 /* scale byte + offset. */
 LR_CU_INLINE void lr_spread_affine(const uint32_t v[2], uint32_t scale, uint32_t offset, uint32_t hi[4])
 {
 #pragma unroll
-    for (int i = 0; i < 4; i++)
-        hi[i] = lr_h2_fma(lr_h2_add(lr_magic(v[i / 2], i & 1), lr_unmagic(0)), scale, offset);
+    for (int i = 0; i < 4; i++) hi[i] = lr_h2_fma(lr_h2_add(lr_magic(v[i / 2], i & 1), lr_unmagic(0)), scale, offset);
 }
 
 /* Bytes: the low halves of those given. */
@@ -221,8 +222,8 @@ template <uint32_t SPAN, uint32_t BYTES, uint32_t ALIGN> struct lr_cu_fmt_base {
 
 template <uint32_t FMT> struct lr_cu_fmt;
 
-#define LR_CU_FRAG                                                                                                     \
-    static __device__ __forceinline__ void frag(const state &s, const uint8_t *at, int group, int t, uint32_t hi[4],   \
+#define LR_CU_FRAG \
+    static __device__ __forceinline__ void frag(const state &s, const uint8_t *at, int group, int t, uint32_t hi[4], \
                                                 uint32_t lo[4])
 
 template <> struct lr_cu_fmt<LR_FMT_F16> : lr_cu_fmt_base<32, 64, 16> {
@@ -259,10 +260,8 @@ template <> struct lr_cu_fmt<LR_FMT_Q8_0> : lr_cu_fmt_base<64, 68, 4> {
     {
         const uint8_t *p = at + 68 * (group / 2) + 34 * (group & 1);
         uint32_t v[2];
-        if (group & 1)
-            lr_eight(p + 2 + 8 * t, 0, 0, v);
-        else
-            lr_eight(p + 8 * t, 2, 0, v);
+        if (group & 1) lr_eight(p + 2 + 8 * t, 0, 0, v);
+        else lr_eight(p + 8 * t, 2, 0, v);
         v[0] ^= 0x80808080;
         v[1] ^= 0x80808080;
         lr_spread(v, 128, lr_h2_both(lr_ld16(p)), hi);
@@ -577,7 +576,8 @@ template <> struct lr_cu_fmt<LR_FMT_MXFP4_PAIRS> : lr_cu_fmt_base<256, 128, 4> {
     }
     LR_CU_FRAG
     {
-        uint32_t w = lr_ld32(at + 16 * group + 4 * t), even = lr_e2m1(w & 0x0f0f0f0f), odd = lr_e2m1(w >> 4 & 0x0f0f0f0f);
+        uint32_t w = lr_ld32(at + 16 * group + 4 * t), even = lr_e2m1(w & 0x0f0f0f0f),
+                 odd = lr_e2m1(w >> 4 & 0x0f0f0f0f);
         const lr_e8m0_scale &e = s.s[group & 3];
         uint32_t first = lr_h2_pick(e.first, group / 4), second = lr_h2_pick(e.second, group / 4);
 #pragma unroll
