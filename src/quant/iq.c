@@ -19,7 +19,7 @@ const uint8_t lr_iq2_levels[4] = {8, 25, 43, 0};
 /* The 256 points, of the 3^8 there could be, that eight magnitudes can take: two bits each, the first lowest, naming one
  * of lr_iq2_levels. They are data of the format. */
 const uint16_t lr_iq2_xxs_grid[256] = {
-#include "iq2_grid.inc"
+#include "iq2_grid.def"
 };
 
 static void decode_iq2_xxs(const uint8_t *src, const uint8_t *aux, float *dst, uint64_t n_block)

@@ -508,7 +508,7 @@ template <> struct lr_cu_fmt<LR_FMT_IQ4_XS> : lr_cu_fmt_base<256, 136, 8> {
 
 /* lr_iq2_xxs_grid. */
 static __device__ const uint16_t lr_cu_iq2_grid[256] = {
-#include "iq2_grid.inc"
+#include "iq2_grid.def"
 };
 
 template <> struct lr_cu_fmt<LR_FMT_IQ2_XXS> : lr_cu_fmt_base<256, 66, 2> {
