@@ -119,7 +119,7 @@ cudaError_t lr_cu_mm_many(const lr_cu_device *d, const lr_cu_mm *m, cudaStream_t
 uint32_t lr_cu_many_tile(const lr_cu_device *d, uint32_t max_row, uint32_t k, uint32_t n_expert);
 
 /* ---------------------------------------------------------------- attention */
-enum { LR_CU_ATTN_CHUNK = 512 };
+enum { LR_CU_ATTN_CHUNK = 128 };
 typedef struct lr_cu_attn {
     uint32_t n_head, n_head_kv, head_dim, window;
     float scale, softcap;
