@@ -93,7 +93,8 @@ __global__ __launch_bounds__(MERGE_AT_ONCE) void attn_merge(const lr_cu_attn a, 
         lr_cu_wait();
         return;
     }
-    uint32_t tok = a.step.first[seq], n_tok = a.step.first[seq + 1] - tok, p = a.step.pos[tok], part = attn_part(a.head_dim);
+    uint32_t tok = a.step.first[seq], n_tok = a.step.first[seq + 1] - tok, p = a.step.pos[tok],
+             part = attn_part(a.head_dim);
     uint32_t c0 = first_seen(p, a.window) / CHUNK, n = p / CHUNK - c0 + 1;
     const float *from = a.parts + ((size_t)(a.step.unit[seq] + c0) * a.n_head + head) * part;
     lr_cu_wait();
@@ -108,7 +109,8 @@ __global__ __launch_bounds__(MERGE_AT_ONCE) void attn_merge(const lr_cu_attn a, 
         for (uint32_t i = 0; i < 8; i++) {
             uint32_t c = i * 16 + tid / 8;
             if (c < many && col + tid % 8 * 4 < part - 4)
-                values[c][tid % 8] = *(const float4 *)(from + (size_t)(at + c) * a.n_head * part + 4 + col + tid % 8 * 4);
+                values[c][tid % 8] = *(const float4 *)(from + (size_t)(at + c) * a.n_head * part + 4 + col +
+                                                       tid % 8 * 4);
         }
         float up = top; /* the largest of this chunk and those before it */
         for (int i = 1; i < 32; i *= 2) {
@@ -152,5 +154,6 @@ extern "C" cudaError_t lr_cu_attn_run(const lr_cu_device *d, const lr_cu_attn *a
     if (!a->decode) e = prompt[form](d, a, &p, s);
     if (e == cudaSuccess) e = decode[form](d, a, &p, s);
     if (e != cudaSuccess || a->max_ctx <= CHUNK) return e;
-    return lr_cu_launch(d, attn_merge, dim3((a->head_dim + 31) / 32, a->n_head, a->max_seq), dim3(MERGE_AT_ONCE), 0, s, *a, p);
+    return lr_cu_launch(d, attn_merge, dim3((a->head_dim + 31) / 32, a->n_head, a->max_seq), dim3(MERGE_AT_ONCE), 0,
+                        s, *a, p);
 }

@@ -36,7 +36,9 @@ __host__ __device__ inline uint32_t attn_pad(uint32_t head_dim, int form)
 /* Bytes of one matrix [32][pad]; of codes with their scales. */
 __host__ __device__ inline uint32_t attn_matrix(uint32_t pad, int form)
 {
-    return form == KV_Q8 ? LR_KV_BLOCK * pad + 2 * pad : form == KV_Q4 ? LR_KV_BLOCK / 2 * pad + 2 * pad : 2 * LR_KV_BLOCK * pad;
+    return form == KV_Q8   ? LR_KV_BLOCK * pad + 2 * pad
+           : form == KV_Q4 ? LR_KV_BLOCK / 2 * pad + 2 * pad
+                           : 2 * LR_KV_BLOCK * pad;
 }
 /* Where number d of position p of a block stands in a matrix of F16. */
 __device__ inline uint32_t attn_at(uint32_t pad, uint32_t p, uint32_t d)
@@ -80,9 +82,10 @@ __device__ __forceinline__ void ldsm_t(uint32_t r[4], uint32_t at)
 }
 __device__ __forceinline__ void mma(float c[4], const uint32_t a[4], const uint32_t *b)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 __device__ __forceinline__ float pow2(float x)
 {
@@ -139,7 +142,8 @@ __device__ __forceinline__ meeting meet(float most, float with)
     meeting m;
     m.most = fmaxf(most, with);
     float less = m.most == NEVER ? 0.0f : m.most;
-    m.old = pow2(__fmul_rn(__fsub_rn(most, less), LOG2E)); /* exactly 1 when it is the larger: nothing seen, nothing done */
+    m.old = pow2(
+        __fmul_rn(__fsub_rn(most, less), LOG2E)); /* exactly 1 when it is the larger: nothing seen, nothing done */
     m.add = pow2(__fmul_rn(__fsub_rn(with, less), LOG2E));
     return m;
 }
@@ -156,7 +160,7 @@ __device__ __forceinline__ float last_factor(float most, float sum, const float 
 }
 
 /* ---------------------------------------------------------------- what the files give each other */
-struct attn_plan { /* of a launch */
+struct attn_plan {             /* of a launch */
     uint32_t group, row_tiles; /* query heads of a KV head; tiles of 16 of them */
     uint32_t cap;              /* chunks that have room in `parts` */
 };

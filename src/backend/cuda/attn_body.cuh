@@ -42,8 +42,8 @@ template <int D, int FORM> struct tile {
 
 /* Block b of the chunk, matrix of `pad` columns at `from` (NULL: zeros) into the tile; positions from n_real on are 0. */
 template <int D, int THREADS>
-__device__ __forceinline__ void copy_block(uint32_t to, uint32_t b, const uint8_t *from, const uint8_t *any, uint32_t pad,
-                                           uint32_t n_real)
+__device__ __forceinline__ void copy_block(uint32_t to, uint32_t b, const uint8_t *from, const uint8_t *any,
+                                           uint32_t pad, uint32_t n_real)
 {
     uint32_t pieces = pad / 8;
     bool panels = pad % 64 == 0;
@@ -80,13 +80,15 @@ struct codes {
     uint4 q[2];
     uint16_t d;
 };
-template <int FORM> __device__ __forceinline__ codes load_codes(const uint8_t *m, uint32_t pad, uint32_t p, uint32_t group)
+template <int FORM>
+__device__ __forceinline__ codes load_codes(const uint8_t *m, uint32_t pad, uint32_t p, uint32_t group)
 {
     const uint4 *q = (const uint4 *)(m + (size_t)p * pad + group * 32);
     const uint16_t *d = (const uint16_t *)(m + (size_t)LR_KV_BLOCK * pad) + p * (pad / 32) + group;
     return {{__ldcg(q), __ldcg(q + 1)}, __ldcg(d)};
 }
-template <int FORM> __device__ __forceinline__ void put_codes(uint8_t *tile, const codes &c, uint32_t p, uint32_t group)
+template <int FORM>
+__device__ __forceinline__ void put_codes(uint8_t *tile, const codes &c, uint32_t p, uint32_t group)
 {
     __half2 d = __half2half2(__ushort_as_half(c.d));
     const uint32_t *w = (const uint32_t *)c.q;
@@ -131,8 +133,8 @@ __device__ __forceinline__ void load_tile(uint8_t *to, const chain &c, uint32_t 
                 uint32_t i = i0 + j * THREADS, p = w.b0 * 32 + i / groups;
                 k[j] = {};
                 if (i < n && first + p <= w.last)
-                    k[j] = load_codes<FORM>(c.cache + (size_t)id_of(w, p / 32) * c.stride + which * size,
-                                            pad, p % 32, i % groups);
+                    k[j] = load_codes<FORM>(c.cache + (size_t)id_of(w, p / 32) * c.stride + which * size, pad, p % 32,
+                                            i % groups);
             }
 #pragma unroll
             for (int j = 0; j < AT_ONCE; j++) {
@@ -151,10 +153,12 @@ __device__ __forceinline__ void load_tile(uint8_t *to, const chain &c, uint32_t 
         if (p0 <= w.last) from = c.cache + (size_t)w.id[b] * c.stride + which * size;
         uint32_t n_real = p0 <= w.last ? w.last - p0 + 1 : 0;
         copy_block<D, THREADS>(base, b, from, c.cache, pad, n_real);
-        if (tile<D, FORM>::HL) copy_block<D, THREADS>(base + tile<D, FORM>::one, b, from ? from + 2 * size : NULL, c.cache, pad, n_real);
+        if (tile<D, FORM>::HL)
+            copy_block<D, THREADS>(base + tile<D, FORM>::one, b, from ? from + 2 * size : NULL, c.cache, pad, n_real);
     }
 }
-template <int D, int FORM, int THREADS> __device__ __forceinline__ void clear_tile_rest(uint8_t *to, uint32_t head_dim)
+template <int D, int FORM, int THREADS>
+__device__ __forceinline__ void clear_tile_rest(uint8_t *to, uint32_t head_dim)
 {
     uint32_t pad = attn_pad(head_dim, FORM);
     clear_rest<D, THREADS>(to, pad);
@@ -227,7 +231,8 @@ template <int D, int FORM> struct decode_room {
 };
 
 template <int D, int FORM>
-__global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu_attn a, const attn_plan plan, const bool apart)
+__global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu_attn a, const attn_plan plan,
+                                                                     const bool apart)
 {
     typedef decode_room<D, FORM> room;
     typedef tile<D, FORM> T;
@@ -412,7 +417,8 @@ enum { PROMPT_ROWS = 64 };
 struct rows_of {
     uint32_t seq, tok, row0, n_row; /* tok: the sequence's first token; rows counted from it */
 };
-__device__ __forceinline__ bool find_rows(const lr_cu_attn &a, uint32_t group, uint32_t rows, uint32_t which, rows_of *r)
+__device__ __forceinline__ bool find_rows(const lr_cu_attn &a, uint32_t group, uint32_t rows, uint32_t which,
+                                          rows_of *r)
 {
     uint32_t n_seq = a.step.counts->n_seq, lane = threadIdx.x % 32, total = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -454,7 +460,8 @@ __global__ __launch_bounds__(128) void attn_prompt(const lr_cu_attn a, const att
     typedef tile<D, FORM> T;
     extern __shared__ __align__(128) uint8_t smem[];
     uint8_t *q_hi = smem + NT * T::bytes, *q_lo = EXACT ? q_hi + prompt_room<D, FORM, EXACT, NT>::q : NULL;
-    const uint32_t tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane / 4, t4 = lane % 4, head = blockIdx.y;
+    const uint32_t tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane / 4, t4 = lane % 4,
+                   head = blockIdx.y;
 
     lr_cu_begin();
     lr_cu_wait();
@@ -601,10 +608,12 @@ static cudaError_t run_decode(const lr_cu_device *d, const lr_cu_attn *a, const 
     typedef decode_room<D, FORM> room;
     bool apart = room::bytes(true) <= d->smem;
     uint32_t bytes = room::bytes(apart);
-    cudaError_t e = cudaFuncSetAttribute(attn_decode<D, FORM>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+    cudaError_t e = cudaFuncSetAttribute(attn_decode<D, FORM>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                         (int)bytes);
     if (e != cudaSuccess) return e;
     uint32_t most = a->max_seq * ((a->max_ctx + CHUNK - 1) / CHUNK) * a->n_head_kv * p->row_tiles;
-    uint32_t per_sm = (uint32_t)(d->smem + 1024) / (bytes + 1024), grid = (uint32_t)d->n_sm * (per_sm < 1 ? 1 : per_sm);
+    uint32_t per_sm = (uint32_t)(d->smem + 1024) / (bytes + 1024),
+             grid = (uint32_t)d->n_sm * (per_sm < 1 ? 1 : per_sm);
     return lr_cu_launch(d, attn_decode<D, FORM>, dim3(grid < most ? grid : most), dim3(256), bytes, s, *a, *p, apart);
 }
 template <int D, int FORM, bool EXACT, int NT>
