@@ -198,7 +198,8 @@ __device__ static void combine(const lr_cu_rowop &o, const float *x, const uint3
 {
     for (uint32_t c = threadIdx.x; c < o.width; c += THREADS) {
         float v = __uint_as_float(routing[1]) * x[c];
-        for (uint32_t j = 1; j < o.w_n; j++) v = fmaf(__uint_as_float(routing[2 * j + 1]), x[(size_t)j * o.width + c], v);
+        for (uint32_t j = 1; j < o.w_n; j++)
+            v = fmaf(__uint_as_float(routing[2 * j + 1]), x[(size_t)j * o.width + c], v);
         y[c] = v;
     }
 }
