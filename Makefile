@@ -1,6 +1,7 @@
 # make                       the library, the program, the examples
 # make check                 builds and runs the tests; TESTS='tests/text/*' for some of them
 # make install               to PREFIX (default /usr/local), under DESTDIR if given
+# make check-emulated        the CUDA backend on a card that is emulated, with EMULATE=1 BUILD=folder of its own
 # make check-neon            the parts without libraries, cross-built for aarch64 and tested under qemu
 # MODE=release|debug|asan|ubsan|tsan   CUDA=1 (CUDA_ARCH=90a: for that alone)   WERROR=1   CC=clang   BUILD=folder
 MODE ?= release
@@ -130,6 +131,17 @@ $(warning CUDA=1: no nvcc, so no CUDA backend)
 endif
 endif
 
+# The CUDA backend for a card that is emulated (docs/decisions/0010): tests alone are ever built so.
+ifeq ($(EMULATE),1)
+CUDA_SOURCES := $(filter-out %/peak.cu,$(wildcard src/backend/cuda/*.cu))
+OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c) $(wildcard tests/emulate/*.cpp))
+$(foreach l,backend engine tools golden,$(eval CFLAGS_$l += -DLR_CUDA -Itests/emulate))
+EMULATED := $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wshadow -O3,$(FLAGS)) -std=c++17 -O1 -fno-strict-aliasing \
+    -DLR_CUDA -DLR_EMULATED -Itests/emulate -include tests/emulate/device.h $(INCLUDES_backend) \
+    -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
+LIBS += -lstdc++
+endif
+
 LIBRARY := $(filter-out tools serve cli,$(LAYERS))
 LIBRARY_OBJECTS := $(foreach l,$(LIBRARY),$(OBJECTS_$l))
 MAIN := $(if $(filter cli,$(LAYERS)),$(wildcard src/cli/main.c))
@@ -203,8 +215,16 @@ $(BUILD)/lib-plan.a: $(BUILD)/obj/gen/data.c.o
 LIBRARY_OBJECTS += $(BUILD)/obj/gen/data.c.o
 $(BUILD)/obj/%.cu.o: %.cu
 	@mkdir -p $(@D)
-	@echo "NVCC $<"
+	@echo "$(if $(filter 1,$(EMULATE)),CXX,NVCC) $<"
+ifeq ($(EMULATE),1)
+	@$(CXX) $(EMULATED) $(CXXFLAGS) -x c++ -MMD -MP -c $< -o $@
+else
 	@$(NVCC) -O3 -std=c++17 $(GENCODE) --compiler-options -fPIC $(NVCCFLAGS) $(subst -iquote ,-I,$(INCLUDES_backend)) -DLR_CUDA -MMD -c $< -o $@
+endif
+$(BUILD)/obj/%.cpp.o: %.cpp
+	@mkdir -p $(@D)
+	@echo "CXX $<"
+	@$(CXX) $(EMULATED) $(CXXFLAGS) -MMD -MP -c $< -o $@
 
 define archive
 @mkdir -p $(@D)

@@ -52,7 +52,7 @@ __device__ void put_codes_of(uint8_t *m, uint32_t pad, uint32_t p, uint32_t d, f
 }
 
 /* Block (token, KV head). */
-__global__ __launch_bounds__(STORE_THREADS) void attn_store(const lr_cu_attn a, const int form)
+__global__ __launch_bounds__(STORE_THREADS) void attn_store(LR_CU_ARG(lr_cu_attn) a, const int form)
 {
     lr_cu_begin();
     uint32_t tok = blockIdx.x, head = blockIdx.y;
@@ -82,7 +82,7 @@ extern "C" cudaError_t lr_cu_attn_store(const lr_cu_device *d, const lr_cu_attn 
  * Block (32 columns, query head, sequence): chunks in rising order, MERGE_AT_ONCE of them in shared memory. */
 enum { MERGE_AT_ONCE = 128 };
 
-__global__ __launch_bounds__(MERGE_AT_ONCE) void attn_merge(const lr_cu_attn a, const attn_plan plan)
+__global__ __launch_bounds__(MERGE_AT_ONCE) void attn_merge(LR_CU_ARG(lr_cu_attn) a, const attn_plan plan)
 {
     __shared__ float4 values[MERGE_AT_ONCE][8];
     __shared__ float2 by[MERGE_AT_ONCE];

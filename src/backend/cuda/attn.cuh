@@ -18,6 +18,7 @@
 #ifndef LR_ATTN_CUH
 #define LR_ATTN_CUH
 
+#include "instr.cuh"
 #include "launch.cuh"
 
 #include <cuda_fp16.h>
@@ -54,45 +55,7 @@ __device__ __forceinline__ uint32_t tile_at(uint32_t rows, uint32_t p, uint32_t 
 /* Floats from one part (chunk, head) to the next: maximum, sum, two of nothing, values. */
 __host__ __device__ inline uint32_t attn_part(uint32_t head_dim) { return (head_dim + 15) / 16 * 16 + 4; }
 
-/* ---------------------------------------------------------------- instructions */
-__device__ __forceinline__ uint32_t smem_at(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
-__device__ __forceinline__ void copy16(uint32_t to, const void *from, bool real)
-{
-    int n = real ? 16 : 0;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(n) : "memory");
-}
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void copy_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-__device__ __forceinline__ void ldsm(uint32_t r[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-__device__ __forceinline__ void ldsm_t(uint32_t r[4], uint32_t at)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(at)
-                 : "memory");
-}
-__device__ __forceinline__ void mma(float c[4], const uint32_t a[4], const uint32_t *b)
-{
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-__device__ __forceinline__ float pow2(float x)
-{
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
+/* ---------------------------------------------------------------- numbers */
 __device__ __forceinline__ uint32_t pack(float a, float b)
 {
     __half2 h = __floats2half2_rn(a, b);
@@ -121,7 +84,7 @@ __device__ __forceinline__ float sum_of_four(float x)
 /* cap * tanh(s / cap), tanh(x) as 1 - 2 / (e^2x + 1). */
 __device__ __forceinline__ float capped(float s, float cap)
 {
-    float e = pow2(__fmul_rn(__fdividef(s, cap), 2 * LOG2E));
+    float e = lr_cu_pow2(__fmul_rn(__fdividef(s, cap), 2 * LOG2E));
     return __fmul_rn(cap, __fsub_rn(1.0f, __fdividef(2.0f, __fadd_rn(e, 1.0f))));
 }
 /* First position a query at p sees. */
@@ -131,7 +94,7 @@ __device__ __forceinline__ uint32_t first_seen(uint32_t p, uint32_t window)
 }
 /* What is taken off scores whose largest is `most`: 0 where nothing was seen. In powers of two. */
 __device__ __forceinline__ float base_of(float most) { return most == NEVER ? 0.0f : __fmul_rn(most, LOG2E); }
-__device__ __forceinline__ float weight_of(float s, float base) { return pow2(__fmaf_rn(s, LOG2E, -base)); }
+__device__ __forceinline__ float weight_of(float s, float base) { return lr_cu_pow2(__fmaf_rn(s, LOG2E, -base)); }
 
 /* What a softmax under way and a chunk's are multiplied by when they meet. */
 struct meeting {
@@ -142,9 +105,9 @@ __device__ __forceinline__ meeting meet(float most, float with)
     meeting m;
     m.most = fmaxf(most, with);
     float less = m.most == NEVER ? 0.0f : m.most;
-    m.old = pow2(
+    m.old = lr_cu_pow2(
         __fmul_rn(__fsub_rn(most, less), LOG2E)); /* exactly 1 when it is the larger: nothing seen, nothing done */
-    m.add = pow2(__fmul_rn(__fsub_rn(with, less), LOG2E));
+    m.add = lr_cu_pow2(__fmul_rn(__fsub_rn(with, less), LOG2E));
     return m;
 }
 __device__ __forceinline__ float merged(float old, float add, const meeting &m)

@@ -57,7 +57,7 @@ __device__ __forceinline__ void copy_block(uint32_t to, uint32_t b, const uint8_
             p = i / pieces;
             at = tile_at(CHUNK, b * 32 + p, i % pieces);
         }
-        copy16(to + at, src + (size_t)i * 16, from && p < n_real);
+        lr_cu_copy16(to + at, src + (size_t)i * 16, from && p < n_real);
     }
 }
 /* Columns no block has. */
@@ -144,7 +144,7 @@ __device__ __forceinline__ void load_tile(uint8_t *to, const chain &c, uint32_t 
         }
         return;
     }
-    uint32_t base = smem_at(to);
+    uint32_t base = lr_cu_smem(to);
 #pragma unroll
     for (uint32_t b = 0; b < BLOCKS; b++) {
         if (b < w.b0 || b >= w.b1) continue;
@@ -183,17 +183,17 @@ __device__ __forceinline__ void score_pair(float s[2][4], const uint32_t a[4], c
                                            uint32_t k, uint32_t p, uint32_t kk)
 {
     uint32_t lane = threadIdx.x % 32, at = tile_at(CHUNK, p + lane / 16 * 8 + lane % 8, 2 * kk + lane / 8 % 2), b[4];
-    ldsm(b, k + at);
-    mma(s[0], a, b);
-    mma(s[1], a, b + 2);
+    lr_cu_ldmatrix(b, k + at);
+    lr_cu_mma<false>(s[0], a, b);
+    lr_cu_mma<false>(s[1], a, b + 2);
     if (both) {
-        mma(s[0], lo, b);
-        mma(s[1], lo, b + 2);
+        lr_cu_mma<false>(s[0], lo, b);
+        lr_cu_mma<false>(s[1], lo, b + 2);
     }
     if (HL) {
-        ldsm(b, k + CHUNK * D * 2 + at);
-        mma(s[0], a, b);
-        mma(s[1], a, b + 2);
+        lr_cu_ldmatrix(b, k + CHUNK * D * 2 + at);
+        lr_cu_mma<false>(s[0], a, b);
+        lr_cu_mma<false>(s[1], a, b + 2);
     }
 }
 /* Values of 16 columns from `col` on: weights w of 16 rows, and lo if `both` and 16 positions from 16 ks on. */
@@ -202,17 +202,17 @@ __device__ __forceinline__ void value_pair(float o[2][4], const uint32_t w[4], c
                                            uint32_t v, uint32_t col, uint32_t ks)
 {
     uint32_t lane = threadIdx.x % 32, at = tile_at(CHUNK, ks * 16 + lane % 16, col / 8 + lane / 16), b[4];
-    ldsm_t(b, v + at);
-    mma(o[0], w, b);
-    mma(o[1], w, b + 2);
+    lr_cu_ldmatrix_turned(b, v + at);
+    lr_cu_mma<false>(o[0], w, b);
+    lr_cu_mma<false>(o[1], w, b + 2);
     if (both) {
-        mma(o[0], lo, b);
-        mma(o[1], lo, b + 2);
+        lr_cu_mma<false>(o[0], lo, b);
+        lr_cu_mma<false>(o[1], lo, b + 2);
     }
     if (HL) {
-        ldsm_t(b, v + CHUNK * D * 2 + at);
-        mma(o[0], w, b);
-        mma(o[1], w, b + 2);
+        lr_cu_ldmatrix_turned(b, v + CHUNK * D * 2 + at);
+        lr_cu_mma<false>(o[0], w, b);
+        lr_cu_mma<false>(o[1], w, b + 2);
     }
 }
 
@@ -231,13 +231,13 @@ template <int D, int FORM> struct decode_room {
 };
 
 template <int D, int FORM>
-__global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu_attn a, const attn_plan plan,
+__global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(LR_CU_ARG(lr_cu_attn) a, const attn_plan plan,
                                                                      const bool apart)
 {
     typedef decode_room<D, FORM> room;
     typedef tile<D, FORM> T;
     constexpr int PAIRS = D / 128 < 1 ? 1 : D / 128;
-    extern __shared__ __align__(128) uint8_t smem[];
+    uint8_t *smem = lr_cu_shared();
     uint8_t *kt = smem, *vt = smem + (apart ? T::bytes : 0), *q_hi = vt + T::bytes, *q_lo = q_hi + room::q;
     float *most8 = (float *)(q_lo + room::q);
     uint8_t *w_hi = apart ? kt : (uint8_t *)(most8 + 8 * 16), *w_lo = w_hi + room::w;
@@ -278,17 +278,17 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
             w.b1 = b_end;
             clear_tile_rest<D, FORM, 256>(kt, a.head_dim); /* weights were there */
             load_tile<D, FORM, 256>(kt, c, a.head_dim, 0, w);
-            copy_commit();
+            lr_cu_copy_end();
             if (apart) load_tile<D, FORM, 256>(vt, c, a.head_dim, 1, w);
-            copy_commit();
+            lr_cu_copy_end();
             if (!waited) {
                 lr_cu_wait();
                 waited = true;
                 w.b0 = b_end, w.b1 = BLOCKS;
                 load_tile<D, FORM, 256>(kt, c, a.head_dim, 0, w);
-                copy_commit();
+                lr_cu_copy_end();
                 if (apart) load_tile<D, FORM, 256>(vt, c, a.head_dim, 1, w);
-                copy_commit();
+                lr_cu_copy_end();
             }
             if (first)
                 for (uint32_t i = tid; i < 16 * D / 2; i += 256) {
@@ -298,8 +298,8 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
                     put_q(q_hi, q_lo, r * q_rows<D>::pitch + d * 2, in && d < a.head_dim ? q[0] : 0.0f,
                           in && d + 1 < a.head_dim ? q[1] : 0.0f, a.scale);
                 }
-            if (apart) copy_wait<1>();
-            else copy_wait<0>();
+            if (apart) lr_cu_copied<1>();
+            else lr_cu_copied<0>();
             __syncthreads();
 
             float s[2][4] = {};
@@ -307,9 +307,9 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
 #pragma unroll
             for (int kk = 0; kk < D / 16; kk++) {
                 uint32_t qa[4], qb[4] = {};
-                ldsm(qa, smem_at(q_hi) + q_at + kk * 32);
-                if (a.exact) ldsm(qb, smem_at(q_lo) + q_at + kk * 32);
-                score_pair<D, T::HL>(s, qa, qb, a.exact, smem_at(kt), warp * 16, kk);
+                lr_cu_ldmatrix(qa, lr_cu_smem(q_hi) + q_at + kk * 32);
+                if (a.exact) lr_cu_ldmatrix(qb, lr_cu_smem(q_lo) + q_at + kk * 32);
+                score_pair<D, T::HL>(s, qa, qb, a.exact, lr_cu_smem(kt), warp * 16, kk);
             }
             float top[2] = {NEVER, NEVER};
 #pragma unroll
@@ -329,7 +329,7 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
             if (!apart) { /* the keys are done with */
                 w.b0 = 0;
                 load_tile<D, FORM, 256>(vt, c, a.head_dim, 1, w);
-                copy_commit();
+                lr_cu_copy_end();
             }
 #pragma unroll
             for (int h = 0; h < 2; h++) {
@@ -349,7 +349,7 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
                     if (a.exact) *(uint32_t *)(w_lo + at) = pack_rest(x[2 * j], x[2 * j + 1], v);
                 }
             }
-            copy_wait<0>();
+            lr_cu_copied<0>();
             __syncthreads();
 
             float n[PAIRS][2][4] = {};
@@ -358,11 +358,11 @@ __global__ __launch_bounds__(256, D <= 128 ? 3 : 1) void attn_decode(const lr_cu
 #pragma unroll
                 for (int ks = 0; ks < CHUNK / 16; ks++) {
                     uint32_t wa[4], wb[4] = {};
-                    ldsm(wa, smem_at(w_hi) + w_at + ks * 32);
-                    if (a.exact) ldsm(wb, smem_at(w_lo) + w_at + ks * 32);
+                    lr_cu_ldmatrix(wa, lr_cu_smem(w_hi) + w_at + ks * 32);
+                    if (a.exact) lr_cu_ldmatrix(wb, lr_cu_smem(w_lo) + w_at + ks * 32);
 #pragma unroll
                     for (int i = 0; i < PAIRS; i++)
-                        value_pair<D, T::HL>(n[i], wa, wb, a.exact, smem_at(vt), (warp + 8 * i) * 16, ks);
+                        value_pair<D, T::HL>(n[i], wa, wb, a.exact, lr_cu_smem(vt), (warp + 8 * i) * 16, ks);
                 }
             }
 #pragma unroll
@@ -455,10 +455,10 @@ template <int D, int FORM, bool EXACT, int NT> struct prompt_room {
 };
 
 template <int D, int FORM, bool EXACT, int NT>
-__global__ __launch_bounds__(128) void attn_prompt(const lr_cu_attn a, const attn_plan plan)
+__global__ __launch_bounds__(128) void attn_prompt(LR_CU_ARG(lr_cu_attn) a, const attn_plan plan)
 {
     typedef tile<D, FORM> T;
-    extern __shared__ __align__(128) uint8_t smem[];
+    uint8_t *smem = lr_cu_shared();
     uint8_t *q_hi = smem + NT * T::bytes, *q_lo = EXACT ? q_hi + prompt_room<D, FORM, EXACT, NT>::q : NULL;
     const uint32_t tid = threadIdx.x, warp = tid / 32, lane = tid % 32, g = lane / 4, t4 = lane % 4,
                    head = blockIdx.y;
@@ -500,7 +500,7 @@ __global__ __launch_bounds__(128) void attn_prompt(const lr_cu_attn a, const att
 
     if (NT > 1) {
         load_tile<D, FORM, 128>(smem, c, a.head_dim, 0, piece_of(c, c0, p_last));
-        copy_commit();
+        lr_cu_copy_end();
     }
     for (uint32_t i = 0; i < n_tile; i++) {
         uint32_t chunk = c0 + i / 2, next = i + NT - 1;
@@ -508,10 +508,10 @@ __global__ __launch_bounds__(128) void attn_prompt(const lr_cu_attn a, const att
         if (next < n_tile)
             load_tile<D, FORM, 128>(smem + next % NT * T::bytes, c, a.head_dim, next % 2,
                                     piece_of(c, c0 + next / 2, p_last));
-        copy_commit();
-        copy_wait<NT - 1>();
+        lr_cu_copy_end();
+        lr_cu_copied<NT - 1>();
         __syncthreads();
-        uint32_t at = smem_at(smem + i % NT * T::bytes);
+        uint32_t at = lr_cu_smem(smem + i % NT * T::bytes);
         if (i % 2 == 0) {
             sees = chunk * CHUNK <= wp1 && (chunk + 1) * CHUNK > first_seen(wp0, a.window);
             if (!sees) continue;
@@ -522,8 +522,8 @@ __global__ __launch_bounds__(128) void attn_prompt(const lr_cu_attn a, const att
 #pragma unroll 4
             for (int kk = 0; kk < D / 16; kk++) {
                 uint32_t qa[4], qb[4] = {};
-                ldsm(qa, smem_at(q_hi) + q_at + kk * 32);
-                if (EXACT) ldsm(qb, smem_at(q_lo) + q_at + kk * 32);
+                lr_cu_ldmatrix(qa, lr_cu_smem(q_hi) + q_at + kk * 32);
+                if (EXACT) lr_cu_ldmatrix(qb, lr_cu_smem(q_lo) + q_at + kk * 32);
 #pragma unroll
                 for (int j = 0; j < CHUNK / 16; j++) score_pair<D, T::HL>(s + 2 * j, qa, qb, EXACT, at, 16 * j, kk);
             }

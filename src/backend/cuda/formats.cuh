@@ -30,6 +30,7 @@ struct lr_cu_aux {
 /* ---------------------------------------------------------------- pairs of F16 */
 #define LR_CU_INLINE static __device__ __forceinline__
 
+#ifndef LR_EMULATED /* else they are tests/emulate/instructions.h's */
 LR_CU_INLINE uint32_t lr_h2_mul(uint32_t a, uint32_t b)
 {
     uint32_t r;
@@ -60,7 +61,6 @@ LR_CU_INLINE uint32_t lr_h2_high(uint32_t a)
     asm("{.reg .b16 l, h; mov.b32 {l, h}, %1; mov.b32 %0, {h, h};}" : "=r"(r) : "r"(a));
     return r;
 }
-LR_CU_INLINE uint32_t lr_h2_pick(uint32_t a, int high) { return high ? lr_h2_high(a) : lr_h2_low(a); }
 LR_CU_INLINE uint32_t lr_h2_both(uint16_t h)
 {
     uint32_t r;
@@ -86,6 +86,8 @@ LR_CU_INLINE float lr_h_float(uint16_t h)
     asm("cvt.f32.f16 %0, %1;" : "=f"(f) : "h"(h));
     return f;
 }
+#endif
+LR_CU_INLINE uint32_t lr_h2_pick(uint32_t a, int high) { return high ? lr_h2_high(a) : lr_h2_low(a); }
 
 /* ---------------------------------------------------------------- bytes */
 LR_CU_INLINE uint32_t lr_ld32(const uint8_t *p) { return *(const uint32_t *)p; }

@@ -10,6 +10,7 @@
  * decodes the row it copied. The chains of a tile meet in shared memory, where one warp adds them in rising order.
  */
 #include "formats.cuh"
+#include "instr.cuh"
 #include "launch.cuh"
 
 #include <stdlib.h>
@@ -44,31 +45,12 @@ template <uint32_t FMT> struct few_shape {
     static constexpr uint32_t smem = ring + ROUNDS * WARPS * TILE * LR_CU_FEW * 4;
 };
 
-/* ---------------------------------------------------------------- instructions */
-__device__ __forceinline__ void copy16(uint32_t to, const uint8_t *from, uint32_t n)
-{
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(n) : "memory");
-}
-__device__ __forceinline__ void copy_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void copy_wait()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
-
 /* c += x of 16 columns (rows 0 .. 7) times W of them (8 rows). */
 template <bool BF16>
 __device__ __forceinline__ void multiply(float c[4], uint32_t x0, uint32_t x1, uint32_t w0, uint32_t w1)
 {
-    if (BF16)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%5}, {%7,%8}, "
-                     "{%0,%1,%2,%3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(x0), "r"(0), "r"(x1), "r"(w0), "r"(w1));
-    else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%5}, {%7,%8}, "
-                     "{%0,%1,%2,%3};"
-                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                     : "r"(x0), "r"(0), "r"(x1), "r"(w0), "r"(w1));
+    const uint32_t x[4] = {x0, 0, x1, 0}, w[2] = {w0, w1};
+    lr_cu_mma<BF16>(c, x, w);
 }
 
 /* ---------------------------------------------------------------- where things lie */
@@ -177,7 +159,7 @@ template <uint32_t FMT> struct copier {
             p += lane4 * 16 - mis;
 #pragma unroll
             for (int i = 0; i < (int)(shape::pieces + 3) / 4; i++)
-                if (64 * i < room) copy16(dst + 64 * i, p + 64 * i, (uint32_t)min(max(want - 64 * i, 0), 16));
+                if (64 * i < room) lr_cu_stream16(dst + 64 * i, p + 64 * i, (uint32_t)min(max(want - 64 * i, 0), 16));
             slot = slot + 1 == shape::depth ? 0 : slot + 1;
             off += shape::bytes;
             if (off >= end) {
@@ -185,7 +167,7 @@ template <uint32_t FMT> struct copier {
                 enter(a, n_tile);
             }
         }
-        copy_commit();
+        lr_cu_copy_end();
     }
 };
 
@@ -292,11 +274,10 @@ struct finish {
 };
 
 /* ---------------------------------------------------------------- the kernel */
-template <uint32_t FMT, bool LO>
-__global__ void __launch_bounds__(WARPS * 32, 3) few(const __grid_constant__ few_args a)
+template <uint32_t FMT, bool LO> __global__ void __launch_bounds__(WARPS * 32, 3) few(LR_CU_ARG(few_args) a)
 {
     typedef few_shape<FMT> shape;
-    extern __shared__ __align__(128) uint8_t smem[];
+    uint8_t *smem = lr_cu_shared();
     const uint32_t warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     uint8_t *ring = smem + warp * shape::depth * shape::stage;
     float *sums = (float *)(smem + shape::ring);
@@ -308,13 +289,13 @@ __global__ void __launch_bounds__(WARPS * 32, 3) few(const __grid_constant__ few
         lr_cu_wait();
         n_tile *= *a.m.sort.n_tile;
     }
-    copy.begin(a, n_tile, (uint32_t)__cvta_generic_to_shared(ring));
+    copy.begin(a, n_tile, lr_cu_smem(ring));
 #pragma unroll 1
     for (uint32_t i = 0; i + 1 < shape::depth; i++) copy.step(a, n_tile);
     if (!a.m.k) lr_cu_wait();
     const uint32_t n_x = min(*a.m.n_row, (uint32_t)LR_CU_FEW), cols = a.m.w[0].cols;
     if (n_x == 0) {
-        copy_wait<0>();
+        lr_cu_copied<0>();
         return;
     }
 
@@ -345,7 +326,7 @@ __global__ void __launch_bounds__(WARPS * 32, 3) few(const __grid_constant__ few
             float c[4] = {};
 #pragma unroll 1
             for (; col < end; col += shape::columns, from += shape::bytes) {
-                copy_wait<shape::depth - 2>();
+                lr_cu_copied<shape::depth - 2>();
                 __syncwarp();
                 copy.step(a, n_tile);
                 stage_product<FMT, LO>(ring + slot * shape::stage + lane / 4 * shape::pitch + from % shape::from,

@@ -282,7 +282,7 @@ __device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool ou
     }
 }
 
-__global__ static void __launch_bounds__(THREADS) rows_kernel(const __grid_constant__ lr_cu_rows r)
+__global__ static void __launch_bounds__(THREADS) rows_kernel(LR_CU_ARG(lr_cu_rows) r)
 {
     __shared__ float part[WARPS];
     lr_cu_begin();
