@@ -160,7 +160,7 @@ static void fill_limits(const larder_engine_options *o, larder_kv kv, uint32_t n
     l->n_tok = LR_MAX(o->n_batch ? o->n_batch : DEFAULT_BATCH, n_seq);
     l->n_out = LR_MAX(o->n_out, n_seq);
     l->n_tok = LR_MAX(l->n_tok, l->n_out);
-    l->n_out += lr_plan_drafts(l, o); /* each is checked by logits of its own */
+    l->n_out = LR_MIN(l->n_out + lr_plan_drafts(l, o), l->n_tok); /* each draft is checked by logits of its own */
     l->n_hidden = LR_MIN(o->n_embed, LR_MIN(l->n_tok, LR_MOST_HIDDEN));
     l->n_thread = o->n_threads ? o->n_threads
                                : (uint32_t)LR_MAX(topo.n_core_perf ? topo.n_core_perf : topo.n_core, 1);

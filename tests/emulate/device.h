@@ -66,6 +66,7 @@ extern uint3 gridDim, blockDim;
 typedef void lr_emulated_meeting(void *const record[32], unsigned mask);
 void lr_emulated_meet(unsigned mask, lr_emulated_meeting *all, void *record);
 void lr_emulated_block_sync();
+void lr_emulated_some_sync(unsigned id, unsigned n); /* a barrier of n threads */
 void lr_emulated_cluster_sync();
 void lr_emulated_grid_wait(); /* for the kernels ahead */
 

@@ -84,7 +84,7 @@ struct lr_emulated_block {
     uint8_t *shared = nullptr;
     size_t size = 0;
     unsigned live = 0;
-    lr_emulated_barrier barrier;
+    lr_emulated_barrier barrier, some[16]; /* some: of those who name them */
     std::vector<lr_emulated_warp> warps;
 };
 

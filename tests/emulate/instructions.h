@@ -31,12 +31,16 @@ template <bool BF16> void lr_cu_mma(float c[4], const uint32_t a[4], const uint3
 {
     lr_emulated_mma(c, a, b, BF16);
 }
+inline void lr_cu_keep(uint32_t &) {}
+inline void lr_cu_keep(float &) {}
 inline float lr_cu_pow2(float x) { return lr_emulated_pow2(x); }
 
 /* hopper.cuh, wgmma.cuh */
 inline uint32_t lr_cu_rank() { return lr_emulated_me->rank; }
 inline uint32_t lr_cu_peer(uint32_t smem, uint32_t rank) { return lr_emulated_peer(smem, rank); }
 inline void lr_cu_cluster_sync() { lr_emulated_cluster_sync(); }
+inline void lr_cu_cluster_fence() {}
+inline void lr_cu_some_sync(uint32_t id, uint32_t n) { lr_emulated_some_sync(id, n); }
 inline float4 lr_cu_peer_float4(uint32_t a) { return *(const float4 *)lr_emulated_at(a, 16); }
 inline void lr_cu_bar_init(uint32_t bar, uint32_t n) { lr_emulated_bar_init(bar, n); }
 inline void lr_cu_bar_init_end() {}

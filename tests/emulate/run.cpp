@@ -266,6 +266,12 @@ void lr_emulated_block_sync()
     block &b = *lr_emulated_fiber_now()->own;
     meet_at(b.barrier, b.live, "__syncthreads");
 }
+void lr_emulated_some_sync(unsigned id, unsigned n)
+{
+    block &b = *lr_emulated_fiber_now()->own;
+    if (!id || id > 15 || !n || n % 32) lr_emulated_fault("barrier %u of %u threads", id, n);
+    meet_at(b.some[id], n, "a barrier of some threads");
+}
 void lr_emulated_cluster_sync() { meet_at(now->barrier, now->live, "the cluster's barrier"); }
 
 void lr_emulated_grid_wait()
@@ -360,6 +366,7 @@ static void begin_block(team &t, block &b, uint3 at, unsigned rank)
     b.at = at;
     b.live = n;
     b.barrier.here = 0;
+    for (auto &s : b.some) s.here = 0;
     b.warps.resize((n + 31) / 32);
     for (unsigned i = 0; i < n; i++) {
         fiber *f = take_fiber();

@@ -13,16 +13,15 @@
 
 #define BOXED_MODEL "models/teller-18m-q8_0.gguf"
 
-/* On the processor; with LARDER_TEST_DEVICE=cuda on the card, whose cache has no float32. */
+/* On the processor; with LARDER_TEST_DEVICE=cuda on the card. */
 __attribute__((unused)) static larder_engine_options options_of(uint32_t n_ctx, larder_act act, larder_kv kv)
 {
     larder_engine_options o = larder_engine_defaults();
     const char *device = getenv("LARDER_TEST_DEVICE");
-    bool card = device && !strcmp(device, "cuda");
-    o.device = card ? LARDER_DEVICE_CUDA : LARDER_DEVICE_CPU;
+    o.device = device && !strcmp(device, "cuda") ? LARDER_DEVICE_CUDA : LARDER_DEVICE_CPU;
     o.n_ctx = n_ctx;
     o.act = act;
-    o.kv = card && kv == LARDER_KV_F32 ? LARDER_KV_F16 : kv;
+    o.kv = kv;
     o.n_threads = 1;
     o.memory = (uint64_t)4 << 30;
     return o;

@@ -21,7 +21,8 @@ static void expect(bool good, const char *model, const char *what)
 
 static float *logits_in(larder_model *m, larder_act act, const int32_t *ids, uint64_t n, uint32_t n_batch)
 {
-    larder_engine_options o = options_of((uint32_t)LR_MAX(n, (uint64_t)32), act, LARDER_KV_F16);
+    larder_engine_options o = options_of((uint32_t)LR_MAX(n, (uint64_t)32), act,
+                                         act == LARDER_ACT_F32 ? LARDER_KV_F32 : LARDER_KV_AUTO);
     o.device = LARDER_DEVICE_CUDA;
     o.n_batch = n_batch;
     o.n_out = n_batch;
@@ -57,7 +58,7 @@ static void check_greedy(const char *name, const safet *golden, larder_model *m)
     const int32_t *ids = safet_i32(golden, "b.ids", NULL, &n_ids), *want = safet_i32(golden, "b.greedy", NULL, &n);
     const float *margin = safet_f32(golden, "b.greedy_margin", NULL, NULL);
     if (!ids || !want || !margin) return;
-    larder_engine_options o = options_of(128, LARDER_ACT_F32, LARDER_KV_F16);
+    larder_engine_options o = exact_options(128);
     o.device = LARDER_DEVICE_CUDA;
     larder_engine *e = open_engine(m, &o);
     answer a;

@@ -2,11 +2,13 @@
  * a tensor into shared memory, clusters of blocks, products of a warpgroup.
  *
  * Owns: the instructions, one function each. Refuses to own: what is computed with them.
- * Addresses of shared memory are 32-bit numbers (lr_cu_smem); of another block of the cluster, lr_cu_peer's.
+ * Addresses of shared memory are 32-bit numbers (lr_cu_smem); of another block of the cluster, lr_cu_peer's. On the
+ * emulated card they are tests/emulate/instructions.h's.
  */
 #ifndef LR_HOPPER_CUH
 #define LR_HOPPER_CUH
 
+#include "instr.cuh"
 #include "wgmma.cuh"
 
 /* A tensor's map for the copy engine, filled by the driver (cuTensorMapEncodeTiled). */
@@ -14,8 +16,7 @@ struct alignas(64) lr_cu_map {
     uint64_t v[16];
 };
 
-__device__ __forceinline__ uint32_t lr_cu_smem(const void *p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
+#ifndef LR_EMULATED
 /* ---------------------------------------------------------------- clusters */
 __device__ __forceinline__ uint32_t lr_cu_rank()
 {
@@ -32,6 +33,13 @@ __device__ __forceinline__ uint32_t lr_cu_peer(uint32_t smem, uint32_t rank)
 __device__ __forceinline__ void lr_cu_cluster_sync()
 {
     asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+/* What the thread wrote and read so far comes before what it does from here on, for all blocks of the cluster. */
+__device__ __forceinline__ void lr_cu_cluster_fence() { asm volatile("fence.acq_rel.cluster;" ::: "memory"); }
+/* n threads, n a multiple of 32, meet at barrier `id` of the block. */
+__device__ __forceinline__ void lr_cu_some_sync(uint32_t id, uint32_t n)
+{
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(n) : "memory");
 }
 __device__ __forceinline__ float4 lr_cu_peer_float4(uint32_t a)
 {
@@ -97,18 +105,11 @@ __device__ __forceinline__ void lr_cu_box3(uint32_t dst, const lr_cu_map *map, u
                  "l"(map), "r"(bar), "r"(c0), "r"(c1), "r"(c2)
                  : "memory");
 }
-/* 16 bytes, or zeros if !real; the thread waits for its own (lr_cu_copied) and hands them to tensor cores (lr_cu_hand). */
-__device__ __forceinline__ void lr_cu_copy16(uint32_t dst, const void *src, bool real)
-{
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(dst), "l"(src), "r"(real ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void lr_cu_copy_end() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int N> __device__ __forceinline__ void lr_cu_copied()
-{
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
-}
+#endif
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#ifndef LR_EMULATED
+/* What the thread wrote to shared memory is handed to tensor cores. */
 __device__ __forceinline__ void lr_cu_hand() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
 /* ---------------------------------------------------------------- products of a warpgroup
@@ -127,6 +128,7 @@ template <int N> __device__ __forceinline__ void lr_cu_fewer_registers()
 {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(N));
 }
+#endif
 /* Rows of 128 bytes, swizzled, in groups of eight 1,024 bytes apart, aligned to 1,024. */
 __device__ __forceinline__ uint64_t lr_cu_wgmma_desc(uint32_t smem)
 {

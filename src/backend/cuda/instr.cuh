@@ -65,5 +65,9 @@ __device__ __forceinline__ float lr_cu_pow2(float x)
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
+
+/* Nothing but that the compiler has the number in a register by now. */
+__device__ __forceinline__ void lr_cu_keep(uint32_t &v) { asm volatile("" : "+r"(v)::"memory"); }
+__device__ __forceinline__ void lr_cu_keep(float &v) { asm volatile("" : "+f"(v)::"memory"); }
 #endif
 #endif

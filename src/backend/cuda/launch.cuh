@@ -33,26 +33,44 @@ __device__ __forceinline__ uint8_t *lr_cu_shared()
 
 /* A kernel's large argument: there to be read, copied by nobody. */
 #define LR_CU_ARG(type) const __grid_constant__ type
+#define LR_CU_TAKES(type) const type
 #else
 #define LR_CU_ARG(type) const type &
+#define LR_CU_TAKES(type) const type &
+#define lr_cu_launch_clusters(...) (lr_emulated_name = __PRETTY_FUNCTION__, lr_cu_launch_clusters(__VA_ARGS__))
 #define lr_cu_launch(...) (lr_emulated_name = __PRETTY_FUNCTION__, lr_cu_launch(__VA_ARGS__))
 #endif
 
+/* Blocks in clusters of so many; 0: each by itself. */
 template <typename... P, typename... A>
-static cudaError_t(lr_cu_launch)(const lr_cu_device *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem,
-                                cudaStream_t s, A... args)
+static cudaError_t(lr_cu_launch_clusters)(const lr_cu_device *d, void (*kernel)(P...), uint32_t cluster, dim3 grid,
+                                         dim3 block, size_t smem, cudaStream_t s, A... args)
 {
     cudaLaunchConfig_t c = {};
-    cudaLaunchAttribute early;
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute at[2];
+    if (d->major >= 9) {
+        at[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        at[0].val.programmaticStreamSerializationAllowed = 1;
+        c.numAttrs = 1;
+    }
+    if (cluster) {
+        at[c.numAttrs].id = cudaLaunchAttributeClusterDimension;
+        at[c.numAttrs].val.clusterDim.x = cluster;
+        at[c.numAttrs].val.clusterDim.y = at[c.numAttrs].val.clusterDim.z = 1;
+        c.numAttrs++;
+    }
     c.gridDim = grid;
     c.blockDim = block;
     c.dynamicSmemBytes = smem;
     c.stream = s;
-    c.attrs = &early;
-    c.numAttrs = d->major >= 9 ? 1 : 0;
+    c.attrs = at;
     return cudaLaunchKernelEx(&c, kernel, P(args)...);
+}
+template <typename... P, typename... A>
+static cudaError_t(lr_cu_launch)(const lr_cu_device *d, void (*kernel)(P...), dim3 grid, dim3 block, size_t smem,
+                                cudaStream_t s, A... args)
+{
+    return (lr_cu_launch_clusters)(d, kernel, 0, grid, block, smem, s, args...);
 }
 
 #endif

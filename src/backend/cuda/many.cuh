@@ -347,8 +347,8 @@ static __device__ __forceinline__ void many_chain(float (&d)[N / 2], many_math &
                 F::frag(op[h], op_lo[h], rows, slot, q.row, s * 2 + h, q.lane % 4);
 #pragma unroll
                 for (int k = 0; k < 8; k++) {
-                    asm volatile("" : "+r"(op[h][k])::"memory");
-                    if (LO && F::own_lo) asm volatile("" : "+r"(op_lo[h][k])::"memory");
+                    lr_cu_keep(op[h][k]);
+                    if (LO && F::own_lo) lr_cu_keep(op_lo[h][k]);
                 }
                 lr_cu_wgmma_fence();
 #pragma unroll
@@ -370,7 +370,7 @@ static __device__ __forceinline__ void many_chain(float (&d)[N / 2], many_math &
     }
     lr_cu_wgmma_wait<0>();
 #pragma unroll
-    for (int i = 0; i < N / 2; i++) asm volatile("" : "+f"(d[i])::"memory");
+    for (int i = 0; i < N / 2; i++) lr_cu_keep(d[i]);
     many_free_x(q, used);
 }
 
@@ -422,13 +422,11 @@ static __device__ __forceinline__ void many_add(const lr_cu_many &a, const many_
     }
 }
 
-static __device__ __forceinline__ void many_math_sync() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
-
 /* Tells all blocks of the cluster; every thread's writes and reads so far come before. */
 static __device__ __forceinline__ void many_tell(uint64_t *bar, uint32_t n, uint32_t i)
 {
-    asm volatile("fence.acq_rel.cluster;" ::: "memory");
-    many_math_sync();
+    lr_cu_cluster_fence();
+    lr_cu_some_sync(1, MANY_MATH);
     if (i < n) lr_cu_bar_arrive_peer(lr_cu_peer(lr_cu_smem(bar), i));
 }
 
@@ -509,8 +507,9 @@ static __device__ void many_begin(const lr_cu_many &a, many_bars *bars, bool who
 
 /* The kernels of a format, and what their launch needs to know of it. */
 enum { MANY_SPLIT_32, MANY_SPLIT_64, MANY_SPLIT_128, MANY_WHOLE_192, MANY_LO_128, MANY_KINDS };
+typedef void (*lr_cu_many_fn)(LR_CU_TAKES(lr_cu_many));
 struct lr_cu_many_entry {
-    const void *kernel[MANY_KINDS], *any;
+    lr_cu_many_fn kernel[MANY_KINDS], any;
     uint32_t cols, row_bytes, pitch, any_pitch; /* a slot of W */
     bool swizzle;
 };
@@ -521,10 +520,10 @@ const lr_cu_many_entry *lr_cu_many_k(uint32_t fmt);
 const lr_cu_many_entry *lr_cu_many_rest(uint32_t fmt);
 
 template <uint32_t FMT, int N, bool LO, bool WHOLE>
-__global__ void __launch_bounds__(MANY_THREADS, 1) lr_cu_many_kernel(const __grid_constant__ lr_cu_many a)
+__global__ void __launch_bounds__(MANY_THREADS, 1) lr_cu_many_kernel(LR_CU_ARG(lr_cu_many) a)
 {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-    extern __shared__ __align__(1024) uint8_t mem[];
+    uint8_t *mem = lr_cu_shared();
     using F = many_fmt<FMT>;
     many_bars *bars = (many_bars *)mem;
     uint8_t *w = mem + MANY_HEAD, *x = w + a.w_slots * (MANY_ROWS * F::pitch);
@@ -562,12 +561,12 @@ template <uint32_t FMT> static const lr_cu_many_entry *many_entry()
 {
     using F = many_fmt<FMT>;
     static const lr_cu_many_entry e = {
-        {(const void *)lr_cu_many_kernel<FMT, F::own_lo ? 128 : 32, F::own_lo, false>,
-         (const void *)lr_cu_many_kernel<FMT, F::own_lo ? 128 : 64, F::own_lo, false>,
-         (const void *)lr_cu_many_kernel<FMT, F::own_lo ? 128 : 128, F::own_lo, false>,
-         (const void *)lr_cu_many_kernel<FMT, F::own_lo ? 128 : 192, F::own_lo, !F::own_lo>,
-         (const void *)lr_cu_many_kernel<FMT, 128, true, false>},
-        (const void *)lr_cu_many_any<FMT>,
+        {lr_cu_many_kernel<FMT, F::own_lo ? 128 : 32, F::own_lo, false>,
+         lr_cu_many_kernel<FMT, F::own_lo ? 128 : 64, F::own_lo, false>,
+         lr_cu_many_kernel<FMT, F::own_lo ? 128 : 128, F::own_lo, false>,
+         lr_cu_many_kernel<FMT, F::own_lo ? 128 : 192, F::own_lo, !F::own_lo>,
+         lr_cu_many_kernel<FMT, 128, true, false>},
+        lr_cu_many_any<FMT>,
         F::cols, F::row_bytes, F::pitch, any_fmt<FMT>::pitch, F::swizzle};
     return &e;
 }

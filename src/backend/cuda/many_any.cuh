@@ -48,16 +48,7 @@ static __device__ __forceinline__ void any_fill(const lr_cu_many &a, const many_
 template <bool BF16> static __device__ __forceinline__ void any_mma(float *d, const uint32_t *a, const uint8_t *x)
 {
     uint32_t b[2] = {*(const uint32_t *)x, *(const uint32_t *)(x + 16)};
-    if (BF16)
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-    else
-        asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-                     "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+    lr_cu_mma<BF16>(d, a, b);
 }
 
 /* d += 32 columns: operands of this warp's 16 rows, x's columns at `x` */
@@ -99,11 +90,11 @@ static __device__ __forceinline__ void any_frag(uint32_t (&op)[8], uint32_t (&op
 }
 
 template <uint32_t FMT>
-__global__ void __launch_bounds__(ANY_THREADS) lr_cu_many_any(const __grid_constant__ lr_cu_many a)
+__global__ void __launch_bounds__(ANY_THREADS) lr_cu_many_any(LR_CU_ARG(lr_cu_many) a)
 {
     using F = lr_cu_fmt<FMT>;
     using A = any_fmt<FMT>;
-    extern __shared__ __align__(1024) uint8_t mem[];
+    uint8_t *mem = lr_cu_shared();
     constexpr uint32_t w_bytes = ANY_ROWS * A::pitch;
     uint32_t lane = threadIdx.x % 32, r0 = threadIdx.x / 32 * 16 + lane / 4, cols = a.m.w[0].cols;
     bool lo = a.m.x.lo != NULL;

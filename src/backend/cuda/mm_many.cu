@@ -10,8 +10,9 @@
 
 enum { UINT16 = 1, SWIZZLE_128 = 3, PROMOTE_256 = 3, MAX_EXPERTS = 1 << 20 };
 
-typedef int (*encode_fn)(lr_cu_map *, int type, uint32_t rank, const void *, const uint64_t *dims, const uint64_t *strides,
-                         const uint32_t *box, const uint32_t *steps, int interleave, int swizzle, int l2, int oob);
+typedef int (*encode_fn)(lr_cu_map *, int type, uint32_t rank, const void *, const uint64_t *dims,
+                         const uint64_t *strides, const uint32_t *box, const uint32_t *steps, int interleave,
+                         int swizzle, int l2, int oob);
 
 /* The driver's, found at run time: the program starts without one. */
 static encode_fn encoder()
@@ -73,7 +74,8 @@ static size_t share(lr_cu_many *a, const lr_cu_device *d, const lr_cu_many_entry
     if (kind == MANY_WHOLE_192) {
         a->parts = 0, a->resident = 0, a->w_slots = e->cols > MANY_STEP ? 3 : 5;
     } else {
-        a->resident = !a->m.k && a->m.max_row <= rows && slots <= MANY_X_SLOTS && 2 * part + slots * x + 3 * w <= left;
+        a->resident = !a->m.k && a->m.max_row <= rows && slots <= MANY_X_SLOTS &&
+                      2 * part + slots * x + 3 * w <= left;
         a->parts = a->resident || 2 * part + 4 * x + 3 * w <= left ? 2 : 1;
         a->x_slots = a->resident ? slots : a->parts * part + 4 * x + 2 * w <= left ? 4 : 2;
         a->w_slots = (uint32_t)((left - a->parts * part - a->x_slots * x) / w);
@@ -84,31 +86,27 @@ static size_t share(lr_cu_many *a, const lr_cu_device *d, const lr_cu_many_entry
     return MANY_HEAD + used + a->x_slots * x;
 }
 
-static cudaError_t launch(const lr_cu_device *d, const void *kernel, lr_cu_many *a, uint32_t units, size_t smem,
+static cudaError_t launch(const lr_cu_device *d, lr_cu_many_fn kernel, lr_cu_many *a, uint32_t units, size_t smem,
                           cudaStream_t s)
 {
     uint32_t size = a->pair ? a->pair : a->n_chain;
-    cudaLaunchAttribute at[2];
+    cudaLaunchAttribute at;
     cudaLaunchConfig_t c = {};
     int n = 0;
-    at[0].id = cudaLaunchAttributeClusterDimension;
-    at[0].val.clusterDim.x = size, at[0].val.clusterDim.y = 1, at[0].val.clusterDim.z = 1;
-    at[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    at[1].val.programmaticStreamSerializationAllowed = 1;
+    at.id = cudaLaunchAttributeClusterDimension;
+    at.val.clusterDim.x = size, at.val.clusterDim.y = 1, at.val.clusterDim.z = 1;
     c.gridDim = dim3(d->n_sm / size * size);
     c.blockDim = dim3(MANY_THREADS);
     c.dynamicSmemBytes = smem;
     c.stream = s;
-    c.attrs = at;
+    c.attrs = &at;
     c.numAttrs = 1;
     cudaError_t e = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
-    if (!e) e = cudaOccupancyMaxActiveClusters(&n, kernel, &c);
+    if (!e) e = cudaOccupancyMaxActiveClusters(&n, (const void *)kernel, &c);
     if (e) return e;
     if (n < 1) return cudaErrorInvalidConfiguration;
-    c.gridDim = dim3(size * (units && units < (uint32_t)n ? units : (uint32_t)n));
-    c.numAttrs = 2;
-    void *args[1] = {a};
-    return cudaLaunchKernelExC(&c, kernel, args);
+    dim3 grid(size * (units && units < (uint32_t)n ? units : (uint32_t)n));
+    return lr_cu_launch_clusters(d, kernel, size, grid, dim3(MANY_THREADS), smem, s, *a);
 }
 
 static const lr_cu_many_entry *entry_of(uint32_t fmt)
@@ -159,20 +157,12 @@ static cudaError_t any(const lr_cu_device *d, const lr_cu_mm *m, cudaStream_t s)
     for (uint32_t i = 0; i < m->n; i++) a.first[i + 1] = a.first[i] + (m->w[i].rows + ANY_ROWS - 1) / ANY_ROWS;
     a.chain = lr_cu_chain(m->w[0].cols);
     size_t smem = 2 * ((size_t)ANY_ROWS * e->any_pitch + ((size_t)ANY_X << (m->x.lo != NULL)));
-    uint64_t units = (uint64_t)(m->max_row + ANY_TOKENS - 1) / ANY_TOKENS * a.first[m->n], most = (uint64_t)d->n_sm * 4;
-    cudaLaunchAttribute early;
-    cudaLaunchConfig_t c = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    c.gridDim = dim3((uint32_t)(m->k || units > most ? most : units));
-    c.blockDim = dim3(ANY_THREADS);
-    c.dynamicSmemBytes = smem;
-    c.stream = s;
-    c.attrs = &early;
-    c.numAttrs = d->major >= 9 ? 1 : 0;
+    uint64_t units = (uint64_t)(m->max_row + ANY_TOKENS - 1) / ANY_TOKENS * a.first[m->n],
+             most = (uint64_t)d->n_sm * 4;
     cudaError_t r = cudaFuncSetAttribute(e->any, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)smem);
-    void *args[1] = {&a};
-    return r ? r : cudaLaunchKernelExC(&c, e->any, args);
+    if (r) return r;
+    dim3 grid((uint32_t)(m->k || units > most ? most : units));
+    return lr_cu_launch(d, e->any, grid, dim3(ANY_THREADS), smem, s, a);
 }
 
 uint32_t lr_cu_many_tile(const lr_cu_device *d, uint32_t max_row, uint32_t k, uint32_t n_expert)

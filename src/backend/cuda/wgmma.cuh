@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#ifndef LR_EMULATED
 template <int N, bool BF16>
 __device__ __forceinline__ void lr_cu_wgmma(float (&d)[N / 2], const uint32_t *a, uint64_t desc);
 
@@ -107,4 +108,5 @@ template <> __device__ __forceinline__ void lr_cu_wgmma<192, false>(float (&d)[9
 }
 #undef LR_WGMMA
 
+#endif
 #endif
