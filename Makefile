@@ -136,7 +136,7 @@ ifeq ($(EMULATE),1)
 CUDA_SOURCES := $(filter-out %/peak.cu,$(wildcard src/backend/cuda/*.cu))
 OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c) $(wildcard tests/emulate/*.cpp))
 $(foreach l,backend engine tools golden,$(eval CFLAGS_$l += -DLR_CUDA -Itests/emulate))
-EMULATED := $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wshadow -O3,$(FLAGS)) -std=c++17 -O1 -fno-strict-aliasing \
+EMULATED := $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wshadow -O3,$(FLAGS)) -std=c++17 -O2 -fno-strict-aliasing \
     -DLR_CUDA -DLR_EMULATED -Itests/emulate -include tests/emulate/device.h $(INCLUDES_backend) \
     -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 LIBS += -lstdc++

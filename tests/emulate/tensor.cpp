@@ -89,8 +89,13 @@ struct numbers {
 };
 static const numbers known;
 
+#if defined(__x86_64__) && !defined(__clang__)
+#define WIDE __attribute__((target_clones("avx2", "default")))
+#else
+#define WIDE
+#endif
 /* c[16][8] += a[16][16] b[16][8] */
-static void product(float c[16][8], const double a[16][16], const double b[16][8])
+WIDE static void product(float c[16][8], const double a[16][16], const double b[16][8])
 {
     for (int r = 0; r < 16; r++) {
         double s[8];
@@ -188,10 +193,10 @@ static void b_of_desc(double b[16][8], lr_emulated_block &own, uint64_t desc, ui
     uint32_t from = (uint32_t)(desc & 0x3fff) << 4, group = (uint32_t)(desc >> 32 & 0x3fff) << 4;
     if (desc >> 62 != 1) lr_emulated_fault("a descriptor %016llx without 128-byte swizzle", (unsigned long long)desc);
     for (uint32_t n = 0; n < 8; n++)
-        for (uint32_t k = 0; k < 16; k++) {
+        for (uint32_t k = 0; k < 16; k += 8) {
             uint32_t at = from + n0 / 8 * group + n * 128 + k * 2;
-            at ^= at >> 3 & 0x70;
-            b[k][n] = value[*(const uint16_t *)lr_emulated_in(own, at, 2)];
+            const uint16_t *p = (const uint16_t *)lr_emulated_in(own, at ^ (at >> 3 & 0x70), 16);
+            for (uint32_t i = 0; i < 8; i++) b[k + i][n] = value[p[i]];
         }
 }
 static void compute(lr_emulated_block &own, const lr_emulated_product &p)

@@ -38,7 +38,7 @@ static double check_form(const char *name, larder_model *m, larder_act act, cons
     float *whole = logits_in(m, act, ids, n, (uint32_t)n);
     double e = relative_error(whole, want, all);
     for (size_t i = 0; i < LR_LEN(sizes); i++) {
-        if (sizes[i] >= n) continue;
+        if (sizes[i] >= n || (test_quick() && sizes[i] != (act == LARDER_ACT_F32 ? 9 : 1))) continue;
         float *parts = logits_in(m, act, ids, n, sizes[i]);
         uint64_t differ = 0;
         for (uint64_t k = 0; k < all; k++) differ += memcmp(&parts[k], &whole[k], sizeof *parts) != 0;
@@ -92,8 +92,9 @@ static void check_case(const char *name)
         printf("%s %slogits: exact %.2e, default %.2e\n", name, prefixes[i], exact, usual);
         expect(exact <= 1e-3, name, "exact: over 1e-3");
         expect(usual <= 2e-2, name, "default: over 2e-2");
+        if (test_quick()) break;
     }
-    check_greedy(name, &golden, m);
+    if (!test_quick()) check_greedy(name, &golden, m);
     larder_model_free(m);
     safet_close(&golden);
 }

@@ -273,6 +273,7 @@ static __device__ void many_gather_x(const lr_cu_many &a, many_bars *bars, uint3
     uint32_t from = WHOLE ? 0 : rank * a.chain, to = many_up(WHOLE ? cols : min(cols, from + a.chain), a.w_cols);
     uint32_t row0 = i / 8, put = row0 * 128 + ((i % 8) ^ row0) * 16, n_open = 0;
     many_ring r(a.x_slots), open(a.x_slots);
+    bool late = a.x_slots > MANY_LAG + 1; /* products keep a slot until they have begun on the next */
     for (uint32_t u = cluster; u < units; u += step) {
         many_tile t = many_at<N, WHOLE>(a, u, n_row, rank);
         for (uint32_t c = from; c < to; c += MANY_STEP, r.next()) {
@@ -288,8 +289,11 @@ static __device__ void many_gather_x(const lr_cu_many &a, many_bars *bars, uint3
                 if (LO) lr_cu_copy16(dst + bytes + k * 1024, a.m.x.lo + at, real);
             }
             lr_cu_copy_end();
-            if (n_open++ < MANY_LAG) continue;
-            lr_cu_copied<MANY_LAG>();
+            if (late && n_open++ < MANY_LAG) continue;
+            if (late)
+                lr_cu_copied<MANY_LAG>();
+            else
+                lr_cu_copied<0>();
             lr_cu_hand();
             lr_cu_bar_arrive(lr_cu_smem(&bars->x_full[open.at]));
             open.next();

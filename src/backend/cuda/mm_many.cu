@@ -77,7 +77,8 @@ static size_t share(lr_cu_many *a, const lr_cu_device *d, const lr_cu_many_entry
         a->resident = !a->m.k && a->m.max_row <= rows && slots <= MANY_X_SLOTS &&
                       2 * part + slots * x + 3 * w <= left;
         a->parts = a->resident || 2 * part + 4 * x + 3 * w <= left ? 2 : 1;
-        a->x_slots = a->resident ? slots : a->parts * part + 4 * x + 2 * w <= left ? 4 : 2;
+        a->x_slots = a->resident ? slots : 4;
+        while (!a->resident && a->x_slots > 2 && a->parts * part + a->x_slots * x + 2 * w > left) a->x_slots--;
         a->w_slots = (uint32_t)((left - a->parts * part - a->x_slots * x) / w);
     }
     if (a->w_slots > MANY_W_SLOTS) a->w_slots = MANY_W_SLOTS;
