@@ -5,12 +5,12 @@
 #include "card.h"
 
 /* ---------------------------------------------------------------- activations
- * Routers make small errors large, and float32 weights mean it: they meet two halves. So do all in exact mode. */
+ * A router makes a small error large by sending a token to another expert, so in models that have one all weights meet
+ * two halves, unless one was asked for; float32 weights mean it, and meet two too. So do all in exact mode. */
 static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, bool routes, bool routed)
 {
     (void)cols;
-    (void)routed;
-    bool two = routes || c->l.act == LARDER_ACT_F32 || lr_cu_takes_lo(fmt);
+    bool two = routes || (routed && c->l.act == LARDER_ACT_AUTO) || c->l.act == LARDER_ACT_F32 || lr_cu_takes_lo(fmt);
     if (lr_cu_takes_bf16(fmt)) return two ? LR_CU_BF16X2 : LR_CU_BF16;
     return two ? LR_CU_F16X2 : LR_CU_F16;
 }

@@ -156,7 +156,7 @@ template <uint32_t FMT> struct copier {
             int want = (int)(min(end - off, shape::bytes) + mis - lane4 * 16);
             int room = (int)(shape::bytes + mis - lane4 * 16);
             uint32_t dst = to + slot * shape::stage;
-            p += lane4 * 16 - mis;
+            p += (int)(lane4 * 16) - (int)mis;
 #pragma unroll
             for (int i = 0; i < (int)(shape::pieces + 3) / 4; i++)
                 if (64 * i < room) lr_cu_stream16(dst + 64 * i, p + 64 * i, (uint32_t)min(max(want - 64 * i, 0), 16));
