@@ -1,7 +1,7 @@
 # make                       the library, the program, the examples
 # make check                 builds and runs the tests; TESTS='tests/text/*' for some of them
 # make install               to PREFIX (default /usr/local), under DESTDIR if given
-# make check-emulated        the CUDA backend on a card that is emulated, with EMULATE=1 BUILD=folder of its own
+# make check-emulated        the CUDA backend on an emulated card (docs/decisions/0010)
 # make check-neon            the parts without libraries, cross-built for aarch64 and tested under qemu
 # MODE=release|debug|asan|ubsan|tsan   CUDA=1 (CUDA_ARCH=90a: for that alone)   WERROR=1   CC=clang   BUILD=folder
 MODE ?= release
@@ -59,7 +59,7 @@ LIBS := -lm
 SCALE_asan := 4
 SCALE_ubsan := 3
 SCALE_tsan := 15
-TIME_SCALE := $(if $(CROSS),10,$(or $(SCALE_$(MODE)),1))
+TIME_SCALE := $(if $(CROSS)$(EMULATE),10,$(or $(SCALE_$(MODE)),1))
 
 # A cross build has no libraries: it takes the layers that need none (hwloc excepted, which base can miss).
 ifneq ($(CROSS),)
@@ -138,7 +138,7 @@ OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.
 $(foreach l,backend engine tools golden,$(eval CFLAGS_$l += -DLR_CUDA -Itests/emulate))
 EMULATED := $(filter-out -std=% -Wstrict-prototypes -Wmissing-prototypes -Wshadow -O3,$(FLAGS)) -std=c++17 -O2 -fno-strict-aliasing \
     -DLR_CUDA -DLR_EMULATED -Itests/emulate -include tests/emulate/device.h $(INCLUDES_backend) \
-    -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
+    -Wno-unknown-pragmas -Wno-psabi -Wno-unused-function -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
 LIBS += -lstdc++
 endif
 
@@ -172,7 +172,7 @@ SHARED_LINK := $(SHARED_LINK:%,-z,defs=%)
 endif
 
 # ---------------------------------------------------------------- building
-.PHONY: all check check-neon tests install uninstall clean layers
+.PHONY: all check check-neon check-emulated tests install uninstall clean layers
 .DELETE_ON_ERROR:
 .SECONDARY:
 all: $(BUILD)/liblarder.a $(if $(CROSS),,$(SHARED)) $(if $(MAIN),$(BUILD)/larder) $(EXAMPLES) $(BUILD)/compile_commands.json
@@ -292,6 +292,11 @@ check-neon:
 	+@$(CHECK_NEON)
 	+@$(if $(filter tests/backend/test_mm.c,$(SELECTED)),LARDER_QUICK=1 $(CHECK_NEON) TESTS=tests/backend/test_mm.c \
 	    QEMU_CPU=neoverse-n1)
+
+# The CUDA backend's kernels and host code on the emulated card.
+check-emulated:
+	+@$(MAKE) --no-print-directory EMULATE=1 BUILD=$(BUILD)-emulated check \
+	    TESTS='tests/backend/test_cuda_*.c tests/golden/test_cuda.c'
 
 # ---------------------------------------------------------------- installing
 INSTALLED = bin/larder lib/liblarder.a lib/$(notdir $(SHARED)) lib/$(PLAIN_SHARED) include/larder.h \

@@ -99,6 +99,55 @@ static void check_case(const char *name)
     safet_close(&golden);
 }
 
+/* Three at once, in a cache that holds two: they take turns, their blocks go to memory and back, and prompts are found
+ * in the cache; nobody says anything else than alone. */
+enum { CROWD = 3, ASK = 70, SAY = 20 };
+static void check_crowd(larder_model *m)
+{
+    larder_error err;
+    larder_engine_stats stats;
+    int32_t ids[CROWD][ASK];
+    answer alone[CROWD], crowd[CROWD];
+    larder_request *r[CROWD];
+    larder_engine_options o = options_of(128, LARDER_ACT_AUTO, LARDER_KV_F16);
+    o.device = LARDER_DEVICE_CUDA;
+    o.n_seq = CROWD;
+    o.n_batch = 40;
+    o.no_prefix_cache = true;
+    for (uint32_t i = 0; i < CROWD * ASK; i++)
+        ids[i / ASK][i % ASK] = (int32_t)((i * 2654435761u >> 8) % vocab_of(m));
+    larder_engine *e = open_engine(m, &o);
+    for (uint32_t i = 0; i < CROWD; i++) answer_of(e, ids[i], ASK, SAY, 0.8f, i, &alone[i]);
+    larder_engine_free(e);
+    o.no_prefix_cache = false;
+    o.n_cache = 192;
+    o.swap_bytes = 16 << 20;
+    e = open_engine(m, &o);
+    for (uint32_t again = 0; again < 2; again++) {
+        bool busy = true;
+        for (uint32_t i = 0; i < CROWD; i++) r[i] = submit(e, ids[i], ASK, SAY, 0.8f, i, &crowd[i]);
+        while (busy) CHECK_OK(larder_step(e, &busy, &err));
+        for (uint32_t i = 0; i < CROWD; i++) {
+            CHECK_EQ_INT(crowd[i].n, alone[i].n);
+            CHECK(!memcmp(crowd[i].ids, alone[i].ids, sizeof(int32_t) * alone[i].n));
+            larder_request_free(r[i]);
+        }
+    }
+    larder_engine_get_stats(e, &stats);
+    CHECK(stats.n_swap_out > 0 && stats.n_swap_in > 0);
+    larder_engine_free(e);
+}
+
+TEST(crowd)
+{
+    uint64_t n_free;
+    larder_error err;
+    if (lr_backend_cuda.memory(&n_free, &err)) SKIP("%s", err.message);
+    larder_model *m = open_model(test_shared("golden/llama"));
+    check_crowd(m);
+    larder_model_free(m);
+}
+
 /* A test for each, so that one that fails tells nothing of the others. */
 #define X(name) \
     TEST(name) \

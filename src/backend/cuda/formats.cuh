@@ -595,11 +595,11 @@ template <> struct lr_cu_fmt<LR_FMT_NVFP4> : lr_cu_fmt_base<64, 36, 4> {
     {
         const uint8_t *p = at + 36 * (group / 2);
         int part = 2 * (group & 1) + t / 2;
-        uint32_t code = p[part] & 0x7f, scale, v[2];
+        uint32_t code = p[part] == 0x7f ? 0 : p[part] & 0x7f, scale, v[2];
         lr_eight(p + 4 + 8 * part, 0, t & 1 ? 4 : 0, v);
         lr_low_halves(v);
-        scale = lr_h2_mul((code == 0x7f ? 0 : code) * 0x00800080u, 0x78007800); /* 2^15: 2^7 times what it says */
-        lr_spread_e2m1(v, scale, 0x58005800, hi);                               /* 2^7 */
+        scale = lr_h2_mul(code * 0x00800080u, 0x78007800); /* 2^15: 2^7 times what it says */
+        lr_spread_e2m1(v, scale, 0x58005800, hi);          /* 2^7 */
     }
 };
 
