@@ -6,7 +6,7 @@
 #include "test.h"
 
 #define LR_FMT(name, id, block, bytes) LR_FMT_##name,
-static const uint32_t formats[] = {
+__attribute__((unused)) static const uint32_t formats[] = {
 #include "formats.def"
 };
 #undef LR_FMT
@@ -59,7 +59,7 @@ static void add_f8_scales(matrix *m, uint32_t fmt, uint32_t rows, uint32_t cols)
 }
 
 /* Random bytes, at an odd address, rows with a gap between them that holds bytes nobody may use. */
-static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
+__attribute__((unused)) static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
 {
     const lr_fmt_info *f = lr_fmt_get(fmt);
     size_t packed = (size_t)lr_fmt_row_bytes(fmt, cols), stride = packed + (test_random() % 2 ? 6 : 0);
@@ -99,7 +99,7 @@ static matrix random_matrix(uint32_t fmt, uint32_t rows, uint32_t cols)
     return m;
 }
 
-static void free_matrix(matrix *m)
+__attribute__((unused)) static void free_matrix(matrix *m)
 {
     free(m->mem);
     free(m->aux_mem);
