@@ -20,6 +20,23 @@ static double bytes_of(uint32_t fmt)
     return info ? (double)info->bytes / info->block : 2;
 }
 
+/* Between which of the measured counts of rows it lies: the lower one's index, and how far from it on logarithms. */
+static int between(double rows, double *far)
+{
+    const double *x = lr_own_rows;
+    int i = 0;
+    while (i + 2 < LR_OWN_ROWS && rows > x[i + 1]) i++;
+    *far = LR_MIN(LR_MAX(log(rows / x[i]) / log(x[i + 1] / x[i]), 0), 1);
+    return i;
+}
+
+static double gain(const lr_own *o, double rows)
+{
+    double far;
+    int i = between(rows, &far);
+    return o->cache_gain[i] + far * (o->cache_gain[i + 1] - o->cache_gain[i]);
+}
+
 /* Seconds per number at so many rows: straight lines between the measured ones, on logarithms. A format that was not
  * measured takes what the nearest in size takes per byte. */
 static double per_number(const lr_own *o, uint32_t fmt, double rows)
@@ -37,13 +54,10 @@ static double per_number(const lr_own *o, uint32_t fmt, double rows)
         if (!f) return 0;
         scale = bytes_of(fmt) / bytes_of(f->fmt);
     }
-    const double *x = lr_own_rows;
-    if (rows <= x[0]) return scale * f->s[0];
-    if (rows >= x[LR_OWN_ROWS - 1]) return scale * f->s[LR_OWN_ROWS - 1] * rows / x[LR_OWN_ROWS - 1];
-    int i = 0;
-    while (rows > x[i + 1]) i++;
-    double at = log(rows / x[i]) / log(x[i + 1] / x[i]);
-    return scale * exp(log(f->s[i]) + at * (log(f->s[i + 1]) - log(f->s[i])));
+    double far, most = lr_own_rows[LR_OWN_ROWS - 1];
+    if (rows >= most) return scale * f->s[LR_OWN_ROWS - 1] * rows / most;
+    int i = between(rows, &far);
+    return scale * exp(log(f->s[i]) + far * (log(f->s[i + 1]) - log(f->s[i])));
 }
 
 /* ---------------------------------------------------------------- the model */
@@ -116,6 +130,7 @@ bool lr_own_model_make(const lr_plan_model *m, lr_own_model *out)
     uint32_t last = lr_own_last_attention(p);
     for (uint32_t i = 0; i < p->n_ops; i++) {
         const lr_op *op = &p->ops[i];
+        out->twice |= op->kind == LR_OP_ROUTE;
         if (op->kind == LR_OP_ATTEND && !add_attend(out, &op->attn)) return false;
         if (op->kind != LR_OP_LINEAR && op->kind != LR_OP_LINEAR_ROUTED) continue;
         const lr_tensor *t = p->weights[op->w].t;
@@ -143,6 +158,15 @@ double lr_own_saved(const lr_own *o, const lr_own_model *m, double kv_bytes)
     return 0;
 }
 
+/* Both rows of one token or two are multiplied as if they were tokens; of more, one set after the other. */
+static double product(const lr_own *o, bool twice, uint32_t fmt, double rows)
+{
+    const lr_fmt_info *info = lr_fmt_get(fmt);
+    bool whole = info && info->block > 1 && fmt != LR_FMT_F8_E4M3_B128;
+    if (!twice || !whole) return per_number(o, fmt, rows);
+    return rows <= 2 ? per_number(o, fmt, 2 * rows) : 2 * per_number(o, fmt, rows);
+}
+
 static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out, double saved)
 {
     double sum = 0;
@@ -154,7 +178,7 @@ static double linears(const lr_own *o, const lr_own_model *m, double n_tok, doub
             seen = lr_cost_experts(m->linear[i].n_expert, m->linear[i].k, rows) / m->linear[i].n_expert;
             each = rows * m->linear[i].k / (seen * m->linear[i].n_expert);
         }
-        sum += n * seen * (per_number(o, fmt, each) - saved * per_number(o, fmt, 1));
+        sum += n * seen * (product(o, m->twice, fmt, each) - saved * gain(o, each) * per_number(o, fmt, 1));
     }
     return sum;
 }
@@ -206,4 +230,10 @@ double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seq
         part[LR_PART_DECODING] += rows;
     }
     return matrices + attention + fixed + rows;
+}
+
+double lr_own_pause(const lr_own *o, const lr_own_model *m)
+{
+    double saved = lr_own_saved(o, m, 0);
+    return o->idle * (linears(o, m, 1, 1, 0) - linears(o, m, 1, 1, saved));
 }

@@ -8,6 +8,7 @@
 
 #include "predict.h"
 
+#define LR_OWN_IDLE 0.02
 enum { LR_OWN_ROWS = 9, LR_OWN_FORMATS = 48, LR_OWN_HEADS = 2, LR_OWN_FILLS = 5 };
 extern const double lr_own_rows[LR_OWN_ROWS]; /* rows of a step that formats are timed with */
 extern const uint32_t lr_own_head[LR_OWN_HEADS];
@@ -27,6 +28,9 @@ typedef struct lr_own {
     double in_cache
         [LR_OWN_FILLS]; /* a weight's time in a model of lr_own_fill times the last cache, against from memory */
     double kv_in_cache; /* and the KV cache's, when there is room for it too */
+    /* What that saves at lr_own_rows, against what it saves at one row: arithmetic hides reading. */
+    double cache_gain[LR_OWN_ROWS];
+    double idle; /* the share of it that is lost when nothing ran for LR_OWN_IDLE seconds: others use the cache too */
     double cache_bytes;
     double bandwidth; /* of memory, which the times of few rows are for */
     double fixed;     /* the share of those that does not follow it */
@@ -48,6 +52,7 @@ typedef struct lr_own_model {
     } attend[8];
     int n_linear, n_attend;
     double n_layer, row_work, bytes;
+    bool twice; /* it routes: int8 activations are two rows (src/backend/cpu/exec_compile.c) */
 } lr_own_model;
 /* Numbers that a token passes besides matrices and attention: written by norms, rotations, gates, sums, packed for products. */
 double lr_own_row_work(const lr_program *p);
@@ -62,6 +67,8 @@ typedef struct lr_own_seq {
     double n;            /* sequences alike: */
     double n_tok, depth; /* tokens of this step, positions before them */
 } lr_own_seq;
+/* Seconds longer that a step of one row takes after a pause. */
+double lr_own_pause(const lr_own *o, const lr_own_model *m);
 /* Seconds of a step of these sequences with n_out rows of logits; the parts are added to part (LR_PARTS), if it is not
  * NULL. */
 double lr_own_step(const lr_own *o, const lr_own_model *m, const lr_own_seq *seqs, size_t n, double n_out,

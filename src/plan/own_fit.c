@@ -104,6 +104,35 @@ static void solve_layers(const lr_own_rig *r, const lr_own_format *f, lr_own *o)
 
 static double share(double v) { return LR_MIN(1, LR_MAX(0.1, v)); }
 
+/* Seconds per number of the smallest cached model at these rows, less than the same from memory. */
+static double gained(const lr_own_rig *r, const lr_own_format *f, const lr_own *o, int i)
+{
+    double n = lr_own_rows[i], rest = i ? 0 : r->rest;
+    double besides = r->n_layer * o->layer_s + n * r->row_work * o->row_s +
+                     r->attn_ops * n * (n + 1) / 2 * o->attn_op_s[0] + (i ? r->rest * f->s[0] * o->in_cache[0] : 0);
+    return f->s[i] - (arithmetic(&r->at[i]) - besides) / (r->numbers + rest);
+}
+
+static void solve_gain(const lr_own_samples *in, const lr_own_format *f, lr_own *o)
+{
+    const lr_own_rig *r = &in->cached[0];
+    double one = r->at[0].n ? gained(r, f, o, 0) : 0;
+    for (int i = 0; i < LR_OWN_ROWS; i++) {
+        o->cache_gain[i] = i ? o->cache_gain[i - 1] : 1;
+        if (i && one > 0 && r->at[i].n) /* less and less */
+            o->cache_gain[i] = LR_MIN(LR_MAX(gained(r, f, o, i) / one, 0), o->cache_gain[i - 1]);
+    }
+}
+
+/* Of what the cache saves, what a pause loses. */
+static void solve_idle(const lr_own_samples *in, const lr_own_format *f, lr_own *o)
+{
+    const lr_own_rig *r = &in->cached[1];
+    double saved = (1 - o->in_cache[1]) * (r->numbers + r->rest) * f->s[0];
+    if (!in->idle.n || !r->at[0].n || !(saved > 0)) return;
+    o->idle = LR_MIN(LR_MAX((arithmetic(&in->idle) - arithmetic(&r->at[0])) / saved, 0), 1.5);
+}
+
 static void solve_cached(const lr_own_samples *in, const lr_own_format *f, lr_own *o)
 {
     for (int i = 0; i < LR_OWN_FILLS; i++) {
@@ -113,6 +142,8 @@ static void solve_cached(const lr_own_samples *in, const lr_own_format *f, lr_ow
         double t = lr_own_fill[i] > 1 ? by_memory(&r->at[0], o->fixed, o->bandwidth) : arithmetic(&r->at[0]);
         o->in_cache[i] = share((t - besides) / ((r->numbers + r->rest) * f->s[0]));
     }
+    solve_gain(in, f, o);
+    solve_idle(in, f, o);
     if (!in->cached_far.n) return;
     double far = arithmetic(&in->cached_far) - arithmetic(&in->cached[0].at[0]);
     o->kv_in_cache = share(far / (in->cached_kv_bytes * o->kv_byte_s[0]));
@@ -122,6 +153,7 @@ bool lr_own_solve(const lr_own_samples *in, lr_own *o)
 {
     *o = (lr_own){.kv_in_cache = 1, .cache_bytes = in->cache_bytes, .sample_s = in->sample_s};
     for (int i = 0; i < LR_OWN_FILLS; i++) o->in_cache[i] = 1;
+    for (int i = 0; i < LR_OWN_ROWS; i++) o->cache_gain[i] = 1;
     if (!in->n_formats || !in->n_read) return false;
     o->bandwidth = in->n_read / in->inverse;
     o->fixed = fixed_share(in);

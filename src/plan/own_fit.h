@@ -29,7 +29,8 @@ typedef struct lr_own_samples {
     lr_own_rig formats[LR_OWN_FORMATS];
     uint32_t n_formats;
     lr_own_rig layers;               /* matrices of next to nothing, of Q8_0 */
-    lr_own_rig cached[LR_OWN_FILLS]; /* the last cache is filled by it so far; of Q8_0, one row only */
+    lr_own_rig cached[LR_OWN_FILLS]; /* the last cache is filled by it so far; of Q8_0, one row; the first up to 64 */
+    lr_own_times idle;               /* one row of the second of those, after a pause */
     lr_own_times cached_far;         /* the first of those behind so many tokens that this is read of the KV cache: */
     double cached_kv_bytes;
     struct {

@@ -195,6 +195,19 @@ static larder_status timed_in_row(rig *r, lr_own_times *out, larder_error *err)
     return LARDER_OK;
 }
 
+/* One row after a pause, several times. */
+static larder_status timed_idle(rig *r, lr_own_times *out, larder_error *err)
+{
+    const struct timespec pause = {0, (long)(LR_OWN_IDLE * 1e9)};
+    for (int i = 0; i < 6; i++) {
+        double s;
+        nanosleep(&pause, NULL);
+        LR_TRY(step(r, 0, 1, &s, err));
+        lr_own_add(out, s, 0);
+    }
+    return LARDER_OK;
+}
+
 /* Models that lie in the last cache, or by part: how much faster their weights come, and the KV cache of the smallest. */
 static larder_status time_cached(lr_own_samples *all, larder_error *err)
 {
@@ -215,6 +228,9 @@ static larder_status time_cached(lr_own_samples *all, larder_error *err)
         st = warm_up(&r, err);
         if (!st && fill > 1) st = timed_in_row(&r, &all->cached[i].at[0], err);
         else if (!st) st = timed(&r, 0, 1, 20, &all->cached[i].at[0], err);
+        for (int k = 1; !i && !st && lr_own_rows[k] <= 64; k++)
+            st = timed(&r, 0, (uint32_t)lr_own_rows[k], 4, &all->cached[i].at[k], err);
+        if (!st && i == 1) st = timed_idle(&r, &all->idle, err);
         if (!st && !i) st = timed(&r, FAR, 1, 20, &all->cached_far, err);
         if (!i) all->cached_kv_bytes = 2.0 * s.n_layer * FAR * s.n_head_kv * s.head_dim * 2;
         rig_close(&r);
@@ -320,6 +336,16 @@ static const struct {
     {"in_cache_2.4", offsetof(lr_own, in_cache[3]), 0.05, 1},
     {"in_cache_4.8", offsetof(lr_own, in_cache[4]), 0.05, 1},
     {"kv_in_cache", offsetof(lr_own, kv_in_cache), 0.05, 1},
+    {"cache_gain_1", offsetof(lr_own, cache_gain[0]), 0, 1},
+    {"cache_gain_2", offsetof(lr_own, cache_gain[1]), 0, 1},
+    {"cache_gain_4", offsetof(lr_own, cache_gain[2]), 0, 1},
+    {"cache_gain_8", offsetof(lr_own, cache_gain[3]), 0, 1},
+    {"cache_gain_16", offsetof(lr_own, cache_gain[4]), 0, 1},
+    {"cache_gain_32", offsetof(lr_own, cache_gain[5]), 0, 1},
+    {"cache_gain_64", offsetof(lr_own, cache_gain[6]), 0, 1},
+    {"cache_gain_256", offsetof(lr_own, cache_gain[7]), 0, 1},
+    {"cache_gain_512", offsetof(lr_own, cache_gain[8]), 0, 1},
+    {"idle", offsetof(lr_own, idle), 0, 1.5},
     {"cache_bytes", offsetof(lr_own, cache_bytes), 0, 1e12},
     {"bandwidth", offsetof(lr_own, bandwidth), 1e8, 1e14},
     {"fixed", offsetof(lr_own, fixed), 0, 1},

@@ -10,8 +10,13 @@
 
 enum { BLOCK = 32, MOST = 1 << 20, MEMO = 1 << 12 };
 
-/* A token's way to its client on this machine: text, events, a write to the socket. */
-#define HAND_OUT 30e-6
+/* Measured on loopback (bench/results/zen5-serving.csv). A request's way to the engine and its first token's way back: a
+ * connection, its parsing, three threads that wake. A token's: text and event on the engine's thread; then the write to the
+ * socket and a client that reads it, on other threads, which take the cores from the engine's where those are all there are:
+ * a step ends with its last thread. */
+#define WAY_IN 0.6e-3
+#define HAND_OUT 10e-6
+#define BESIDE 64e-6
 
 typedef struct request {
     lr_job job;
@@ -32,6 +37,7 @@ typedef struct sim {
     lr_setup setup;
     const lr_sim_ask *ask;
     bool own;
+    double way_in, hand_out, pause; /* seconds per request; per token; of a first step after a pause */
     lr_own_model sum;
     lr_own_seq *seqs;
     memo *memo;
@@ -44,6 +50,7 @@ typedef struct sim {
     uint32_t n_trace;
     uint64_t random;
     double now;
+    bool rested; /* nothing ran for a while */
 } sim;
 
 /* ---------------------------------------------------------------- the cache, counted */
@@ -129,7 +136,7 @@ static double step_seconds(sim *s, lr_job *const *who, uint32_t n)
     }
     if (s->own)
         return lr_own_step(s->m->own, &s->sum, s->seqs, n, n_out, s->setup.kv_bytes, NULL) +
-               n_out * (s->model->model.hp.n_vocab * s->m->own->sample_s + HAND_OUT);
+               n_out * (s->model->model.hp.n_vocab * s->m->own->sample_s + s->hand_out);
     return kept(s, n_decode, n_decode > 0 ? depth / n_decode : 0, chunk, chunk > 0 ? at / chunk : 0);
 }
 
@@ -182,7 +189,8 @@ static larder_status take_step(sim *s, lr_sim *out, bool *stuck, larder_error *e
     lr_job *const *who = lr_sched_step(&s->sched, s->now, &s->memory, &n);
     *stuck = !n;
     if (!n) return LARDER_OK;
-    double cost = step_seconds(s, who, n), used = 1 - (double)s->n_free / s->n_block;
+    double cost = step_seconds(s, who, n) + (s->rested ? s->pause : 0), used = 1 - (double)s->n_free / s->n_block;
+    s->rested = false;
     s->now += cost;
     out->n_steps++;
     out->queue_mean += cost * s->sched.n_waiting;
@@ -212,7 +220,7 @@ static larder_status run(sim *s, lr_sim *out, larder_error *err)
     for (uint32_t i = 0; !s->trace && !(s->ask->rate > 0) && i < s->ask->n_users && s->n < s->n_due; i++)
         LR_TRY(arrive(s, 0, i, err));
     while (s->n_left) {
-        while (s->n < s->n_due && next <= s->now) {
+        while (s->n < s->n_due && next + s->way_in <= s->now) {
             LR_TRY(arrive(s, next, 0, err));
             next = !s->trace         ? next - log(lr_load_uniform(&s->random)) / s->ask->rate
                    : s->n < s->n_due ? s->trace[s->n][0]
@@ -220,8 +228,10 @@ static larder_status run(sim *s, lr_sim *out, larder_error *err)
         }
         LR_TRY(take_step(s, out, &stuck, err));
         if (!stuck) continue;
-        if (s->n < s->n_due && isfinite(next)) s->now = LR_MAX(s->now, next);
-        else if (s->n_left) return lr_fail(err, LARDER_INTERNAL, "the simulated scheduler came to a halt");
+        if (s->n < s->n_due && isfinite(next)) {
+            s->rested = next + s->way_in > s->now + LR_OWN_IDLE;
+            s->now = LR_MAX(s->now, next + s->way_in);
+        } else if (s->n_left) return lr_fail(err, LARDER_INTERNAL, "the simulated scheduler came to a halt");
     }
     return LARDER_OK;
 }
@@ -305,6 +315,17 @@ static larder_status check(const lr_sim_ask *a, larder_error *err)
     return LARDER_OK;
 }
 
+/* What requests and tokens cost besides steps on this machine. */
+static void beside(sim *s)
+{
+    lr_topology t;
+    lr_topology_get(&t);
+    int busy = t.n_core_perf ? t.n_core_perf : t.n_core; /* what the engine takes by default */
+    s->way_in = WAY_IN;
+    s->hand_out = HAND_OUT + (t.n_thread > busy ? 0 : BESIDE);
+    s->pause = lr_own_pause(s->m->own, &s->sum);
+}
+
 larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const lr_setup *setup,
                           const lr_sim_ask *ask, lr_sim *out, larder_error *err)
 {
@@ -318,6 +339,7 @@ larder_status lr_simulate(const lr_machine *m, const lr_plan_model *model, const
     if (ask->trace) LR_TRY(lr_load_trace(ask->trace, &s.trace, &s.n_trace, err));
     s.n_due = s.n_left = s.trace ? s.n_trace : ask->n_requests;
     s.own = m->own && setup->engine == LR_ENGINE_LARDER && lr_own_model_make(model, &s.sum);
+    if (s.own) beside(&s);
     s.n_block = s.n_free = (uint32_t)LR_MIN((uint64_t)blocks_of(ask->n_ctx) * ask->n_parallel, (uint64_t)1 << 30);
     s.memory = (lr_sched_memory){&s, admit, grow, evict, room, NULL};
     s.requests = lr_calloc((size_t)s.n_due + 1, sizeof *s.requests);

@@ -69,6 +69,31 @@ TEST(experts_and_windows)
     lr_catalogue_close(&c);
 }
 
+/* What the last cache saves: all of it at one row, nothing where arithmetic takes longer; and a pause loses it. */
+TEST(in_the_cache)
+{
+    lr_catalogue c;
+    lr_plan_model m;
+    lr_own_model sum;
+    open_model(&c, "SmolLM2-135M", "Q8_0", &m);
+    CHECK(lr_own_model_make(&m, &sum));
+    lr_own o = steady(LR_FMT_Q8_0, 1e-12);
+    o.cache_bytes = 1e9;
+    for (int i = 0; i < LR_OWN_FILLS; i++) o.in_cache[i] = 0.4;
+    o.cache_gain[0] = 1;
+    lr_own_seq one = {1, 1, 0}, many = {1, 512, 0};
+    double near = lr_own_step(&o, &sum, &one, 1, 1, 2, NULL), prompt = lr_own_step(&o, &sum, &many, 1, 1, 2, NULL);
+    lr_own far = o;
+    for (int i = 0; i < LR_OWN_FILLS; i++) far.in_cache[i] = 1;
+    CHECK(near < 0.7 * lr_own_step(&far, &sum, &one, 1, 1, 2, NULL));
+    CHECK_NEAR(prompt / lr_own_step(&far, &sum, &many, 1, 1, 2, NULL), 1, 0.01);
+    CHECK_NEAR(lr_own_pause(&o, &sum), 0, 1e-15);
+    o.idle = 1;
+    CHECK_NEAR((near + lr_own_pause(&o, &sum)) / lr_own_step(&far, &sum, &one, 1, 1, 2, NULL), 1, 0.1);
+    lr_plan_model_close(&m);
+    lr_catalogue_close(&c);
+}
+
 /* On a machine whose kernels are known, predictions come from them, and stay below the ceiling. */
 TEST(predictions_use_them)
 {

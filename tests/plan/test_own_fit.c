@@ -46,6 +46,9 @@ static void make(const truth *t, lr_own_samples *all)
             lr_own_add(&all->layers.at[0], step_s(t, &all->layers, 0, 50e9, slow), 0);
             lr_own_add(&all->layers.at[LR_OWN_ROWS - 1], step_s(t, &all->layers, LR_OWN_ROWS - 1, 50e9, slow), 0);
             lr_own_add(&all->cached[0].at[0], slow * (9e6 * t->s[0] * 0.25 + 3 * t->layer_s + 2e4 * t->row_s), 0);
+            /* eight rows: half of that is saved */
+            lr_own_add(&all->cached[0].at[3],
+                       slow * (9e6 * (t->s[3] - 0.375 * t->s[0]) + 3 * t->layer_s + 8 * 2e4 * t->row_s), 0);
             lr_own_add(&all->cached_far, slow * (9e6 * t->s[0] * 0.25 + 3 * t->layer_s + 2e4 * t->row_s + 1e-5), 0);
             for (int h = 0; h < LR_OWN_HEADS; h++) {
                 lr_own_add(&all->near[h].one, 1e-3 * 50e9 / speed, speed);
@@ -80,6 +83,10 @@ TEST(found_again)
     }
     CHECK_NEAR(o.in_cache[0] / (0.25 / at), 1, 0.1);
     CHECK(o.in_cache[1] >= 1); /* not measured: nothing is promised */
+    CHECK_NEAR(o.cache_gain[0], 1, 1e-9);
+    CHECK_NEAR(o.cache_gain[3], 0.5, 0.1);
+    CHECK(o.cache_gain[LR_OWN_ROWS - 1] <= o.cache_gain[3]); /* never more again */
+    CHECK(o.idle >= 0 && o.idle <= 0);
     CHECK_NEAR(o.kv_in_cache / (1e-5 / (1e6 * t.kv_byte_s * at)), 1, 0.1);
     lr_free(all);
 }
