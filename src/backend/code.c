@@ -236,6 +236,18 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
     return LARDER_OK;
 }
 
+/* A value that attention brought, for all rows or those picked of it. */
+static bool attended(const maker *m, lr_val v)
+{
+    for (uint32_t i = m->n_op; i-- > 0;) {
+        const lr_op *o = &m->ops[i];
+        if (o->out != v) continue;
+        if (o->kind != LR_OP_PICK) return o->kind == LR_OP_ATTEND;
+        v = o->in[0];
+    }
+    return false;
+}
+
 static larder_status linear(maker *m, uint32_t i)
 {
     const lr_op *o = &m->ops[i];
@@ -243,7 +255,8 @@ static larder_status linear(maker *m, uint32_t i)
     const lr_value *x = &m->vals[o->in[0]], *y = &m->vals[o->out];
     if (o->kind == LR_OP_LINEAR && (x->mul != 1 || y->mul != 1))
         return lr_fail(m->err, LARDER_UNSUPPORTED, "a plain product over routed rows");
-    int kind = c->target->act_kind(c, tensor_of(c, o->w)->fmt, x->width, m->routes[o->out], m->routed);
+    lr_use use = {m->routes[o->out], m->routed, attended(m, o->in[0])};
+    int kind = c->target->act_kind(c, tensor_of(c, o->w)->fmt, x->width, use);
     if (kind < 0)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "no product for tensor %.*s",
                        LR_STR_ARG(tensor_of(c, o->w)->name));

@@ -69,11 +69,16 @@ typedef struct lr_phase {
 } lr_phase;
 
 typedef struct lr_code lr_code;
+/* What a product's numbers are for, where rounding matters more or less. */
+typedef struct lr_use {
+    bool routes;   /* experts are chosen by them */
+    bool routed;   /* the program chooses experts somewhere */
+    bool attended; /* what comes in is what attention brought */
+} lr_use;
 /* What code.c must know of a backend. */
 typedef struct lr_target {
-    /* The form of activations that a product's weights meet, a number of the target's own; -1: it has no such product.
-     * `routes`: experts are chosen by it; `routed`: the program chooses experts somewhere. */
-    int (*act_kind)(const lr_code *c, uint32_t fmt, uint32_t cols, bool routes, bool routed);
+    /* The form of activations that a product's weights meet, a number of the target's own; -1: it has no such product. */
+    int (*act_kind)(const lr_code *c, uint32_t fmt, uint32_t cols, lr_use use);
     size_t (*act_bytes)(const lr_code *c, int kind, uint32_t n); /* of a packed row of n numbers; a multiple of 64 */
     uint32_t (*passes)(int kind);                                /* products it takes */
     larder_act (*act_of)(int kind);                              /* for people */
@@ -106,7 +111,7 @@ struct lr_code {
     uint64_t shared, local, floats, copies, cache, logits_bytes, parts;
     uint64_t weights;                          /* read where they are mapped: those that are copied are not */
     uint64_t scratch;                          /* per thread, `local` included */
-    uint64_t at_ptrs, at_mm, at_attn, at_sort; /* within it */
+    uint64_t at_ptrs, at_mm, at_twice, at_attn, at_sort; /* within it */
     uint64_t mm_bytes;
 };
 

@@ -5,14 +5,15 @@
 #define PARTS_UNITS 4 /* attention is split over threads when it has fewer units than this per thread */
 
 /* What a matrix meets. A router makes small errors large by sending a token to another expert, so in routed models
- * int8 activations carry twice the bits, float weights meet no bf16 unless it is asked for, and routers stay float32. */
-static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, bool routes, bool routed)
+ * int8 activations carry twice the bits, float weights meet no bf16 unless it is asked for, and routers stay float32. What
+ * attention brings carries them too: of all int8 rows these err most for their size (docs/cpu.md). */
+static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, lr_use use)
 {
     larder_act act = c->l.act;
-    lr_actk kind = c->k->act_kind(fmt, routes ? LARDER_ACT_F32 : act, cols);
+    lr_actk kind = c->k->act_kind(fmt, use.routes ? LARDER_ACT_F32 : act, cols);
     if ((unsigned)kind >= LR_ACTK_COUNT) return -1;
-    if (routed && kind == LR_ACTK_I8) return LR_ACTK_I8X2;
-    if (routed && kind == LR_ACTK_BF16 && act != LARDER_ACT_BF16) return LR_ACTK_F32;
+    if ((use.routed || use.attended) && kind == LR_ACTK_I8) return LR_ACTK_I8X2;
+    if (use.routed && kind == LR_ACTK_BF16 && act != LARDER_ACT_BF16) return LR_ACTK_F32;
     return (int)kind;
 }
 
@@ -120,10 +121,12 @@ static void size_tiles(lr_code *c)
 static void size_scratch(lr_code *c)
 {
     uint32_t cols = 0, n = LR_MAX(c->l.n_tok, c->l.n_out);
+    bool twice = false;
     uint64_t attn = 0, group = 1, chunks = (c->l.n_ctx + LR_ATTN_CHUNK - 1) / LR_ATTN_CHUNK, part = 0;
     for (uint32_t i = 0; i < c->n_node; i++) {
         const lr_node *x = &c->nodes[i];
         if (x->kind == LR_OP_LINEAR || x->kind == LR_OP_LINEAR_ROUTED) cols = LR_MAX(cols, x->n);
+        twice |= x->actk == LR_ACTK_I8X2 && x->kind != LR_NODE_PACK;
         if (x->kind == LR_OP_ROUTE) c->n_expert = LR_MAX(c->n_expert, x->n);
         if (x->kind != LR_OP_ATTEND) continue;
         attn = LR_MAX(attn, lr_attn_scratch(c->attn_rows, x->op.attn.head_dim));
@@ -132,10 +135,11 @@ static void size_scratch(lr_code *c)
     }
     uint64_t rows = LR_MAX((uint64_t)n, c->attn_rows);
     c->at_ptrs = c->local;
-    c->at_attn = c->at_ptrs + LR_ALIGN_UP(rows * 32, 64);
+    c->at_attn = c->at_ptrs + LR_ALIGN_UP(rows * 48, 64); /* of a product: rows of x and y, and of both halves of I8X2 */
     c->at_mm = c->at_attn + LR_ALIGN_UP(attn, 64);
-    c->mm_bytes = cols ? LR_ALIGN_UP(c->k->mm_scratch(n, cols), 64) : 0;
-    c->at_sort = c->at_mm + c->mm_bytes;
+    c->mm_bytes = cols ? LR_ALIGN_UP(c->k->mm_scratch(twice ? 2 * n : n, cols), 64) : 0;
+    c->at_twice = c->at_mm + c->mm_bytes;
+    c->at_sort = c->at_twice + (twice ? LR_ALIGN_UP(8ull * n * LR_TWICE_ROWS, 64) : 0);
     /* first of each expert, the experts in use, the scores; rows by expert */
     c->scratch = c->at_sort + LR_ALIGN_UP(((uint64_t)c->n_expert * 3 + 2 + (uint64_t)n * c->n_route) * 4, 64);
     c->scratch = LR_ALIGN_UP(c->scratch, 4096);

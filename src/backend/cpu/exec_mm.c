@@ -31,64 +31,52 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
     return a;
 }
 
-/* Where a thread keeps the pointers to the rows of a product. */
+/* Where a thread keeps the pointers to the rows of a product of n. */
 static const void **xs_of(const lr_worker *w) { return (const void **)(void *)(w->scratch + w->x->c.at_ptrs); }
 static float **ys_of(const lr_worker *w, uint32_t n) { return (float **)(void *)(xs_of(w) + n); }
 
-/* Both packed rows of a token or two go through the kernel as if they were tokens of their own: the weights are
- * decoded once. The additions are those of two products, in their order. */
-enum { TWICE_TOK = 2, TWICE_ROWS = 64 };
-static void multiply_few(const lr_code *c, const lr_node *n, const lr_mat *a, const void *const *xs, uint32_t many,
-                         uint32_t r0, uint32_t r1, float *const *ys, const float *bias, void *scratch)
+/* Both packed rows of a token go through the kernel as if they were tokens of their own, so few rows of weights at a time
+ * that the sums stay near: the weights are decoded once. The additions are those of two products, in their order. */
+static void multiply_twice(lr_worker *w, const lr_node *n, const lr_mat *a, const void *const *xs, uint32_t many,
+                           uint32_t r0, uint32_t r1, float *const *ys, const float *bias)
 {
+    const lr_code *c = &w->x->c;
     size_t rest = lr_i8_layout(n->n).bytes;
-    float sum[2 * TWICE_TOK][TWICE_ROWS], *to[2 * TWICE_TOK];
-    const void *x[2 * TWICE_TOK];
+    const void **x = (const void **)(void *)ys_of(w, 2 * many);
+    float **to = (float **)(void *)(x + 2 * many), *sum = (float *)(void *)(w->scratch + c->at_twice);
     for (uint32_t t = 0; t < many; t++) {
         x[t] = xs[t];
         x[many + t] = (const uint8_t *)xs[t] + rest;
     }
-    for (uint32_t t = 0; t < 2 * many; t++) to[t] = sum[t];
+    for (uint32_t t = 0; t < 2 * many; t++) to[t] = sum + (size_t)t * LR_TWICE_ROWS;
     lr_mat part = *a; /* rows [r0, r1) alone, counted from 0 */
     part.data += r0 * a->row_stride;
     if (part.aux) part.aux += r0 * a->aux_stride;
     part.rows = r1 - r0;
-    c->k->mm(&part, LR_ACTK_I8, x, 2 * many, 0, part.rows, to, NULL, false, scratch);
+    c->k->mm(&part, LR_ACTK_I8, x, 2 * many, 0, part.rows, to, NULL, false, w->scratch + c->at_mm);
     for (uint32_t t = 0; t < many; t++) {
         float *y = ys[t] + r0;
         for (uint32_t r = 0; r < part.rows; r++) {
-            float v = sum[t][r];
+            float v = to[t][r];
             if (bias) v += bias[r0 + r];
             if (n->add) v = y[r] + v;
-            y[r] = v + sum[many + t][r];
+            y[r] = v + to[many + t][r];
         }
     }
 }
 
-/* One product of tiles of 16 rows. What was packed twice is multiplied twice, so few rows at a time that the weights
- * are read from memory once. */
+/* One product of tiles of 16 rows. */
 static void multiply(lr_worker *w, const lr_node *n, const lr_mat *a, const void **xs, uint32_t many, uint32_t tile0,
                      uint32_t tile1, float **ys, const float *bias)
 {
     const lr_code *c = &w->x->c;
     uint32_t to = LR_MIN(tile1 * 16, n->width);
-    void *scratch = w->scratch + c->at_mm;
     if (n->actk != LR_ACTK_I8X2) {
-        c->k->mm(a, n->actk, xs, many, tile0 * 16, to, ys, bias, n->add, scratch);
+        c->k->mm(a, n->actk, xs, many, tile0 * 16, to, ys, bias, n->add, w->scratch + c->at_mm);
         return;
     }
-    size_t rest = lr_i8_layout(n->n).bytes;
-    for (uint32_t r0 = tile0 * 16; r0 < to; r0 += TWICE_ROWS) {
-        uint32_t r1 = LR_MIN(r0 + TWICE_ROWS, to);
-        if (many <= TWICE_TOK) {
-            multiply_few(c, n, a, xs, many, r0, r1, ys, bias, scratch);
-            continue;
-        }
-        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, bias, n->add, scratch);
-        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] + rest;
-        c->k->mm(a, LR_ACTK_I8, xs, many, r0, r1, ys, NULL, true, scratch);
-        for (uint32_t i = 0; i < many; i++) xs[i] = (const uint8_t *)xs[i] - rest;
-    }
+    for (uint32_t r0 = tile0 * 16; r0 < to; r0 += LR_TWICE_ROWS)
+        multiply_twice(w, n, a, xs, many, r0, LR_MIN(r0 + LR_TWICE_ROWS, to), ys, bias);
 }
 
 static void product(lr_worker *w, const lr_node *n, uint32_t tile0, uint32_t tile1)

@@ -7,10 +7,11 @@
 /* ---------------------------------------------------------------- activations
  * A router makes a small error large by sending a token to another expert, so in models that have one all weights meet
  * two halves, unless one was asked for; float32 weights mean it, and meet two too. So do all in exact mode. */
-static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, bool routes, bool routed)
+static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, lr_use use)
 {
     (void)cols;
-    bool two = routes || (routed && c->l.act == LARDER_ACT_AUTO) || c->l.act == LARDER_ACT_F32 || lr_cu_takes_lo(fmt);
+    bool two = use.routes || (use.routed && c->l.act == LARDER_ACT_AUTO) || c->l.act == LARDER_ACT_F32 ||
+               lr_cu_takes_lo(fmt);
     if (lr_cu_takes_bf16(fmt)) return two ? LR_CU_BF16X2 : LR_CU_BF16;
     return two ? LR_CU_F16X2 : LR_CU_F16;
 }
