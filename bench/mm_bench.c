@@ -99,7 +99,7 @@ static void *must(void *p)
 static void bench(job *j, uint32_t fmt, uint32_t rows, uint32_t cols, int rounds, int n_thread, bool csv)
 {
     const lr_fmt_info *f = lr_fmt_get(fmt);
-    if (packed && (!j->k->pack_rows || !j->k->can_pack(fmt))) return;
+    if (packed && (!j->k->pack_rows || !j->k->can_pack(fmt, cols))) return;
     size_t stride = (size_t)lr_fmt_row_bytes(fmt,
                                              cols); /* packed rows come in whole groups, the last one filled up */
     size_t per = stride * (packed ? LR_ALIGN_UP((size_t)rows, (size_t)j->k->pack_rows) : rows);

@@ -121,7 +121,8 @@ static void every_set(uint32_t fmt, uint32_t rows, uint32_t cols, uint32_t n_tok
         compare(&u, &m.w, x, bias);
         u.kind = LR_ACTK_I8;
         if (lr_mm_has_i8(fmt)) compare(&u, &m.w, x, bias);
-        if (!u.set->pack_rows || !lr_mm_can_pack(fmt)) continue;
+        if (!u.set->pack_rows || !lr_mm_can_pack(fmt, cols)) continue;
+        if (!lr_mm_has_i8(fmt)) u.kind = LR_ACTK_F32;
         lr_mat p = repacked(u.set, &m.w);
         compare_with(&u, &p, &m.w, x, bias);
         free((void *)(uintptr_t)p.data);

@@ -44,7 +44,7 @@ typedef struct lr_kernels {
     /* Rows a packed matrix interleaves, at most 16; 0: this instruction set reads none. Groups of so many rows then take
      * the place they had (the last one is filled up), and memory is read one byte after the other. */
     uint32_t pack_rows;
-    bool (*can_pack)(uint32_t fmt);
+    bool (*can_pack)(uint32_t fmt, uint32_t cols);
     /* Packs a group: n <= pack_rows rows at `from`, to `to`. */
     void (*repack)(uint32_t fmt, uint32_t pack_rows, const uint8_t *from, size_t stride, uint32_t n, uint32_t cols,
                    uint8_t *to);

@@ -46,8 +46,8 @@ static void add_copy(lr_code *c, lr_node *n)
 
 static void matrix(lr_code *c, lr_node *n)
 {
-    bool int8 = n->actk == LR_ACTK_I8 || n->actk == LR_ACTK_I8X2;
-    n->repacked = c->l.repack && int8 && c->k->pack_rows && c->k->can_pack(n->t->fmt);
+    bool meets = n->actk == LR_ACTK_I8 || n->actk == LR_ACTK_I8X2 || n->t->fmt == LR_FMT_F16;
+    n->repacked = c->l.repack && meets && !n->t->col_stride && c->k->pack_rows && c->k->can_pack(n->t->fmt, n->n);
     if (n->t->col_stride || c->l.repack) add_copy(c, n);
 }
 
@@ -135,7 +135,8 @@ static void size_scratch(lr_code *c)
     }
     uint64_t rows = LR_MAX((uint64_t)n, c->attn_rows);
     c->at_ptrs = c->local;
-    c->at_attn = c->at_ptrs + LR_ALIGN_UP(rows * 48, 64); /* of a product: rows of x and y, and of both halves of I8X2 */
+    c->at_attn = c->at_ptrs +
+                 LR_ALIGN_UP(rows * 48, 64); /* of a product: rows of x and y, and of both halves of I8X2 */
     c->at_mm = c->at_attn + LR_ALIGN_UP(attn, 64);
     c->mm_bytes = cols ? LR_ALIGN_UP(c->k->mm_scratch(twice ? 2 * n : n, cols), 64) : 0;
     c->at_twice = c->at_mm + c->mm_bytes;

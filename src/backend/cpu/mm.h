@@ -106,7 +106,7 @@ extern const uint32_t lr_mm_n_sets;
 void lr_mm_fill(lr_kernels *k, lr_isa isa);
 
 bool lr_mm_has_i8(uint32_t fmt);
-bool lr_mm_can_pack(uint32_t fmt);
+bool lr_mm_can_pack(uint32_t fmt, uint32_t cols);
 /* mm_pack.c: rows `from`, n of them, to n_rows interleaved: the last is repeated if there are fewer. */
 void lr_mm_pack(uint32_t fmt, uint32_t n_rows, const uint8_t *from, size_t stride, uint32_t n, uint32_t cols,
                 uint8_t *to);

@@ -6,12 +6,22 @@
 #ifndef LR_MM_FLOAT_H
 #define LR_MM_FLOAT_H
 
-enum { W_F32, W_F16, W_BF16, W_F8, W_BF16_DOT, W_F8_DOT }; /* what weights are; the last two with bf16 activations */
+/* What weights are; the last two with bf16 activations. PAIRS: packed F16 (mm_pack.c), lines of two rows in turn. */
+enum { W_F32, W_F16, W_F16_PAIRS, W_BF16, W_F8, W_BF16_DOT, W_F8_DOT };
 enum { ROW_BLOCK = 32, DECODED_ROWS = 8, SPAN = 128 };
 
 LR_INLINE bool is_dot(int kind) { return kind == W_BF16_DOT || kind == W_F8_DOT; }
 LR_INLINE bool is_f8(int kind) { return kind == W_F8 || kind == W_F8_DOT; }
 LR_INLINE uint32_t width_of(int kind) { return kind == W_F32 ? 4 : is_f8(kind) ? 1 : 2; }
+/* Where row r begins, counted from an even one, and column c, counted from a multiple of 32. */
+LR_INLINE const uint8_t *float_row(int kind, const uint8_t *w, size_t stride, uint32_t r)
+{
+    return kind == W_F16_PAIRS ? w + (r & ~1u) * stride + (r & 1) * 64 : w + r * stride;
+}
+LR_INLINE size_t column_at(int kind, uint32_t c)
+{
+    return kind == W_F16_PAIRS ? (size_t)(c / 32) * 128 + c % 32 * 2 : (size_t)c * width_of(kind);
+}
 LR_INLINE uint32_t act_width(int kind) { return is_dot(kind) ? 2 : 4; }
 LR_INLINE uint32_t step_of(int kind) { return is_dot(kind) ? 32 : 16; }
 /* Rows at once for one token: as few as keep the sums from waiting for themselves, for memory is fastest in order. */
@@ -38,7 +48,7 @@ LR_INLINE void load_weights(int kind, vf g[VG], const uint8_t *p)
 {
     if (kind == W_F8) g_load_f8(g, p);
     else if (kind == W_F32) g_load_f32(g, (const float *)p);
-    else if (kind == W_F16) g_load_f16(g, p);
+    else if (kind == W_F16 || kind == W_F16_PAIRS) g_load_f16(g, p);
     else g_load_bf16(g, p);
 }
 
@@ -53,7 +63,7 @@ LR_INLINE void float_step(int kind, int nr, int nt, vf acc[FLOAT_R][FLOAT_T][VG]
         for (int i = 0; i < nr * (int)(step_of(kind) * width_of(kind)) / 64; i++) __builtin_prefetch(ahead + i * 64);
 #pragma GCC unroll 8
     for (int r = 0; r < nr; r++) {
-        const uint8_t *p = w + (size_t)r * stride;
+        const uint8_t *p = float_row(kind, w, stride, (uint32_t)r);
 #ifdef HAVE_BF16_DOT
         if (kind == W_BF16_DOT) a[r][0] = v_as_f(v_load(p));
         else if (kind == W_F8_DOT) a[r][0] = v_as_f(v_f8_bf16(p));
@@ -104,14 +114,16 @@ LR_INLINE void float_columns(int kind, int nr, int nt, vf acc[FLOAT_R][FLOAT_T][
                              const void *const *x, uint32_t c0, uint32_t c, uint32_t end)
 {
     uint32_t step = step_of(kind), ww = width_of(kind), xw = act_width(kind);
-    const uint8_t *ahead = w + (nr == 1 ? AHEAD : (size_t)nr * stride);
+    const uint8_t *ahead = w + (nr == 1                          ? AHEAD
+                                : kind == W_F16_PAIRS && nr == 2 ? AHEAD_PACKED
+                                                                 : (size_t)nr * stride);
 #ifdef HAVE_F8_64
     if (kind == W_F8_DOT)
         for (; c + 64 <= end; c += 64)
             f8_step(nr, nt, acc, w + (c - c0), stride, x, (size_t)c * xw, ahead + (size_t)nr * (c - c0));
 #endif
     for (; c + step <= end; c += step)
-        float_step(kind, nr, nt, acc, w + (size_t)(c - c0) * ww, stride, x, (size_t)c * xw,
+        float_step(kind, nr, nt, acc, w + column_at(kind, c - c0), stride, x, (size_t)c * xw,
                    ahead + (size_t)nr * (c - c0) * ww);
     if (c < end) { /* the rest, with zeros after it, as the packed activations have them */
         uint8_t pad[FLOAT_R][64] = {{0}};
@@ -167,10 +179,10 @@ LR_INLINE void float_group(int kind, int nt, const uint8_t *w, size_t stride, co
     for (uint32_t c = 0; c < cols; c += chunk) {
         uint32_t n = LR_MIN(chunk, cols - c), r = r0;
         for (; r + (uint32_t)nr <= r1; r += (uint32_t)nr)
-            float_tile(kind, nr, nt, w + (size_t)(r - r0) * stride + (size_t)c * width_of(kind), stride, x, c, n,
+            float_tile(kind, nr, nt, float_row(kind, w, stride, r - r0) + column_at(kind, c), stride, x, c, n,
                        lanes[r - r0], by, r - r0);
         for (; nr > 1 && r < r1; r++)
-            float_tile(kind, 1, nt, w + (size_t)(r - r0) * stride + (size_t)c * width_of(kind), stride, x, c, n,
+            float_tile(kind, 1, nt, float_row(kind, w, stride, r - r0) + column_at(kind, c), stride, x, c, n,
                        lanes[r - r0], by, r - r0);
     }
     for (uint32_t r = r0; r < r1; r++)
@@ -210,6 +222,9 @@ LR_INLINE void float_rows(int kind, const uint8_t *w, size_t stride, const row_s
     }
 FLOAT_MM(mm_f32, W_F32)
 FLOAT_MM(mm_f16, W_F16)
+#ifdef PACKED_TWIN
+FLOAT_MM(mm_f16_pairs, W_F16_PAIRS)
+#endif
 FLOAT_MM(mm_bf16, W_BF16)
 #ifdef HAVE_BF16_DOT
 FLOAT_MM(mm_bf16_dot, W_BF16_DOT)

@@ -138,6 +138,10 @@ static void mm(const lr_mat *w, lr_actk kind, const void *const *x, uint32_t n_t
                float *const *y, const float *bias, bool add, void *scratch)
 {
 #ifdef PACKED_TWIN
+    if (w->packed && w->fmt == LR_FMT_F16) {
+        mm_f16_pairs(w, x, n_tok, r0, r1, y, bias, add);
+        return;
+    }
     if (w->packed) {
         PACKED_TWIN(w, kind, x, n_tok, r0, r1, y, bias, add, scratch);
         return;

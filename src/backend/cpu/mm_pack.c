@@ -5,13 +5,18 @@
  * for what B leaves over: a scale, before them (two bytes, or one) or behind. V rows of it lie side by side like the rest.
  * So a vector of V words, one of each row, is one load: the turn that rows in place need (mm_formats.h) is done once, here.
  *
+ * F16, which meets float32 activations, has lines of 64 bytes of two rows in turn.
+ *
  * Refuses to own: who packs, and when (exec_copy.c).
  */
 #include "mm.h"
 
-bool lr_mm_can_pack(uint32_t fmt)
+enum { LINE = 64 };
+
+bool lr_mm_can_pack(uint32_t fmt, uint32_t cols)
 {
     switch (fmt) {
+    case LR_FMT_F16: return cols % (LINE / 2) == 0;
 #define X(name, kind) case LR_FMT_##name:
         LR_MM_PACKED(X)
 #undef X
@@ -41,6 +46,12 @@ LR_INLINE uint8_t *gather(const uint8_t *const *rows, uint32_t n_rows, size_t at
     return to;
 }
 
+static void pair_lines(const uint8_t *const *rows, uint32_t n_rows, size_t row, uint8_t *to)
+{
+    for (uint32_t r = 0; r < n_rows; r += 2)
+        for (size_t at = 0; at < row; at += LINE) to = gather(rows + r, 2, at, LINE, to);
+}
+
 void lr_mm_pack(uint32_t fmt, uint32_t n_rows, const uint8_t *from, size_t stride, uint32_t n, uint32_t cols,
                 uint8_t *to)
 {
@@ -49,6 +60,10 @@ void lr_mm_pack(uint32_t fmt, uint32_t n_rows, const uint8_t *from, size_t strid
     const uint8_t *rows[MOST];
     size_t first = before_words(fmt), rest = (f->bytes - first) % 4, end = cols / f->block * (size_t)f->bytes;
     for (uint32_t r = 0; r < n_rows; r++) rows[r] = from + LR_MIN(r, n - 1) * stride;
+    if (fmt == LR_FMT_F16) {
+        pair_lines(rows, n_rows, end, to);
+        return;
+    }
     for (size_t at = 0; at < end;) {
         size_t words_end = at + f->bytes - rest;
         to = gather(rows, n_rows, at, first, to);
