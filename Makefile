@@ -293,10 +293,13 @@ check-neon:
 	+@$(if $(filter tests/backend/test_mm.c,$(SELECTED)),LARDER_QUICK=1 $(CHECK_NEON) TESTS=tests/backend/test_mm.c \
 	    QEMU_CPU=neoverse-n1)
 
-# The CUDA backend's kernels and host code on the emulated card.
+# The CUDA backend's kernels and host code on the emulated card; the kernels again where everything comes in another
+# order, and on a card that has not what Hopper has.
+CHECK_EMULATED := $(MAKE) --no-print-directory EMULATE=1 BUILD=$(BUILD)-emulated check
 check-emulated:
-	+@$(MAKE) --no-print-directory EMULATE=1 BUILD=$(BUILD)-emulated check \
-	    TESTS='tests/backend/test_cuda_*.c tests/golden/test_cuda.c'
+	+@$(CHECK_EMULATED) TESTS='tests/backend/test_cuda_*.c tests/golden/test_cuda.c'
+	+@LARDER_EMULATED=order=reverse,copies=early,early=2 $(CHECK_EMULATED) TESTS='tests/backend/test_cuda_*.c'
+	+@LARDER_EMULATED=arch=80,sm=3 $(CHECK_EMULATED) TESTS=tests/backend/test_cuda_mm.c
 
 # ---------------------------------------------------------------- installing
 INSTALLED = bin/larder lib/liblarder.a lib/$(notdir $(SHARED)) lib/$(PLAIN_SHARED) include/larder.h \

@@ -35,10 +35,11 @@ template <uint32_t FMT> struct few_shape {
     /* Copies begin at a multiple of `from`: of 32, the unit of memory, where rows' pieces are not such multiples
      * anyway. */
     static constexpr uint32_t from = bytes % 32 == 0 ? 16 : 32;
-    static constexpr uint32_t odd = bytes % 16 == 0 ? 16 : bytes % 8 == 0 ? 8 : bytes % 4 == 0 ? 4 : 2;
+    /* They end at a multiple of `odd`, and so does what is before their first byte: a chain may begin within a stage. */
+    static constexpr uint32_t step = columns > 256 ? per_256 : bytes;
+    static constexpr uint32_t odd = step % 16 == 0 ? 16 : step % 8 == 0 ? 8 : step % 4 == 0 ? 4 : 2;
     static constexpr uint32_t pieces = (bytes + from - (from == 16 ? 16 : odd) + 15) / 16;
-    /* Rows whose eight bytes per lane do not meet in one bank. */
-    static constexpr uint32_t pitch = 16 * pieces + (FMT == LR_FMT_MXFP4 ? 16 : 0);
+    static constexpr uint32_t pitch = 16 * pieces;
     static constexpr uint32_t stage = TILE * pitch;
     static constexpr uint32_t depth = 61440 / WARPS / stage < 2 ? 2 : 61440 / WARPS / stage;
     static constexpr uint32_t ring = WARPS * depth * stage;
