@@ -109,8 +109,8 @@ struct lr_code {
     uint32_t n_route;   /* most rows of a step in routed products */
     /* bytes */
     uint64_t shared, local, floats, copies, cache, logits_bytes, parts;
-    uint64_t weights;                          /* read where they are mapped: those that are copied are not */
-    uint64_t scratch;                          /* per thread, `local` included */
+    uint64_t weights; /* read where they are mapped: those that are copied are not */
+    uint64_t scratch; /* per thread, `local` included */
     uint64_t at_ptrs, at_mm, at_twice, at_attn, at_sort; /* within it */
     uint64_t mm_bytes;
 };

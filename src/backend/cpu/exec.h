@@ -94,7 +94,7 @@ static inline uint64_t lr_share_at(uint64_t n, uint32_t unit, int thread, int n_
     return thread == n_thread ? n : n / unit * (uint64_t)thread / (uint64_t)n_thread * unit;
 }
 enum { LR_TWICE_ROWS = 64 }; /* rows at a time of a product that meets two int8 rows */
-enum { LR_MM_UNIT = 2 }; /* tiles of products are dealt in pairs */
+enum { LR_MM_UNIT = 2 };     /* tiles of products are dealt in pairs */
 /* A phase's n units as one thread sees them: a share each, taken from its front `own` at a time; then halves of what
  * others have left, from the back, while it is at least `least` (at most UINT32_MAX). Shares and halves are whole
  * multiples of `unit`. Every thread must deal every such phase, and a barrier must end it. (exec_mm.c) */
