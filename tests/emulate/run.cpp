@@ -37,7 +37,7 @@ lr_emulated_thread *lr_emulated_me;
 uint3 gridDim, blockDim;
 static fiber host, *before; /* before: who ran before this one */
 static team *now;
-static std::vector<fiber *> idle;
+static std::vector<fiber *> &idle = *new std::vector<fiber *>; /* for as long as the program runs */
 extern "C" {
 extern uint8_t __start_lr_shared[] __attribute__((weak)), __stop_lr_shared[] __attribute__((weak));
 }
