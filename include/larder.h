@@ -114,8 +114,8 @@ void larder_free(void *p);
 typedef enum larder_act { LARDER_ACT_AUTO, LARDER_ACT_I8, LARDER_ACT_BF16, LARDER_ACT_F32 } larder_act;
 typedef enum larder_kv { LARDER_KV_F16, LARDER_KV_F32, LARDER_KV_AUTO, LARDER_KV_Q8_0, LARDER_KV_Q4_0 } larder_kv;
 
-/* What computes. AUTO: a graphics card, if this build has a backend for it (CUDA) and the model with its cache fits there; else
- * the processor, which is said in the log. */
+/* What computes. AUTO: a graphics card, if this build has a backend for it (CUDA), there is one, and the model with its cache
+ * fits there (if it does not, the log says so); else the processor. */
 typedef enum larder_device { LARDER_DEVICE_AUTO, LARDER_DEVICE_CPU, LARDER_DEVICE_CUDA } larder_device;
 
 /* Drafting the next tokens cheaply and having several checked in one step. A draft is kept only where it is what the model
@@ -137,10 +137,9 @@ typedef struct larder_engine_options {
     uint32_t n_out;     /* most positions of a step whose logits are wanted (larder_logits); 0: n_seq */
     uint32_t n_embed;   /* most positions of a part of larder_embed, at most 512; 0: it is not asked for */
     larder_act act; /* what activations are multiplied in; AUTO: int8 with quantised weights (two int8 rows, 15 bits,
-                         * in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
+                         * for what attention brings and in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
     /* Numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks (gpt-oss). */
     larder_kv kv;
-    larder_device device;
     uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
     bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
     /* Copy the weights as the kernels read them best, each thread's share in large pages of the memory nearest to it:
@@ -162,6 +161,7 @@ typedef struct larder_engine_options {
      * engine's, several times a second and at the end (n_done = n_total); of a file in memory nothing. NULL: nobody. */
     larder_reading_fn *reading;
     void *reading_user;
+    larder_device device;
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
 /* An open file without a name in `folder` (NULL: TMPDIR, or /var/tmp), for swap_fd: for a process that may make no files
@@ -175,7 +175,6 @@ typedef struct larder_buffer {
 } larder_buffer;
 
 typedef struct larder_plan {
-    const char *device; /* "cpu", "cuda": what computes, and whose memory this is about */
     larder_buffer buffers[24];
     uint32_t n_buffers;
     uint64_t n_bytes;   /* their sum */
@@ -187,6 +186,7 @@ typedef struct larder_plan {
     larder_kv kv; /* as given, or chosen */
     uint32_t n_threads;
     bool fits;
+    const char *device; /* "cpu", "cuda": what computes, and whose memory this is about */
 } larder_plan;
 
 /* What an engine with these options would take. Allocates nothing that lasts. */

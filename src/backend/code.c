@@ -237,9 +237,9 @@ static larder_status matrix(maker *m, lr_node *n, const lr_op *o)
 }
 
 /* A value that attention brought, for all rows or those picked of it. */
-static bool attended(const maker *m, lr_val v)
+static bool attended(const maker *m, uint32_t before, lr_val v)
 {
-    for (uint32_t i = m->n_op; i-- > 0;) {
+    for (uint32_t i = before; i-- > 0;) {
         const lr_op *o = &m->ops[i];
         if (o->out != v) continue;
         if (o->kind != LR_OP_PICK) return o->kind == LR_OP_ATTEND;
@@ -255,7 +255,7 @@ static larder_status linear(maker *m, uint32_t i)
     const lr_value *x = &m->vals[o->in[0]], *y = &m->vals[o->out];
     if (o->kind == LR_OP_LINEAR && (x->mul != 1 || y->mul != 1))
         return lr_fail(m->err, LARDER_UNSUPPORTED, "a plain product over routed rows");
-    lr_use use = {m->routes[o->out], m->routed, attended(m, o->in[0])};
+    lr_use use = {m->routes[o->out], m->routed, attended(m, i, o->in[0])};
     int kind = c->target->act_kind(c, tensor_of(c, o->w)->fmt, x->width, use);
     if (kind < 0)
         return lr_fail(m->err, LARDER_UNSUPPORTED, "no product for tensor %.*s",

@@ -130,6 +130,7 @@ static larder_status largest_ctx(const lr_backend *b, const lr_program *p, lr_li
 
 static larder_status check_options(const larder_engine_options *o, uint32_t n_ctx_train, larder_error *err)
 {
+    if ((unsigned)o->device > LARDER_DEVICE_CUDA) return lr_fail(err, LARDER_USAGE, "device %d", (int)o->device);
     if (o->n_seq > 4096) return lr_fail(err, LARDER_USAGE, "n_seq is %u; the limit is 4096", o->n_seq);
     if (o->n_threads > 1024) return lr_fail(err, LARDER_USAGE, "%u threads; the limit is 1024", o->n_threads);
     if (o->n_batch > 65536) return lr_fail(err, LARDER_USAGE, "a batch of %u tokens; the limit is 65536", o->n_batch);
@@ -295,7 +296,7 @@ larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)
 {
     uint64_t weights = 0;
     for (uint32_t i = 0; i < plan->n_buffers; i++)
-        if (!strcmp(plan->buffers[i].name, "weights")) weights += plan->buffers[i].n_bytes;
+        if (plan->buffers[i].mapped || !strcmp(plan->buffers[i].name, "weights")) weights += plan->buffers[i].n_bytes;
     double gib = (double)LR_GIB;
     if (plan->n_ctx_max)
         return lr_fail(

@@ -158,13 +158,13 @@ double lr_own_saved(const lr_own *o, const lr_own_model *m, double kv_bytes)
     return 0;
 }
 
-/* Both rows of one token or two are multiplied as if they were tokens; of more, one set after the other. */
+/* Both rows of a token are multiplied as if they were tokens (src/backend/cpu/exec_mm.c). */
 static double product(const lr_own *o, bool twice, uint32_t fmt, double rows)
 {
     const lr_fmt_info *info = lr_fmt_get(fmt);
     bool whole = info && info->block > 1 && fmt != LR_FMT_F8_E4M3_B128;
     if (!twice || !whole) return per_number(o, fmt, rows);
-    return rows <= 2 ? per_number(o, fmt, 2 * rows) : 2 * per_number(o, fmt, rows);
+    return per_number(o, fmt, 2 * rows);
 }
 
 static double linears(const lr_own *o, const lr_own_model *m, double n_tok, double n_out, double saved)

@@ -52,7 +52,9 @@ typedef struct lr_own_model {
     } attend[8];
     int n_linear, n_attend;
     double n_layer, row_work, bytes;
-    bool twice; /* it routes: int8 activations are two rows (src/backend/cpu/exec_compile.c) */
+    /* It routes: all int8 activations are two rows (src/backend/cpu/exec_compile.c). Elsewhere only what attention brings
+     * is, in the models that were timed as in this one. */
+    bool twice;
 } lr_own_model;
 /* Numbers that a token passes besides matrices and attention: written by norms, rotations, gates, sums, packed for products. */
 double lr_own_row_work(const lr_program *p);

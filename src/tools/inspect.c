@@ -181,10 +181,20 @@ static void print_list(lr_buf *b, const char *title, const json_t *list)
     lr_buf_putc(b, '\n');
 }
 
+static json_t *card_names(void)
+{
+    json_t *list = json_array();
+#ifdef LR_CUDA
+    json_array_append_new(list, json_string("CUDA"));
+#endif
+    return list;
+}
+
 larder_status larder_built_in(bool json, char **out, larder_error *err)
 {
-    json_t *o = json_pack("{s:s,s:o,s:o,s:o,s:o}", "version", larder_version(), "processors", isa_names(), "formats",
-                          format_names(), "architectures", architecture_names(), "libraries", library_versions());
+    json_t *o = json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "version", larder_version(), "processors", isa_names(), "cards",
+                          card_names(), "formats", format_names(), "architectures", architecture_names(), "libraries",
+                          library_versions());
     if (!o) return LR_NOMEM(err, "the list");
     lr_buf b = {0};
     if (json) {
@@ -196,6 +206,7 @@ larder_status larder_built_in(bool json, char **out, larder_error *err)
         json_t *v;
         lr_buf_printf(&b, "larder %s\n", larder_version());
         print_list(&b, "processors", json_object_get(o, "processors"));
+        print_list(&b, "cards", json_object_get(o, "cards"));
         print_list(&b, "formats", json_object_get(o, "formats"));
         print_list(&b, "architectures", json_object_get(o, "architectures"));
         lr_buf_puts(&b, "libraries     ");

@@ -75,6 +75,7 @@ static larder_status rig_open(lr_own_samples *all, const lr_shape *shape, uint32
     LR_TRY(lr_shape_model(&f, 0, &r->model, NULL, NULL, err));
     o.n_ctx = shape->n_ctx;
     o.n_batch = BATCH;
+    o.device = LARDER_DEVICE_CPU;
     LR_GO(larder_engine_open(r->model, &o, &r->e, err));
     uint32_t n_block = (o.n_ctx + LR_KV_BLOCK - 1) / LR_KV_BLOCK;
     r->blocks = lr_calloc(n_block, sizeof *r->blocks);

@@ -99,7 +99,7 @@ void lr_probe_mark(char out[256])
 {
     lr_topology t;
     lr_topology_get(&t);
-    snprintf(out, 256, "%s/%s/%d/%d/%s/3", t.cpu, lr_isa_name(lr_cpu_isa()), t.n_core, t.n_thread, larder_version());
+    snprintf(out, 256, "%s/%s/%d/%d/%s/4", t.cpu, lr_isa_name(lr_cpu_isa()), t.n_core, t.n_thread, larder_version());
 }
 
 static void describe(larder_probe *p)

@@ -180,7 +180,8 @@ static larder_status finish(sim *s, request *r, larder_error *err)
     r->done = true;
     s->n_left--;
     bool closed = !s->trace && !(s->ask->rate > 0);
-    return closed && s->n < s->n_due ? arrive(s, s->now, r->user, err) : LARDER_OK;
+    /* the next of this user is on its way to the engine, which its clock does not wait for */
+    return closed && s->n < s->n_due ? arrive(s, s->now - s->way_in, r->user, err) : LARDER_OK;
 }
 
 static larder_status take_step(sim *s, lr_sim *out, bool *stuck, larder_error *err)

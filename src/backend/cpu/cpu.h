@@ -28,7 +28,7 @@ static inline const uint8_t *lr_mat_aux(const lr_mat *w, uint32_t r)
 }
 
 /* How a row of activations is stored for a matrix product. I8X2 is two I8 rows, of the numbers and of what the first
- * left of them: 15 bits, for the executor to multiply one after the other; kernels themselves know only the others. */
+ * left of them: 15 bits, for the executor to multiply as if they were two tokens; kernels themselves know only the others. */
 typedef enum lr_actk { LR_ACTK_F32, LR_ACTK_BF16, LR_ACTK_I8, LR_ACTK_I8X2, LR_ACTK_COUNT } lr_actk;
 
 typedef struct lr_kernels {

@@ -77,7 +77,8 @@ template <uint32_t FMT> struct many_fmt {
     using F = lr_cu_fmt<FMT>;
     static constexpr bool swizzle = false, bf16 = F::bf16, own_lo = F::has_lo;
     static constexpr uint32_t cols = own_lo ? 64 : 256, spans = cols / F::span, row_bytes = spans * F::bytes;
-    static constexpr uint32_t pitch = ((row_bytes + 15) / 16 | 1) * 16; /* rows lie 16 bytes further in the banks */
+    /* A copy begins at 16 bytes: what lies before the slot's first comes along. Rows lie 16 bytes further in the banks. */
+    static constexpr uint32_t pitch = ((row_bytes + (row_bytes % 16 ? 14 : 0) + 15) / 16 | 1) * 16;
     struct rows {
         typename F::state s[2][spans];
     };
@@ -229,7 +230,7 @@ static __device__ void many_fill_w(const lr_cu_many &a, many_bars *bars, uint32_
             uint32_t bar = lr_cu_smem(&bars->w_full[r.at]);
             lr_cu_bar_wait(lr_cu_smem(&bars->w_empty[r.at]), r.round ^ 1);
             lr_cu_bar_expect(bar, bytes);
-            lr_cu_box3(ring + r.at * bytes, &a.w[t.mat], bar, c / F::cols * (F::row_bytes / 2), t.row, t.expert);
+            lr_cu_box3(ring + r.at * bytes, &a.w[t.mat], bar, c / F::cols * F::row_bytes / 16 * 8, t.row, t.expert);
         }
     }
 }
@@ -339,7 +340,7 @@ static __device__ __forceinline__ void many_chain(float (&d)[N / 2], many_math &
     for (int i = 0; i < N / 2; i++) d[i] = 0;
     for (uint32_t c = from; c < to; c += F::cols) {
         lr_cu_bar_wait(lr_cu_smem(&q.bars->w_full[q.rw.at]), q.rw.round);
-        const uint8_t *slot = q.w + q.rw.at * (MANY_ROWS * F::pitch);
+        const uint8_t *slot = q.w + q.rw.at * (MANY_ROWS * F::pitch) + c / F::cols * F::row_bytes % 16;
         typename F::rows rows;
         F::begin(rows, slot, a.m.w[t.mat], t.expert, t.row, q.row, c, q.lane % 4);
 #pragma unroll

@@ -118,9 +118,16 @@ __device__ static float one(const lr_cu_rowop &o, const float *a, const float *b
     }
 }
 
-__device__ static void each(const lr_cu_rowop &o, const float *a, const float *b, float *y)
+/* Columns [from, to) of a row, of which there are several blocks; of all of it where there is one. */
+struct part_of_row {
+    uint32_t from, to;
+};
+
+__device__ static void each(const lr_cu_rowop &o, const float *a, const float *b, float *y, part_of_row p)
 {
-    for (uint32_t i = threadIdx.x; i < o.width * o.mul; i += THREADS) y[i] = one(o, a, b, i);
+    uint32_t end = LR_MIN(p.to, o.width * o.mul);
+#pragma unroll 4
+    for (uint32_t i = p.from + threadIdx.x; i < end; i += THREADS) y[i] = one(o, a, b, i);
 }
 
 /* ---------------------------------------------------------------- rotations */
@@ -235,7 +242,7 @@ __device__ static void put(uint16_t *to, uint32_t c, bool turned, const uint16_t
     *(uint32_t *)(at + 8) = hi;
 }
 
-__device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, uint32_t row, float *part)
+__device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, uint32_t row, part_of_row p, float *part)
 {
     uint32_t stride = (o.n + 31) / 32 * 32;
     for (uint32_t m = 0; m < o.mul; m++, x += o.n) {
@@ -243,12 +250,14 @@ __device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, ui
         uint16_t *hi = (uint16_t *)y + at * stride, *lo = (uint16_t *)(y + o.lo_at) + at * stride;
         float power = 1.0f, most = 0.0f;
         if (!o.bf16) {
-            team<false>::each(o.n, [&](uint32_t c) { most = fmaxf(most, fabsf(x[c])); });
+#pragma unroll 4
+            for (uint32_t c = threadIdx.x; c < o.n; c += THREADS) most = fmaxf(most, fabsf(x[c]));
             power = power_for(block_of<true>(most, part));
             if (threadIdx.x == 0) ((float *)(y + o.scale_at))[at] = power;
         }
         float by = 1.0f / power;
-        for (uint32_t c = threadIdx.x * 4; c < stride; c += THREADS * 4) {
+        uint32_t end = LR_MIN(p.to, stride);
+        for (uint32_t c = p.from + threadIdx.x * 4; c < end; c += THREADS * 4) {
             uint16_t h[4], l[4];
 #pragma unroll
             for (uint32_t i = 0; i < 4; i++) {
@@ -263,7 +272,7 @@ __device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, ui
 }
 
 /* ---------------------------------------------------------------- the list */
-__device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool out, uint32_t row, float *part)
+__device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool out, uint32_t row, part_of_row p, float *part)
 {
     uint32_t tok = out ? step.out[row] : row;
     const uint8_t *a = (const uint8_t *)o.a + (uint64_t)(o.kind == LR_OP_PICK ? tok : row) * o.a_row;
@@ -276,10 +285,37 @@ __device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool ou
     case LR_OP_ROPE: rope(o, x, (const float *)b, (float *)y); break;
     case LR_OP_ROUTE: route(o, x, (uint32_t *)y); break;
     case LR_OP_COMBINE: combine(o, x, (const uint32_t *)b, (float *)y); break;
-    case LR_NODE_PACK: pack(o, x, (uint8_t *)o.y, row, part); break;
+    case LR_NODE_PACK: pack(o, x, (uint8_t *)o.y, row, p, part); break;
     case LR_NODE_ANGLES: angles(o, step.pos[tok], (float *)y); break;
-    default: each(o, x, (const float *)b, (float *)y); break;
+    default: each(o, x, (const float *)b, (float *)y, p); break;
     }
+}
+
+enum { PIECE = THREADS * 4 }; /* columns of a block, of rows that several share: what one of them reads another's wrote not */
+
+/* May blocks share a row? Where every operator makes a number of those at the same place, and no sum or power of the row. */
+static bool by_pieces(const lr_cu_rows *r, uint32_t *width)
+{
+    *width = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        const lr_cu_rowop *o = &r->op[i];
+        switch (o->kind) {
+        case LR_OP_ADD:
+        case LR_OP_SCALE:
+        case LR_OP_ACT:
+        case LR_OP_GLU:
+        case LR_OP_SOFTCAP:
+        case LR_OP_PICK: break;
+        case LR_NODE_PACK:
+            if (o->bf16) break;
+            return false;
+        default: return false;
+        }
+        uint32_t n = o->kind == LR_NODE_PACK ? (o->n + 31) / 32 * 32 : o->width * o->mul;
+        if (o->kind == LR_NODE_PACK && o->mul != 1) return false;
+        *width = LR_MAX(*width, n);
+    }
+    return true;
 }
 
 __global__ static void __launch_bounds__(THREADS) rows_kernel(LR_CU_ARG(lr_cu_rows) r)
@@ -289,15 +325,18 @@ __global__ static void __launch_bounds__(THREADS) rows_kernel(LR_CU_ARG(lr_cu_ro
     lr_cu_wait();
     uint32_t n = r.out ? r.step.counts->n_out : r.step.counts->n_tok, row = blockIdx.x;
     if (row >= n) return;
+    part_of_row p = {blockIdx.y * PIECE, gridDim.y > 1 ? (blockIdx.y + 1) * PIECE : UINT32_MAX};
     for (uint32_t i = 0; i < r.n; i++) {
-        run(r.op[i], r.step, r.out, row, part);
+        run(r.op[i], r.step, r.out, row, p, part);
         __syncthreads();
     }
 }
 
 extern "C" cudaError_t lr_cu_rows_run(const lr_cu_device *d, const lr_cu_rows *r, cudaStream_t s)
 {
-    return lr_cu_launch(d, rows_kernel, dim3(r->max_row), dim3(THREADS), 0, s, *r);
+    uint32_t width, pieces = 1;
+    if (by_pieces(r, &width) && r->max_row <= (uint32_t)d->n_sm * 4) pieces = LR_MAX((width + PIECE - 1) / PIECE, 1u);
+    return lr_cu_launch(d, rows_kernel, dim3(r->max_row, pieces), dim3(THREADS), 0, s, *r);
 }
 
 /* ---------------------------------------------------------------- sorting
