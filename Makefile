@@ -119,7 +119,7 @@ ifeq ($(CUDA),1)
 NVCC ?= $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA_SOURCES := $(wildcard src/backend/cuda/*.cu)
 ifneq ($(NVCC),)
-# Machine code per generation; Hopper's own instructions need its own target (90a). The last one also as PTX, for what comes.
+# Machine code per generation; Hopper's own instructions need its own target (90a). Other generations have none.
 CUDA_ARCH ?= 80 86 89 90a 100 120 121
 GENCODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
 OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c))

@@ -209,6 +209,8 @@ static larder_status plan_on(const lr_backend *b, const larder_model *m, const l
     if (st) return st;
     LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
     *plan = (larder_plan){.device = b->name, .available = o->memory ? o->memory : n_free};
+    if (b != &lr_backend_cpu)
+        plan->available = LR_MIN(plan->available, n_free); /* a limit is the system's, a card has its own */
     uint64_t kept = o->memory ? 0 : reserve(plan->available);
     uint64_t room = plan->available - LR_MIN(plan->available, kept);
     LR_GO(settle(b, &p, o, train, room, limits, plan, err));

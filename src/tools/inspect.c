@@ -192,9 +192,9 @@ static json_t *card_names(void)
 
 larder_status larder_built_in(bool json, char **out, larder_error *err)
 {
-    json_t *o = json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "version", larder_version(), "processors", isa_names(), "cards",
-                          card_names(), "formats", format_names(), "architectures", architecture_names(), "libraries",
-                          library_versions());
+    json_t *o = json_pack("{s:s,s:o,s:o,s:o,s:o,s:o}", "version", larder_version(), "processors", isa_names(),
+                          "cards", card_names(), "formats", format_names(), "architectures", architecture_names(),
+                          "libraries", library_versions());
     if (!o) return LR_NOMEM(err, "the list");
     lr_buf b = {0};
     if (json) {

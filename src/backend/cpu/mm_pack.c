@@ -48,7 +48,7 @@ LR_INLINE uint8_t *gather(const uint8_t *const *rows, uint32_t n_rows, size_t at
 
 static void pair_lines(const uint8_t *const *rows, uint32_t n_rows, size_t row, uint8_t *to)
 {
-    for (uint32_t r = 0; r < n_rows; r += 2)
+    for (uint32_t r = 0; r + 2 <= n_rows; r += 2)
         for (size_t at = 0; at < row; at += LINE) to = gather(rows + r, 2, at, LINE, to);
 }
 

@@ -109,7 +109,7 @@ static cudaError_t take_all(lr_exec *x)
     if (!e && n->parts) e = cudaMemset(x->parts, 0, (size_t)n->parts);
     if (!e) memset(x->step_h, 0, (size_t)n->step);
     if (!e) e = cudaMemset(x->step, 0, (size_t)n->step);
-    return e;
+    return e ? e : cudaDeviceSynchronize(); /* the stream does not wait for what the default one was given */
 }
 
 static void unmark(lr_exec *x)

@@ -242,7 +242,8 @@ __device__ static void put(uint16_t *to, uint32_t c, bool turned, const uint16_t
     *(uint32_t *)(at + 8) = hi;
 }
 
-__device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, uint32_t row, part_of_row p, float *part)
+__device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, uint32_t row, part_of_row p,
+                            float *part)
 {
     uint32_t stride = (o.n + 31) / 32 * 32;
     for (uint32_t m = 0; m < o.mul; m++, x += o.n) {
@@ -272,7 +273,8 @@ __device__ static void pack(const lr_cu_rowop &o, const float *x, uint8_t *y, ui
 }
 
 /* ---------------------------------------------------------------- the list */
-__device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool out, uint32_t row, part_of_row p, float *part)
+__device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool out, uint32_t row, part_of_row p,
+                           float *part)
 {
     uint32_t tok = out ? step.out[row] : row;
     const uint8_t *a = (const uint8_t *)o.a + (uint64_t)(o.kind == LR_OP_PICK ? tok : row) * o.a_row;
@@ -291,7 +293,9 @@ __device__ static void run(const lr_cu_rowop &o, const lr_cu_step &step, bool ou
     }
 }
 
-enum { PIECE = THREADS * 4 }; /* columns of a block, of rows that several share: what one of them reads another's wrote not */
+enum {
+    PIECE = THREADS * 4
+}; /* columns of a block, of rows that several share: what one of them reads another's wrote not */
 
 /* May blocks share a row? Where every operator makes a number of those at the same place, and no sum or power of the row. */
 static bool by_pieces(const lr_cu_rows *r, uint32_t *width)
