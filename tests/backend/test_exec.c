@@ -791,6 +791,43 @@ TEST(plan_is_kept)
     unbuild(&m);
 }
 
+/* What made a node's input, before it was packed. */
+static const lr_node *maker_of(const lr_code *c, const lr_node *n)
+{
+    const lr_node *pack = NULL;
+    for (uint32_t i = 0; i < c->n_node; i++)
+        if (c->nodes[i].kind == LR_NODE_PACK && c->nodes[i].out == n->in[0]) pack = &c->nodes[i];
+    for (uint32_t i = 0; pack && i < c->n_node; i++)
+        if (c->nodes[i].out == pack->in[0] && c->nodes[i].kind != LR_NODE_PACK) return &c->nodes[i];
+    return NULL;
+}
+
+/* What attention brings meets two int8 rows, everything else one. */
+TEST(what_attention_brings_is_packed_twice)
+{
+    model m;
+    rig r;
+    uint32_t twice = 0, once = 0;
+    const shape *q8 = &shapes[LR_LEN(shapes) - 1];
+    CHECK_EQ_INT(q8->fmt, LR_FMT_Q8_0);
+    build(&m, q8);
+    rig_open(&r, &m.p, 1, LARDER_KV_F16, LARDER_ACT_AUTO);
+    for (uint32_t i = 0; i < r.x->c.n_node; i++) {
+        const lr_node *n = &r.x->c.nodes[i], *from = n->kind == LR_OP_LINEAR ? maker_of(&r.x->c, n) : NULL;
+        if (!from || n->t->fmt != LR_FMT_Q8_0) continue;
+        bool attention = from->kind == LR_OP_ATTEND || from->kind == LR_OP_PICK;
+        if (attention && from->kind == LR_OP_PICK)
+            attention = n->actk == LR_ACTK_I8X2; /* the last layer's, of rows wanted */
+        CHECK_EQ_INT(n->actk, attention ? LR_ACTK_I8X2 : LR_ACTK_I8);
+        if (attention) twice++;
+        else once++;
+    }
+    CHECK_EQ_INT(twice, q8->n_layer);
+    CHECK(once >= 5 * q8->n_layer);
+    rig_close(&r);
+    unbuild(&m);
+}
+
 TEST(bad_steps_are_refused)
 {
     model m;
