@@ -348,7 +348,7 @@ template <uint32_t FMT, bool LO> static cudaError_t launch(const lr_cu_device *d
 {
     static bool ready[16];
     uint32_t n_tile = a.first_tile[LR_CU_MATS] * (a.m.k ? a.m.max_row * a.m.k : 1);
-    uint32_t grid = n_tile < 2u * (uint32_t)d->n_sm ? n_tile : 2u * (uint32_t)d->n_sm;
+    uint32_t most = 3u * (uint32_t)d->n_sm, grid = n_tile < most ? n_tile : most; /* blocks that fit at once */
     if (!ready[d->id % 16]) {
         cudaError_t e = cudaFuncSetAttribute(few<FMT, LO>, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                              few_shape<FMT>::smem);
