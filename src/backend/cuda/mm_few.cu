@@ -41,7 +41,7 @@ template <uint32_t FMT> struct few_shape {
     static constexpr uint32_t pieces = (bytes + from - (from == 16 ? 16 : odd) + 15) / 16;
     static constexpr uint32_t pitch = 16 * pieces;
     static constexpr uint32_t stage = TILE * pitch;
-    static constexpr uint32_t depth = 61440 / WARPS / stage < 2 ? 2 : 61440 / WARPS / stage;
+    static constexpr uint32_t depth = 40960 / WARPS / stage < 2 ? 2 : 40960 / WARPS / stage;
     static constexpr uint32_t ring = WARPS * depth * stage;
     static constexpr uint32_t smem = ring + ROUNDS * WARPS * TILE * LR_CU_FEW * 4;
 };
