@@ -3,7 +3,7 @@
 #include "test.h"
 
 #if defined(LR_CUDA)
-#include "cuda.h"
+#include "on_card.h"
 
 enum { MAX_SEQ = 5, CTX = 1600, TABLE = CTX / LR_KV_BLOCK, POOL = MAX_SEQ * TABLE, MOST_TOK = 1024 };
 
@@ -15,28 +15,6 @@ typedef struct shape {
     larder_kv kv;
     double tolerance;
 } shape;
-
-static lr_cu_device dev;
-static cudaStream_t stream;
-
-#define CU(call) \
-    do { \
-        cudaError_t e_ = (call); \
-        if (e_ != cudaSuccess) TEST_FAIL("%s: %s", #call, cudaGetErrorString(e_)); \
-    } while (0)
-
-static void begin(void)
-{
-    int n = 0;
-    if (cudaGetDeviceCount(&n) != cudaSuccess || !n) SKIP("no GPU");
-    int v;
-    CU(cudaDeviceGetAttribute(&dev.n_sm, cudaDevAttrMultiProcessorCount, 0));
-    CU(cudaDeviceGetAttribute(&dev.major, cudaDevAttrComputeCapabilityMajor, 0));
-    CU(cudaDeviceGetAttribute(&dev.minor, cudaDevAttrComputeCapabilityMinor, 0));
-    CU(cudaDeviceGetAttribute(&v, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
-    dev.smem = (size_t)v;
-    CU(cudaStreamCreate(&stream));
-}
 
 /* Number d of what (0 q, 1 k, 2 v) of a sequence's position and head. */
 static float number(uint32_t what, uint32_t seq, uint32_t pos, uint32_t head, uint32_t d)
@@ -56,7 +34,7 @@ typedef struct card {
     uint32_t table[MAX_SEQ][TABLE], past[MAX_SEQ];
 } card;
 
-static uint32_t block_bytes(const shape *s) { return lr_cu_block_bytes(s->dim, s->kv); }
+static uint32_t block_bytes(const shape *s) { return (uint32_t)lr_cu_block_bytes(s->dim, s->kv); }
 static float sink(uint32_t head) { return (float)head * 0.7f - 1.0f; }
 
 static void open_card(card *c, const shape *s)

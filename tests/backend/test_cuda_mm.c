@@ -3,7 +3,7 @@
 #include "matrix.h"
 
 #if defined(LR_CUDA)
-#include "cuda.h"
+#include "on_card.h"
 
 enum { MOST_EXPERTS = 6 };
 
@@ -14,26 +14,7 @@ typedef struct shape {
     bool lo, bias, add;
 } shape;
 
-static lr_cu_device dev;
-static cudaStream_t stream;
 static uint32_t n_bad;
-
-#define CU(call) \
-    do { \
-        cudaError_t e_ = (call); \
-        if (e_ != cudaSuccess) TEST_FAIL("%s: %s", #call, cudaGetErrorString(e_)); \
-    } while (0)
-
-static void begin(void)
-{
-    int n = 0;
-    struct cudaDeviceProp p;
-    if (cudaGetDeviceCount(&n) != cudaSuccess || !n) SKIP("no GPU");
-    CU(cudaGetDeviceProperties(&p, 0));
-    dev = (lr_cu_device){
-        .n_sm = p.multiProcessorCount, .major = p.major, .minor = p.minor, .smem = p.sharedMemPerBlockOptin};
-    CU(cudaStreamCreate(&stream));
-}
 
 static void *to_card(const void *from, size_t n)
 {

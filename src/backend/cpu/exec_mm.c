@@ -19,7 +19,7 @@ static lr_mat mat_of(const lr_worker *w, const lr_node *n, uint64_t m)
         a.data = w->x->copies + n->copy_at + m * lr_copy_stride(&w->x->c, n);
         a.packed = n->repacked;
     } else {
-        a.data = t->mats ? t->mats[m] : t->data + m * t->mat_stride;
+        a.data = lr_tensor_mat(t, m);
         a.row_stride = t->row_stride;
     }
     if (t->aux) {

@@ -9,7 +9,7 @@ static int form_of(larder_kv kv)
     return kv == LARDER_KV_F32 ? KV_F32 : kv == LARDER_KV_Q8_0 ? KV_Q8 : kv == LARDER_KV_Q4_0 ? KV_Q4 : KV_F16;
 }
 
-extern "C" uint32_t lr_cu_block_bytes(uint32_t head_dim, larder_kv kv)
+extern "C" uint64_t lr_cu_block_bytes(uint32_t head_dim, larder_kv kv)
 {
     int form = form_of(kv);
     if (form == KV_Q4 || head_dim > 256 || head_dim % 2) return 0;

@@ -81,15 +81,9 @@ static cudaError_t take_pinned(void *to, uint64_t n)
     return n ? cudaMallocHost(p, (size_t)n) : cudaSuccess;
 }
 
-static uint64_t embed_bytes(const lr_exec *x)
-{
-    return x->embed == UINT32_MAX ? 0 : x->c.l.n_tok * x->c.slots[x->c.nodes[x->embed].out].row_bytes;
-}
-
 static cudaError_t take_all(lr_exec *x)
 {
     const lr_cu_sizes *n = &x->n;
-    uint64_t embed = embed_bytes(x);
     cudaError_t e = cudaStreamCreateWithFlags(&x->stream, cudaStreamNonBlocking);
     if (!e) e = take(&x->weights, n->weights);
     if (!e) e = take(&x->cache, n->cache);
@@ -101,8 +95,8 @@ static cudaError_t take_all(lr_exec *x)
     if (!e) e = take(&x->step, n->step);
     if (!e) e = take(&x->sort, n->sort);
     if (!e) e = take_pinned(&x->step_h, n->step);
-    if (!e) e = take_pinned(&x->rows_h, embed);
-    if (!e) e = take_pinned(&x->logits_h, n->pinned - n->step - embed);
+    if (!e) e = take_pinned(&x->rows_h, n->embed);
+    if (!e) e = take_pinned(&x->logits_h, n->pinned - n->step - n->embed);
     /* what is past a value's end is read as zeros, and what nobody wrote is nobody's secret */
     if (!e && n->shared) e = cudaMemset(x->shared, 0, (size_t)n->shared);
     if (!e && n->cache) e = cudaMemset(x->cache, 0, (size_t)n->cache);
@@ -323,10 +317,9 @@ static void cuda_kv_write(lr_exec *x, uint32_t block, const uint8_t *from)
     move_block(x, block, (uint8_t *)(uintptr_t)from, true);
 }
 
-static uint64_t block_bytes(uint32_t head_dim, larder_kv kv) { return lr_cu_block_bytes(head_dim, kv); }
 static uint64_t cuda_kv_block_bytes(const lr_program *p, larder_kv kv)
 {
-    return lr_program_block_bytes(p, kv, block_bytes);
+    return lr_program_block_bytes(p, kv, lr_cu_block_bytes);
 }
 
 /* ---------------------------------------------------------------- figures */

@@ -10,19 +10,21 @@
 
 /* The form of activations a matrix meets. */
 enum { LR_CU_F16, LR_CU_F16X2, LR_CU_BF16, LR_CU_BF16X2 };
+static inline bool lr_cu_two(int kind) { return kind == LR_CU_F16X2 || kind == LR_CU_BF16X2; }
 
 /* A matrix in the card's memory, one per expert. */
 typedef struct lr_cu_placed {
     const lr_tensor *t;
     uint64_t at, aux_at; /* in the weights; aux_at: UINT64_MAX: no second plane */
     uint64_t row_stride, mat_stride, aux_stride, aux_mat_stride;
-    uint64_t aux_lines; /* of a matrix */
+    uint64_t aux_lines, aux_line; /* of a matrix; bytes of one */
 } lr_cu_placed;
 
 /* Sizes of the card's buffers, in bytes. */
 typedef struct lr_cu_sizes {
     uint64_t weights, floats, freqs, shared, cache, parts, logits, step, sort;
-    uint64_t pinned; /* of the system's memory: steps, rows of embeddings and logits on their way */
+    uint64_t embed;  /* of the system's memory: rows of embeddings on their way, */
+    uint64_t pinned; /* and all of it: those, steps, logits */
 } lr_cu_sizes;
 
 /* A step's arrays, one after the other: in the card's memory, and as it is filled. */

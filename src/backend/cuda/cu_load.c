@@ -73,11 +73,10 @@ static cudaError_t send_matrix(loader *l, const lr_cu_placed *p, uint64_t m)
     l->to_stride = p->row_stride;
     cudaError_t e = send(l, t->ne[1], to + p->at + m * p->mat_stride);
     if (e || !t->aux) return e;
-    uint32_t each = lr_fmt_aux_bytes(t->fmt);
     l->turned = false;
     l->from = t->aux_mats ? t->aux_mats[m] : t->aux + m * t->aux_mat_stride;
     l->from_stride = t->aux_row_stride;
-    l->row = each ? each * (t->ne[0] / lr_fmt_get(t->fmt)->block) : 4;
+    l->row = p->aux_line;
     l->to_stride = p->aux_stride;
     return send(l, p->aux_lines, to + p->aux_at + m * p->aux_mat_stride);
 }

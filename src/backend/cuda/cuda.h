@@ -139,7 +139,7 @@ typedef struct lr_cu_attn {
 } lr_cu_attn;
 
 /* Bytes of one block (LR_KV_BLOCK positions) of one head, K and V, a multiple of 16; 0: kv is not held so. */
-uint32_t lr_cu_block_bytes(uint32_t head_dim, larder_kv kv);
+uint64_t lr_cu_block_bytes(uint32_t head_dim, larder_kv kv);
 uint64_t lr_cu_attn_parts(const lr_cu_device *d, uint32_t n_head, uint32_t head_dim, uint32_t max_seq,
                           uint32_t max_ctx);
 /* Puts the step's k and v into the cache. */

@@ -51,7 +51,6 @@ typedef struct planes {
     uint32_t stride;
 } planes;
 
-static bool two(int kind) { return kind == LR_CU_F16X2 || kind == LR_CU_BF16X2; }
 static bool bf16(int kind) { return kind == LR_CU_BF16 || kind == LR_CU_BF16X2; }
 static bool few(const walk *w, uint8_t rows) { return max_rows(w, rows) <= LR_CU_FEW; }
 
@@ -62,7 +61,7 @@ static planes planes_of(const lr_exec *x, uint32_t slot, int kind, uint32_t n, u
     uint64_t rows = (uint64_t)lr_code_most_rows(&x->c, s) * mul;
     planes p = {.stride = LR_ALIGN_UP(n, 32u)};
     p.lo = rows * p.stride * 2;
-    p.scale = p.lo * (two(kind) ? 2 : 1);
+    p.scale = p.lo * (lr_cu_two(kind) ? 2 : 1);
     return p;
 }
 
@@ -119,7 +118,7 @@ static lr_cu_rowop row_op(const walk *w, const lr_node *n)
     case LR_NODE_PACK: {
         planes p = planes_of(x, n->out, n->actk, n->n, n->mul);
         r.bf16 = bf16(n->actk);
-        r.lo = two(n->actk);
+        r.lo = lr_cu_two(n->actk);
         r.turned = !few(w, n->rows);
         r.lo_at = p.lo;
         r.scale_at = p.scale;
@@ -243,7 +242,7 @@ static cudaError_t launch(walk *w, const lr_phase *ph, const lr_node *n, lr_cu_m
     planes p = planes_of(x, n->in[0], n->actk, n->n, n->in_mul);
     const uint8_t *base = at(x, n->in[0]);
     m->x = (lr_cu_x){.hi = (const uint16_t *)(const void *)base,
-                     .lo = two(n->actk) ? (const uint16_t *)(const void *)(base + p.lo) : NULL,
+                     .lo = lr_cu_two(n->actk) ? (const uint16_t *)(const void *)(base + p.lo) : NULL,
                      .scale = bf16(n->actk) ? NULL : (const float *)(const void *)(base + p.scale),
                      .stride = p.stride,
                      .turned = !few(w, n->rows)};

@@ -16,16 +16,14 @@ static int act_kind(const lr_code *c, uint32_t fmt, uint32_t cols, lr_use use)
     return two ? LR_CU_F16X2 : LR_CU_F16;
 }
 
-static bool two(int kind) { return kind == LR_CU_F16X2 || kind == LR_CU_BF16X2; }
-
 /* A row: its numbers, once or twice, and a line that holds its power. Planes of a slot lie one after the other. */
 static size_t act_bytes(const lr_code *c, int kind, uint32_t n)
 {
     (void)c;
-    return LR_ALIGN_UP((size_t)n, 32) * (two(kind) ? 4 : 2) + 64;
+    return LR_ALIGN_UP((size_t)n, 32) * (lr_cu_two(kind) ? 4 : 2) + 64;
 }
 
-static uint32_t passes(int kind) { return two(kind) ? 2 : 1; }
+static uint32_t passes(int kind) { return lr_cu_two(kind) ? 2 : 1; }
 
 static larder_act act_of(int kind)
 {
@@ -33,10 +31,11 @@ static larder_act act_of(int kind)
     return LARDER_ACT_BF16;
 }
 
-static uint64_t block_bytes(uint32_t head_dim, larder_kv kv) { return lr_cu_block_bytes(head_dim, kv); }
-
-static const lr_target target = {
-    .act_kind = act_kind, .act_bytes = act_bytes, .passes = passes, .act_of = act_of, .block_bytes = block_bytes};
+static const lr_target target = {.act_kind = act_kind,
+                                 .act_bytes = act_bytes,
+                                 .passes = passes,
+                                 .act_of = act_of,
+                                 .block_bytes = lr_cu_block_bytes};
 
 /* ---------------------------------------------------------------- weights */
 const lr_cu_placed *lr_cu_find(const lr_exec *x, const lr_tensor *t)
@@ -56,10 +55,10 @@ static void place(lr_exec *x, const lr_tensor *t)
     x->n.weights += p->mat_stride * mats;
     if (!t->aux) return;
     uint32_t each = lr_fmt_aux_bytes(t->fmt);
-    uint64_t n = each ? each * (t->ne[0] / lr_fmt_get(t->fmt)->block) : 4;
+    p->aux_line = each ? each * (t->ne[0] / lr_fmt_get(t->fmt)->block) : 4;
     p->aux_lines = t->aux_rows ? (t->aux_first + rows - 1) / t->aux_rows + 1 : rows;
     p->aux_at = x->n.weights;
-    p->aux_stride = LR_ALIGN_UP(n, 4);
+    p->aux_stride = LR_ALIGN_UP(p->aux_line, 4);
     p->aux_mat_stride = LR_ALIGN_UP(p->aux_stride * p->aux_lines, 256);
     x->n.weights += p->aux_mat_stride * mats;
 }
@@ -135,8 +134,8 @@ static larder_status size_rest(lr_exec *x, larder_error *err)
     x->n.floats = c->floats * 4;
     x->n.logits = c->logits_bytes;
     uint64_t hidden = c->l.n_hidden ? (uint64_t)l->n_hidden * c->slots[c->hidden].row_bytes : 0;
-    uint64_t embed = x->embed == UINT32_MAX ? 0 : (uint64_t)l->n_tok * c->slots[c->nodes[x->embed].out].row_bytes;
-    x->n.pinned = x->n.step + embed + LR_MAX(x->n.logits, hidden);
+    if (x->embed != UINT32_MAX) x->n.embed = l->n_tok * c->slots[c->nodes[x->embed].out].row_bytes;
+    x->n.pinned = x->n.step + x->n.embed + LR_MAX(x->n.logits, hidden);
     return LARDER_OK;
 }
 
