@@ -140,7 +140,7 @@ typedef struct larder_engine_options {
                          * for what attention brings and in models with routed experts), bf16 with bf16 weights where it is exact enough, else f32 */
     /* Numbers of the KV cache; AUTO: f16, or q8_0 where that does not fit, or f32 for attention with sinks (gpt-oss). */
     larder_kv kv;
-    uint64_t memory; /* bytes the engine may use; 0: what the machine has free */
+    uint64_t memory; /* bytes of the system's memory the engine may use; 0: what is free */
     bool reserve;    /* take the whole KV cache into memory at the start; else only a small one is */
     /* Copy the weights as the kernels read them best, each thread's share in large pages of the memory nearest to it:
      * decoding comes nearer to the memory's speed, and starting takes as long as reading the file. The file's own pages
@@ -172,21 +172,24 @@ typedef struct larder_buffer {
     const char *name;
     uint64_t n_bytes;
     bool mapped; /* the model file itself, shared with the page cache */
+    bool card;   /* in the card's memory, not the system's */
 } larder_buffer;
 
 typedef struct larder_plan {
     larder_buffer buffers[24];
     uint32_t n_buffers;
     uint64_t n_bytes;   /* their sum */
-    uint64_t n_peak;    /* predicted peak of resident memory: their sum, and what the process holds besides */
-    uint64_t available; /* what the machine, or the given limit, has for them */
-    uint32_t n_ctx;     /* the context the plan is for */
-    uint32_t n_ctx_max; /* the largest context that would fit, up to the model's own */
+    uint64_t n_card;    /* of it, in the card's memory */
+    uint64_t n_peak;    /* predicted peak of resident memory: the system's part, and what the process holds besides */
+    uint64_t available; /* what the machine, or the given limit, has for the system's part */
+    uint64_t card_available; /* what the card has for the others; 0: the processor computes */
+    uint32_t n_ctx;          /* the context the plan is for */
+    uint32_t n_ctx_max;      /* the largest context that would fit, up to the model's own */
     uint32_t n_seq;
     larder_kv kv; /* as given, or chosen */
     uint32_t n_threads;
     bool fits;
-    const char *device; /* "cpu", "cuda": what computes, and whose memory this is about */
+    const char *device; /* "cpu", "cuda": what computes */
 } larder_plan;
 
 /* What an engine with these options would take. Allocates nothing that lasts. */

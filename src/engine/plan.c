@@ -74,11 +74,9 @@ static larder_status account_draft(const lr_backend *b, const larder_model *m, c
     lr_program_free(&p);
     for (uint32_t i = 0; !st && i < own.n; i++) {
         bool cache = !strcmp(own.items[i].name, "KV cache");
-        lr_account_add(a,
-                       own.items[i].mapped ? "draft weights"
-                       : cache             ? "draft KV cache"
-                                           : "draft buffers",
-                       own.items[i].n_bytes, own.items[i].mapped);
+        bool weights = own.items[i].mapped || !strcmp(own.items[i].name, "weights");
+        own.items[i].name = weights ? "draft weights" : cache ? "draft KV cache" : "draft buffers";
+        lr_account_put(a, own.items[i]);
     }
     return st;
 }
@@ -110,9 +108,21 @@ static void set_ctx(lr_limits *l, uint32_t n_ctx, uint64_t n_cache)
     l->n_kv_block = blocks_for(n_ctx, l->n_seq, n_cache);
 }
 
+/* What the account may take of the two memories. */
+typedef struct rooms {
+    uint64_t system, card;
+    uint64_t n_free; /* of the system's, whatever the limit */
+} rooms;
+
+static bool within(const lr_account *a, rooms room)
+{
+    uint64_t card = lr_account_card(a);
+    return card <= room.card && lr_account_total(a) - card <= room.system;
+}
+
 /* The largest context in whole blocks whose account stays within `room`; 0 if none does. */
 static larder_status largest_ctx(const lr_backend *b, const lr_program *p, lr_limits l,
-                                 const larder_engine_options *o, uint32_t max, uint64_t room, uint32_t *out,
+                                 const larder_engine_options *o, uint32_t max, rooms room, uint32_t *out,
                                  larder_error *err)
 {
     uint32_t lo = 0, hi = (max + LR_KV_BLOCK - 1) / LR_KV_BLOCK; /* in blocks: lo fits, hi + 1 does not */
@@ -121,7 +131,7 @@ static larder_status largest_ctx(const lr_backend *b, const lr_program *p, lr_li
         lr_account a;
         set_ctx(&l, LR_MIN(mid * LR_KV_BLOCK, max), o->n_cache);
         LR_TRY(account(b, p, &l, o, &a, err));
-        if (lr_account_total(&a) <= room) lo = mid;
+        if (within(&a, room)) lo = mid;
         else hi = mid - 1;
     }
     *out = LR_MIN(lo * LR_KV_BLOCK, max);
@@ -169,20 +179,20 @@ static void fill_limits(const larder_engine_options *o, larder_kv kv, uint32_t n
 
 /* With so many places and such a cache: the largest context that fits, and whether it is what was asked for. */
 static larder_status try_one(const lr_backend *b, const lr_program *p, const larder_engine_options *o, uint32_t train,
-                             uint64_t room, lr_limits *l, larder_plan *plan, bool *good, larder_error *err)
+                             rooms room, lr_limits *l, larder_plan *plan, bool *good, larder_error *err)
 {
     lr_account a;
     LR_TRY(largest_ctx(b, p, *l, o, train, room, &plan->n_ctx_max, err));
     set_ctx(l, o->n_ctx ? o->n_ctx : plan->n_ctx_max ? plan->n_ctx_max : LR_KV_BLOCK, o->n_cache);
     LR_TRY(account(b, p, l, o, &a, err));
-    *good = o->n_ctx ? lr_account_total(&a) <= room : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
+    *good = o->n_ctx ? within(&a, room) : plan->n_ctx_max >= LR_MIN(train, GOOD_CTX);
     return LARDER_OK;
 }
 
 /* What was left open is chosen by what fits: first fewer places, then a smaller number format of the cache. Where nothing
  * is good enough, the least. */
 static larder_status settle(const lr_backend *b, const lr_program *p, const larder_engine_options *o, uint32_t train,
-                            uint64_t room, lr_limits *l, larder_plan *plan, larder_error *err)
+                            rooms room, lr_limits *l, larder_plan *plan, larder_error *err)
 {
     larder_kv first = choose_kv(p, o->kv),
               last = o->kv == LARDER_KV_AUTO && first == LARDER_KV_F16 ? LARDER_KV_Q8_0 : first;
@@ -197,6 +207,20 @@ static larder_status settle(const lr_backend *b, const lr_program *p, const lard
     }
 }
 
+/* What each memory has, and of that what may be taken. A limit is the system's: a card has its own. */
+static larder_status look_for_room(const lr_backend *b, const larder_engine_options *o, larder_plan *plan, rooms *out,
+                                   larder_error *err)
+{
+    LR_TRY(lr_backend_cpu.memory(&out->n_free, err));
+    plan->available = o->memory ? o->memory : out->n_free;
+    out->system = plan->available - LR_MIN(plan->available, o->memory ? 0 : reserve(plan->available));
+    out->card = 0;
+    if (b == &lr_backend_cpu) return LARDER_OK;
+    LR_TRY(b->memory(&plan->card_available, err));
+    out->card = plan->card_available - LR_MIN(plan->card_available, reserve(plan->card_available));
+    return LARDER_OK;
+}
+
 /* On one backend, whether it fits or not. */
 static larder_status plan_on(const lr_backend *b, const larder_model *m, const larder_engine_options *o,
                              lr_limits *limits, larder_plan *plan, larder_error *err)
@@ -204,15 +228,11 @@ static larder_status plan_on(const lr_backend *b, const larder_model *m, const l
     uint32_t train = LR_MAX(m->model.hp.n_ctx_train, (uint32_t)LR_KV_BLOCK);
     lr_program p = {0};
     lr_account a;
-    uint64_t n_free;
-    larder_status st = b->memory(&n_free, err);
+    rooms room;
+    *plan = (larder_plan){.device = b->name};
+    larder_status st = look_for_room(b, o, plan, &room, err);
     if (st) return st;
     LR_GO(lr_model_program(&m->model, o->n_ctx ? o->n_ctx : train, &p, err));
-    *plan = (larder_plan){.device = b->name, .available = o->memory ? o->memory : n_free};
-    if (b != &lr_backend_cpu)
-        plan->available = LR_MIN(plan->available, n_free); /* a limit is the system's, a card has its own */
-    uint64_t kept = o->memory ? 0 : reserve(plan->available);
-    uint64_t room = plan->available - LR_MIN(plan->available, kept);
     LR_GO(settle(b, &p, o, train, room, limits, plan, err));
     /* no step can be longer than the context of all its sequences together */
     limits->n_tok = (uint32_t)LR_MIN((uint64_t)limits->n_tok, (uint64_t)limits->n_ctx * limits->n_seq);
@@ -222,13 +242,14 @@ static larder_status plan_on(const lr_backend *b, const larder_model *m, const l
     memcpy(plan->buffers, a.items, sizeof plan->buffers);
     plan->n_buffers = a.n;
     plan->n_bytes = lr_account_total(&a);
+    plan->n_card = lr_account_card(&a);
     plan->n_ctx = limits->n_ctx;
     plan->n_seq = limits->n_seq;
     plan->kv = limits->kv;
     plan->n_threads = limits->n_thread;
-    limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, n_free / 16);
-    plan->n_peak = plan->n_bytes + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
-    plan->fits = lr_account_total(&a) <= room;
+    limits->take_cache = o->reserve || cache_of(&a) <= LR_MIN(SMALL_CACHE, room.n_free / 16);
+    plan->n_peak = plan->n_bytes - plan->n_card + LR_MAX(lr_rss_anon(), 4 * LR_MIB) + PROGRAM;
+    plan->fits = within(&a, room);
 fail:
     lr_program_free(&p);
     return st;
@@ -265,7 +286,7 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
         if (st) lr_log(LARDER_LOG_WARN, "not on the card: %s", err ? err->message : "it cannot");
         else
             lr_log(LARDER_LOG_WARN, "not on the card: it needs %.2f GiB and %.2f GiB are free there",
-                   (double)plan->n_bytes / (double)LR_GIB, (double)plan->available / (double)LR_GIB);
+                   (double)plan->n_card / (double)LR_GIB, (double)plan->card_available / (double)LR_GIB);
     }
     return LARDER_OK;
 }
@@ -283,30 +304,33 @@ void larder_engine_get_memory(const larder_engine *e, larder_plan *out)
     lr_account a;
     *out = e->plan;
     e->backend->resident(e->exec, &a);
-    uint64_t sum = 0;
+    out->n_bytes = out->n_card = 0;
     for (uint32_t i = 0; i < out->n_buffers; i++) {
         larder_buffer *b = &out->buffers[i];
         for (uint32_t k = 0; k < a.n; k++)
-            if (!strcmp(b->name, a.items[k].name)) b->n_bytes = a.items[k].n_bytes;
-        sum += b->n_bytes;
+            if (b->card == a.items[k].card && !strcmp(b->name, a.items[k].name)) b->n_bytes = a.items[k].n_bytes;
+        out->n_bytes += b->n_bytes;
+        if (b->card) out->n_card += b->n_bytes;
     }
-    out->n_bytes = sum;
     out->n_peak = lr_rss_peak();
 }
 
+static double gib(uint64_t n) { return (double)n / (double)LR_GIB; }
+
 larder_status lr_plan_refuse(const larder_plan *plan, larder_error *err)
 {
-    uint64_t weights = 0;
+    uint64_t weights = 0, system = plan->n_bytes - plan->n_card;
+    char least[64] = "no context fits";
     for (uint32_t i = 0; i < plan->n_buffers; i++)
         if (plan->buffers[i].mapped || !strcmp(plan->buffers[i].name, "weights")) weights += plan->buffers[i].n_bytes;
-    double gib = (double)LR_GIB;
-    if (plan->n_ctx_max)
-        return lr_fail(
-            err, LARDER_NOMEM,
-            "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; a context of %u would fit",
-            (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib,
-            plan->n_ctx_max);
+    if (plan->n_ctx_max) snprintf(least, sizeof least, "a context of %u would fit", plan->n_ctx_max);
+    if (!plan->n_card)
+        return lr_fail(err, LARDER_NOMEM,
+                       "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; %s", gib(system),
+                       gib(weights), plan->n_ctx, gib(plan->available), least);
     return lr_fail(err, LARDER_NOMEM,
-                   "needs %.2f GiB (weights %.2f) for a context of %u, and %.2f GiB are free; no context fits",
-                   (double)plan->n_bytes / gib, (double)weights / gib, plan->n_ctx, (double)plan->available / gib);
+                   "needs %.2f GiB on the card for a context of %u, where %.2f GiB are free, and %.2f GiB of the "
+                   "system's memory, where %.2f are (weights %.2f in all); %s",
+                   gib(plan->n_card), plan->n_ctx, gib(plan->card_available), gib(system), gib(plan->available),
+                   gib(weights), least);
 }

@@ -44,12 +44,12 @@ static larder_status cuda_memory(uint64_t *n_free, larder_error *err)
 static void account(const lr_exec *x, lr_account *a)
 {
     const lr_cu_sizes *n = &x->n;
-    lr_account_add(a, "weights", n->weights, false);
-    lr_account_add(a, "KV cache", n->cache, false);
-    lr_account_add(a, "activations", n->shared + n->step + n->sort, false);
-    lr_account_add(a, "attention's parts", n->parts, false);
-    lr_account_add(a, "norms and biases", n->floats + n->freqs, false);
-    lr_account_add(a, "logits", n->logits, false);
+    lr_account_add_card(a, "weights", n->weights);
+    lr_account_add_card(a, "KV cache", n->cache);
+    lr_account_add_card(a, "activations", n->shared + n->step + n->sort);
+    lr_account_add_card(a, "attention's parts", n->parts);
+    lr_account_add_card(a, "norms and biases", n->floats + n->freqs);
+    lr_account_add_card(a, "logits", n->logits);
     lr_account_add(a, "pinned", n->pinned, false);
 }
 
