@@ -282,7 +282,7 @@ tests: $(BUILD)/runner $(TEST_PROGRAMS) $(if $(TEST_SCRIPTS),$(BUILD)/larder)
 
 check: tests
 	@LARDER_BIN='$(abspath $(BUILD))/larder' LARDER_BUILD='$(abspath $(BUILD))' LARDER_MODE='$(MODE)' \
-	    $(if $(CROSS),LARDER_WRAP='qemu-$(ARCH)-static -cpu $(QEMU_CPU)') \
+	    LARDER_EMULATE='$(EMULATE)' $(if $(CROSS),LARDER_WRAP='qemu-$(ARCH)-static -cpu $(QEMU_CPU)') \
 	    $(BUILD)/runner --scale $(TIME_SCALE) $(if $(JOBS),--jobs $(JOBS)) $(TEST_PROGRAMS) $(TEST_SCRIPTS)
 
 # With all the emulator has; then the matrix products, quickly, on a machine with dot products alone.
@@ -297,7 +297,7 @@ check-neon:
 # order, and on a card that has not what Hopper has.
 CHECK_EMULATED := $(MAKE) --no-print-directory EMULATE=1 BUILD=$(BUILD)-emulated check
 check-emulated:
-	+@$(CHECK_EMULATED) TESTS='tests/backend/test_cuda_*.c tests/golden/test_cuda.c'
+	+@$(CHECK_EMULATED) TESTS='tests/backend/test_cuda_*.c tests/golden/test_cuda.c tests/cli/card.test'
 	+@LARDER_EMULATED=order=reverse,copies=early,early=2 $(CHECK_EMULATED) TESTS='tests/backend/test_cuda_*.c'
 	+@LARDER_EMULATED=arch=80,sm=3 $(CHECK_EMULATED) TESTS=tests/backend/test_cuda_mm.c
 

@@ -196,8 +196,13 @@ typedef struct larder_plan {
 larder_status larder_plan_engine(const larder_model *model, const larder_engine_options *options, larder_plan *out,
                                  larder_error *err);
 
+/* Opens what computes now: engines do it themselves, but for a process that gives up rights to files it is too late then (the
+ * driver of a card needs them only the first time). *name: "cpu", "cuda". AUTO: a card that cannot be used is no error; the
+ * log says what is wrong with it. */
+larder_status larder_device_open(larder_device device, const char **name, larder_error *err);
+
 typedef struct larder_engine larder_engine;
-/* Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */
+/* With AUTO, a card that fails while it is opened leaves the model to the processor, and the log says so. Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
                                  larder_error *err);
 /* Its requests end where they are, without an event; each is still its owner's to free, before or after, but before the

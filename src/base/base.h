@@ -174,6 +174,9 @@ uint64_t lr_rss_anon(void);                    /* resident bytes that are not fi
 uint64_t lr_resident(const void *p, size_t n); /* of these pages, the bytes this process has in memory now */
 uint64_t lr_mem_total(void);     /* what this process may use: the machine's, or its cgroup's limit if lower */
 uint64_t lr_mem_available(void); /* now, the same way */
+/* Whether a display controller of this maker (its PCI number) is in the machine, with a driver or without; false where it
+ * cannot be told. */
+bool lr_has_display(unsigned vendor);
 
 /* Instruction sets the kernels come in. Each includes the ones before it on its kind of machine. */
 typedef enum lr_isa { LR_ISA_SCALAR, LR_ISA_AVX2, LR_ISA_AVX512, LR_ISA_NEON, LR_ISA_COUNT } lr_isa;

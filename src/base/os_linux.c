@@ -1,11 +1,12 @@
 /* os_linux.c - what Linux says about memory, cpus and this process: /proc, control groups, affinity.
  *
- * Owns: parsing those files, without allocating. The same calls for macOS are in os_macos.c.
+ * Owns: parsing those files, without allocating of its own. The same calls for macOS are in os_macos.c.
  */
 #ifdef __linux__
 #include "base.h"
 #include "os.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
@@ -183,6 +184,27 @@ static int cpu_quota(void)
             best = LR_MIN(best, (quota + period - 1) / period);
     } while (go_up(path));
     return (int)best;
+}
+
+/* The number a file of a PCI device holds; 0: it is not there. */
+static unsigned long pci_number(const char *device, const char *file)
+{
+    char path[PATH_CAP], text[64];
+    snprintf(path, sizeof path, "/sys/bus/pci/devices/%.200s/%s", device, file);
+    return read_small(path, text, sizeof text) ? strtoul(text, NULL, 16) : 0;
+}
+
+bool lr_has_display(unsigned vendor)
+{
+    char folder[PATH_CAP];
+    bool found = false;
+    snprintf(folder, sizeof folder, "%.4000s/sys/bus/pci/devices", lr_os_root);
+    DIR *d = opendir(folder);
+    for (struct dirent *e; d && !found && (e = readdir(d));)
+        found = e->d_name[0] != '.' && pci_number(e->d_name, "vendor") == vendor &&
+                pci_number(e->d_name, "class") >> 16 == 0x03;
+    if (d) closedir(d);
+    return found;
 }
 
 int lr_os_cpu_count(void)

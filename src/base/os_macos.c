@@ -70,6 +70,7 @@ int lr_os_cpu_count(void)
     return n > 0 ? (int)n : 1;
 }
 
+bool lr_has_display(unsigned vendor) { return (void)vendor, false; }
 void lr_os_pin_thread(int cpu) { (void)cpu; /* macOS has no such call */ }
 void lr_os_keep_to_cpus(const int *cpus, int n) { (void)cpus, (void)n; }
 int lr_os_current_cpu(void) { return -1; }

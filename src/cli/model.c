@@ -220,9 +220,11 @@ int cli_engine_open(const char *verb, cli_model *m, bool say)
     if (say) {
         char total[24];
         larder_model_get_info(m->model, &info);
-        cli_note("%s %s, %s: context %u%s, %s in all, %u thread%s", info.architecture, info.name, info.format,
+        char card[48] = "", on_card[24];
+        if (plan.n_card) snprintf(card, sizeof card, " (%s on the card)", cli_bytes(plan.n_card, on_card));
+        cli_note("%s %s, %s: context %u%s, %s in all%s, %u thread%s", info.architecture, info.name, info.format,
                  plan.n_ctx, plan.n_ctx < info.n_ctx_train && !m->engine.n_ctx ? " (the largest that fits)" : "",
-                 cli_bytes(plan.n_bytes, total), plan.n_threads, plan.n_threads == 1 ? "" : "s");
+                 cli_bytes(plan.n_bytes, total), card, plan.n_threads, plan.n_threads == 1 ? "" : "s");
     }
     if (larder_engine_open(m->model, &m->engine, &m->e, &err)) return cli_fail(verb, &err);
     return 0;

@@ -2,6 +2,7 @@
 #include "cli.h"
 #include "larder_serve.h"
 
+#include <jansson.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -68,13 +69,27 @@ static bool set_idle(void *to, const char *v)
     return o->idle_named = true;
 }
 
+/* The log is JSON; what the engine has to say is a text. The same one in turn is said once: a plan is made several times. */
+static void put_note(const char *line)
+{
+    static char last[256];
+    if (!strncmp(last, line, sizeof last - 1)) return;
+    snprintf(last, sizeof last, "%s", line);
+    json_t *o = json_pack("{s:s,s:s%}", "event", "note", "text", line, strlen(line));
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    fprintf(stderr, "%s\n", text ? text : line);
+    free(text);
+    json_decref(o);
+}
+
 static void on_log(void *user, larder_log_level level, const char *line)
 {
     (void)user;
     if (level > LARDER_LOG_INFO) return;
     flockfile(stderr);
     cli_progress_end(); /* a file may be on its way in, and shown */
-    fprintf(stderr, "%s\n", line);
+    if (*line == '{') fprintf(stderr, "%s\n", line);
+    else put_note(line);
     funlockfile(stderr);
 }
 

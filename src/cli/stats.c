@@ -87,17 +87,26 @@ void cli_stats(FILE *f, const larder_timing *t, const larder_engine *e)
             "used");
     for (uint32_t i = 0; i < plan.n_buffers; i++)
         memory_line(f, plan.buffers[i].name, plan.buffers[i].n_bytes, now.buffers[i].n_bytes,
-                    plan.buffers[i].mapped ? "  (mapped file)" : "");
+                    plan.buffers[i].mapped ? "  (mapped file)"
+                    : plan.buffers[i].card ? "  (on the card)"
+                                           : "");
     memory_line(f, "in all", plan.n_bytes, now.n_bytes, "");
+    if (plan.n_card) memory_line(f, "of it on the card", plan.n_card, now.n_card, "");
     memory_line(f, "peak resident", plan.n_peak, now.n_peak, "");
-    fprintf(f, "  of %s available; planned is for a full context\n", cli_bytes(plan.available, a));
+    fprintf(f, "  of %s available", cli_bytes(plan.available, a));
+    if (plan.n_card) fprintf(f, ", and %s on the card", cli_bytes(plan.card_available, a));
+    fprintf(f, "; planned is for a full context\n");
 }
 
 static json_t *buffers_json(const larder_plan *plan)
 {
     json_t *o = json_object();
-    for (uint32_t i = 0; i < plan->n_buffers; i++)
-        json_object_set_new(o, plan->buffers[i].name, json_integer((json_int_t)plan->buffers[i].n_bytes));
+    char name[80];
+    for (uint32_t i = 0; i < plan->n_buffers; i++) {
+        const larder_buffer *b = &plan->buffers[i];
+        snprintf(name, sizeof name, "%s%s", b->card ? "card: " : "", b->name);
+        json_object_set_new(o, name, json_integer((json_int_t)b->n_bytes));
+    }
     return o;
 }
 
@@ -108,12 +117,12 @@ struct json_t *cli_stats_json(const larder_timing *t, const larder_engine *e)
     larder_engine_get_plan(e, &p);
     larder_engine_get_memory(e, &now);
     double bytes = t->decode_s > 0 ? t->decode_bytes / t->decode_s : 0;
-    return json_pack("{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:I,s:I,s:I}", "n_prompt",
-                     (int)t->n_prompt, "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s",
-                     t->prefill_s, "decode_s", t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s",
-                     decode_rate(t), "decode_gbs", bytes * 1e-9, "bandwidth_share",
-                     bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads, "n_ctx",
-                     (int)plan->n_ctx, "planned_bytes", buffers_json(plan), "used_bytes", buffers_json(&now),
-                     "planned_total", (json_int_t)plan->n_bytes, "planned_peak", (json_int_t)plan->n_peak,
-                     "peak_resident", (json_int_t)now.n_peak);
+    return json_pack(
+        "{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:I,s:I,s:I,s:s,s:I}", "n_prompt", (int)t->n_prompt,
+        "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s, "decode_s",
+        t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t), "decode_gbs", bytes * 1e-9,
+        "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads,
+        "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers_json(plan), "used_bytes", buffers_json(&now),
+        "planned_total", (json_int_t)plan->n_bytes, "planned_peak", (json_int_t)plan->n_peak, "peak_resident",
+        (json_int_t)now.n_peak, "device", plan->device, "planned_card", (json_int_t)plan->n_card);
 }

@@ -50,7 +50,6 @@ static larder_status same_vocabulary(const larder_model *a, const larder_model *
 
 static larder_status open_draft(larder_engine *e, const larder_model *draft, larder_error *err)
 {
-    LR_TRY(same_vocabulary(e->model, draft, err));
     if (e->limits.n_ctx > draft->info.n_ctx_train && draft->info.n_ctx_train)
         lr_log(LARDER_LOG_WARN, "the draft model was made for a context of %u; past it, its guesses may be poor",
                draft->info.n_ctx_train);
@@ -95,6 +94,50 @@ static void read_ahead(larder_engine *e)
     lr_free(parts);
 }
 
+/* Plan, threads, and the model on the device; *taken: it had room, and only what was taken there could fail. */
+static larder_status open_on(larder_engine *e, const larder_engine_options *o, bool *taken, larder_error *err)
+{
+    *taken = false;
+    LR_TRY(lr_plan_make(e->model, o, &e->backend, &e->limits, &e->plan, err));
+    if (!e->plan.fits) return lr_plan_refuse(&e->plan, err);
+    LR_TRY(lr_model_program(&e->model->model, e->limits.n_ctx, &e->program, err));
+    e->n_swap = lr_plan_swap(e->backend, &e->program, &e->limits, o);
+    uint32_t rows = LR_MIN(LR_MAX(o->n_out, e->limits.n_seq), e->limits.n_out);
+    e->n_draft = LR_MIN(lr_plan_drafts(&e->limits, o), e->limits.n_out - rows);
+    LR_TRY(lr_pool_new((int)e->limits.n_thread, true, &e->pool, err));
+    *taken = true;
+    LR_TRY(e->backend->open(&e->program, &e->limits, e->pool, &e->exec, err));
+    return o->draft && o->speculate == LARDER_SPECULATE_AUTO ? open_draft(e, o->draft, err) : LARDER_OK;
+}
+
+static void leave_device(larder_engine *e)
+{
+    lr_draft_close(&e->draft);
+    if (e->exec) e->backend->close(e->exec);
+    lr_pool_free(e->pool);
+    lr_program_free(&e->program);
+    e->exec = NULL;
+    e->pool = NULL;
+    e->program = (lr_program){0};
+}
+
+/* What the options name; where that is left open, a card that fails leaves it to the processor. */
+static larder_status open_device(larder_engine *e, larder_error *err)
+{
+    larder_error why = {0};
+    larder_engine_options o = e->options;
+    bool taken;
+    larder_status st = open_on(e, &o, &taken, &why);
+    if (st && taken && o.device == LARDER_DEVICE_AUTO && e->backend != &lr_backend_cpu) {
+        lr_log(LARDER_LOG_WARN, "not on the card: %s", why.message);
+        leave_device(e);
+        o.device = LARDER_DEVICE_CPU;
+        return open_on(e, &o, &taken, err);
+    }
+    if (st && err) *err = why;
+    return st;
+}
+
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
                                  larder_error *err)
 {
@@ -106,15 +149,9 @@ larder_status larder_engine_open(larder_model *model, const larder_engine_option
     e->options = *options;
     e->swap.fd = -1;
     lr_memory_fill(e);
-    LR_GO(lr_plan_make(model, options, &e->backend, &e->limits, &e->plan, err));
-    if (!e->plan.fits) LR_GO(lr_plan_refuse(&e->plan, err));
-    LR_GO(lr_model_program(&model->model, e->limits.n_ctx, &e->program, err));
-    e->n_swap = lr_plan_swap(e->backend, &e->program, &e->limits, options);
-    uint32_t rows = LR_MIN(LR_MAX(options->n_out, e->limits.n_seq), e->limits.n_out);
-    e->n_draft = LR_MIN(lr_plan_drafts(&e->limits, options), e->limits.n_out - rows);
-    LR_GO(lr_pool_new((int)e->limits.n_thread, true, &e->pool, err));
-    LR_GO(e->backend->open(&e->program, &e->limits, e->pool, &e->exec, err));
-    if (options->draft && options->speculate == LARDER_SPECULATE_AUTO) LR_GO(open_draft(e, options->draft, err));
+    if (options->draft && options->speculate == LARDER_SPECULATE_AUTO)
+        LR_GO(same_vocabulary(model, options->draft, err));
+    LR_GO(open_device(e, err));
     LR_GO(take_memory(e, err));
     read_ahead(e);
     *out = e;
@@ -134,10 +171,7 @@ void larder_engine_free(larder_engine *e)
     lr_sched_close(&e->sched);
     lr_swap_close(&e->swap);
     lr_salts_close(&e->salts);
-    lr_draft_close(&e->draft);
-    if (e->exec) e->backend->close(e->exec);
-    lr_pool_free(e->pool);
-    lr_program_free(&e->program);
+    leave_device(e);
     lr_kv_cache_close(&e->kv);
     lr_sampler_work_close(&e->work);
     lr_free(e->seqs);

@@ -2,6 +2,8 @@
  * account, so that the plan and the allocation cannot disagree. */
 #include "engine.h"
 
+#include <stdatomic.h>
+
 #define DEFAULT_BATCH 512u
 /* With no context asked for: one of this size (or the model's own) is worth fewer places, and a smaller cache. */
 #define GOOD_CTX 8192u
@@ -255,23 +257,43 @@ fail:
     return st;
 }
 
+#ifdef LR_CUDA
+/* With AUTO a card that is there and cannot be used is said to be so, once; one that is not there is not missed. */
+static bool has_card(void)
+{
+    static atomic_flag said = ATOMIC_FLAG_INIT;
+    uint64_t n_free;
+    larder_error why = {0};
+    larder_status st = lr_backend_cuda.memory(&n_free, &why);
+    if (st && st != LARDER_NOT_FOUND && !atomic_flag_test_and_set(&said))
+        lr_log(LARDER_LOG_WARN, "the card is not used: %s", why.message);
+    return !st;
+}
+#endif
+
 /* What may run it, best first; NULL after the last. */
 static larder_status candidates(larder_device device, const lr_backend *out[3], larder_error *err)
 {
     uint32_t n = 0;
     memset(out, 0, 3 * sizeof *out);
 #ifdef LR_CUDA
-    uint64_t n_free;
-    larder_error why;
-    if (device == LARDER_DEVICE_CUDA || (device == LARDER_DEVICE_AUTO && !lr_backend_cuda.memory(&n_free, &why)))
-        out[n++] = &lr_backend_cuda;
+    (void)err;
+    if (device == LARDER_DEVICE_CUDA || (device == LARDER_DEVICE_AUTO && has_card())) out[n++] = &lr_backend_cuda;
 #else
     if (device == LARDER_DEVICE_CUDA)
         return lr_fail(err, LARDER_UNSUPPORTED, "this build of larder has no CUDA: make CUDA=1 builds it in");
 #endif
-    (void)err;
     if (device != LARDER_DEVICE_CUDA) out[n++] = &lr_backend_cpu;
     return LARDER_OK;
+}
+
+larder_status larder_device_open(larder_device device, const char **name, larder_error *err)
+{
+    const lr_backend *all[3];
+    uint64_t n_free;
+    LR_TRY(candidates(device, all, err));
+    *name = all[0]->name;
+    return all[0]->memory(&n_free, err);
 }
 
 larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, const lr_backend **backend,

@@ -2,11 +2,16 @@
  *
  * Files go before the engine's threads are made, since Landlock holds for a thread and those it makes. What is mapped
  * or open stays; /proc, /sys and the folders of models that may be loaded later may be read. Calls go last, for all threads at once.
+ *
+ * The driver of a card has begun by then, for it begins with files and names of threads that nobody else needs; later it
+ * opens its devices again, which it may. Its threads are older than what is given up here: a kernel that can (Landlock's eighth
+ * version) has them give it up too, and the log says which it was.
  */
 #include "serve.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -16,9 +21,15 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-#define READ (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
+#define READ_FILE LANDLOCK_ACCESS_FS_READ_FILE
+#define READ (READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR)
 #define EVERYTHING \
     ((uint64_t)(LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1) /* of the first version, which all kernels with it have */
+
+#ifndef LANDLOCK_RESTRICT_SELF_TSYNC
+#define LANDLOCK_RESTRICT_SELF_TSYNC (1u << 3) /* for all threads, not only this one */
+#endif
+#define OF_ALL_THREADS 8 /* from this version on */
 
 static void allow(int rules, const char *path, uint64_t what)
 {
@@ -29,6 +40,22 @@ static void allow(int rules, const char *path, uint64_t what)
     close(a.parent_fd);
 }
 
+/* The devices that a card's driver opens again and again. */
+static void allow_card(int rules)
+{
+    glob_t g;
+    if (glob("/dev/nvidia*", 0, NULL, &g)) return;
+    for (size_t i = 0; i < g.gl_pathc; i++) allow(rules, g.gl_pathv[i], READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
+    globfree(&g);
+}
+
+/* *all: threads that there are already, too. */
+static bool restrict_self(int rules, long abi, bool *all)
+{
+    *all = abi >= OF_ALL_THREADS && !syscall(SYS_landlock_restrict_self, rules, LANDLOCK_RESTRICT_SELF_TSYNC);
+    return *all || !syscall(SYS_landlock_restrict_self, rules, 0);
+}
+
 void confine_files(const server *s)
 {
     static const char *const readable[] = {"/proc", "/sys", "/dev/urandom"};
@@ -37,15 +64,18 @@ void confine_files(const server *s)
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
     int rules = abi < 1 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &all, sizeof all, 0);
     int why = errno;
-    bool done = false;
+    bool done = false, all_threads = false, card = strcmp(s->device, "cpu") != 0;
     if (rules >= 0) {
+        if (card) allow_card(rules);
         for (size_t i = 0; i < LR_LEN(readable); i++) allow(rules, readable[i], READ);
         for (uint32_t i = 0; i < s->o.n_folders; i++) allow(rules, s->o.folders[i], READ);
-        done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !syscall(SYS_landlock_restrict_self, rules, 0);
+        done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && restrict_self(rules, abi, &all_threads);
         why = errno;
         close(rules);
     }
-    if (done) log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"files\":\"landlock\",\"abi\":%ld}", abi);
+    if (done)
+        log_line(LARDER_LOG_INFO, "{\"event\":\"confined\",\"files\":\"landlock\",\"abi\":%ld%s}", abi,
+                 card && !all_threads ? ",\"but\":\"threads of the card's driver\"" : "");
     else
         log_line(LARDER_LOG_WARN, "{\"event\":\"not confined\",\"files\":\"this kernel has no Landlock: %s\"}",
                  strerror(why));

@@ -525,6 +525,7 @@ void confine_calls(const server *s);
 struct server {
     larder_serve_options o;
     larder_engine_options engine_options; /* every model's */
+    const char *device;                   /* what computes: "cpu", "cuda" */
     struct models *models;
     energy energy;
     bool given;    /* the socket is the service manager's */

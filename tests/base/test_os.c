@@ -277,6 +277,23 @@ static void system_file(const char *path, const char *text)
     CHECK_OK(lr_write_file(full, text, strlen(text), &err));
 }
 
+TEST(a_display_is_found_by_its_maker)
+{
+    char root[200];
+    system_file("/sys/bus/pci/devices/0000:00:1f.0/vendor", "0x8086\n");
+    system_file("/sys/bus/pci/devices/0000:00:1f.0/class", "0x060100\n");
+    system_file("/sys/bus/pci/devices/0000:01:00.0/vendor", "0x10de\n");
+    system_file("/sys/bus/pci/devices/0000:01:00.0/class", "0x030200\n");
+    snprintf(root, sizeof root, "%s", in_dir("root"));
+    lr_os_root = root;
+    bool nvidia = lr_has_display(0x10de), bridge = lr_has_display(0x8086);
+    lr_os_root = "/nowhere";
+    bool nowhere = lr_has_display(0x10de);
+    lr_os_root = "";
+    CHECK(nvidia && !bridge && !nowhere);
+    clean_up();
+}
+
 TEST(every_group_above_counts)
 {
     char root[200];

@@ -11,8 +11,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <fcntl.h>
 #include <map>
 #include <mutex>
+#include <unistd.h>
 
 typedef std::shared_ptr<lr_emulated_kernel> kernel_ref;
 struct task { /* a kernel, or anything else */
@@ -49,11 +51,16 @@ static bool set(lr_emulated_how &h, const std::string &name, const std::string &
 {
     typedef lr_emulated_how how;
     uint64_t n = strtoull(v.c_str(), nullptr, 10);
-    if (name == "arch" && n >= 80) h.arch = (int)n;
+    if (name == "arch" && n >= 70) h.arch = (int)n;
     else if (name == "sm" && n) h.n_sm = (int)n;
     else if (name == "memory" && n) h.memory = n << 20;
     else if (name == "early") h.early = (unsigned)n;
     else if (name == "seed" && n) h.seed = n;
+    else if (name == "node") h.node = v;
+    else if (name == "fail" && v == "driver") h.fail = how::DRIVER;
+    else if (name == "fail" && v == "device") h.fail = how::DEVICE;
+    else if (name == "fail" && v == "image") h.fail = how::IMAGE;
+    else if (name == "fail" && v == "taking") h.fail = how::TAKING;
     else if (name == "order" && v == "forward") h.order = how::FORWARD;
     else if (name == "order" && v == "reverse") h.order = how::REVERSE;
     else if (name == "order" && v == "random") h.order = how::RANDOM;
@@ -148,13 +155,28 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
     case cudaErrorSymbolNotFound: return "named symbol not found";
     case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorInsufficientDriver: return "CUDA driver version is insufficient for CUDA runtime version";
+    case cudaErrorNoKernelImageForDevice: return "no kernel image is available for execution on the device";
+    case cudaErrorOperatingSystem: return "OS call failed or operation not supported on this OS";
     default: return "an illegal state";
     }
 }
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
+/* As a driver does when it is first used, and whenever it maps memory. */
+static bool open_node()
+{
+    int fd = lr_emulated_as.node.empty() ? -1 : open(lr_emulated_as.node.c_str(), O_RDWR | O_CLOEXEC);
+    if (fd >= 0) close(fd);
+    return fd >= 0 || lr_emulated_as.node.empty();
+}
 cudaError_t cudaGetDeviceCount(int *n)
 {
-    *n = 1;
+    static bool begun;
+    bool none = lr_emulated_as.fail == lr_emulated_how::DRIVER || lr_emulated_as.fail == lr_emulated_how::DEVICE;
+    *n = none ? 0 : 1;
+    if (none) return lr_emulated_as.fail == lr_emulated_how::DRIVER ? cudaErrorInsufficientDriver : cudaErrorNoDevice;
+    if (!begun && !open_node()) return cudaErrorOperatingSystem;
+    begun = true;
     return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *id)
@@ -218,6 +240,7 @@ cudaError_t cudaMalloc(void **p, size_t n)
 {
     lock l(mutex);
     *p = nullptr;
+    if (lr_emulated_as.fail == lr_emulated_how::TAKING) return cudaErrorMemoryAllocation;
     if (n > lr_emulated_as.memory - in_use || posix_memalign(p, 256, n + !n)) return cudaErrorMemoryAllocation;
     memset(*p, 0xff, n);
     memory[(const uint8_t *)*p] = n;
@@ -494,6 +517,7 @@ cudaError_t lr_emulated_launch(const cudaLaunchConfig_t *c, const void *kernel, 
             k.eager = a.val.programmaticStreamSerializationAllowed;
         }
     }
+    if (lr_emulated_as.fail == lr_emulated_how::IMAGE) return cudaErrorNoKernelImageForDevice;
     if (!good(c, k.cluster)) return cudaErrorInvalidConfiguration;
     if (k.eager && lr_emulated_as.arch < 90) return cudaErrorNotSupported;
     size_t most = smem_of.count(kernel) ? smem_of[kernel] : 48 * 1024;

@@ -19,6 +19,9 @@ typedef enum cudaError {
     cudaErrorNoDevice,
     cudaErrorSymbolNotFound,
     cudaErrorStreamCaptureUnsupported,
+    cudaErrorInsufficientDriver,
+    cudaErrorNoKernelImageForDevice,
+    cudaErrorOperatingSystem,
     cudaErrorIllegalState
 } cudaError_t;
 

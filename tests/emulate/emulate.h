@@ -13,6 +13,8 @@ struct lr_emulated_how {
     enum { FORWARD, REVERSE, RANDOM } order = FORWARD; /* in which threads and blocks have their turns */
     enum { LATE, EARLY, EITHER } copies = LATE;        /* when asynchronous work is done */
     unsigned early = 0;                                /* kernels that begin before those ahead of them ended */
+    enum { NOTHING, DRIVER, DEVICE, IMAGE, TAKING } fail = NOTHING; /* what is wrong with it */
+    std::string node; /* a file that its driver opens, to read and write */
     uint64_t seed = 1, memory = (uint64_t)8 << 30;
     bool early_now() { return copies == EARLY || (copies == EITHER && random() % 2); }
     unsigned random();

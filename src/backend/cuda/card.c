@@ -1,20 +1,31 @@
 /* card.c - lr_backend_cuda: memory taken as planned, steps filled in and started, the cache's blocks in and out. */
 #include "card.h"
 
+#include <pthread.h>
+
 larder_status lr_cu_fail(cudaError_t e, const char *doing, larder_error *err)
 {
     larder_status st = e == cudaErrorMemoryAllocation ? LARDER_NOMEM : LARDER_IO;
     return lr_fail(err, st, "the card, %s: %s", doing, cudaGetErrorString(e));
 }
 
-static larder_status find_device(lr_cu_device *d, larder_error *err)
+/* Whether the system sees an NVIDIA card is another question than whether CUDA does: on a machine without one nothing is wrong. */
+static larder_status no_card(cudaError_t e, larder_error *err)
+{
+    bool there = lr_has_display(0x10de);
+    return lr_fail(err, there ? LARDER_UNSUPPORTED : LARDER_NOT_FOUND, "%s: %s",
+                   there ? "NVIDIA's card cannot be used" : "no card that CUDA can use",
+                   e == cudaErrorInsufficientDriver ? "there is no driver, or one older than this larder's CUDA needs"
+                                                    : "its driver shows none");
+}
+
+static larder_status ask_device(lr_cu_device *d, larder_error *err)
 {
     int n = 0;
     struct cudaDeviceProp p;
     cudaError_t e = cudaGetDeviceCount(&n);
-    if (e || !n)
-        return lr_fail(err, LARDER_UNSUPPORTED, "no card that CUDA can use: %s",
-                       e ? cudaGetErrorString(e) : "there is none");
+    if (e == cudaErrorNoDevice || e == cudaErrorInsufficientDriver || (!e && !n)) return no_card(e, err);
+    LR_CU_TRY(e, "looking for it");
     LR_CU_TRY(cudaGetDeviceProperties(&p, 0), "asking what it is");
     if (p.major < 8)
         return lr_fail(err, LARDER_UNSUPPORTED, "%s is of an older generation (%d.%d) than larder's kernels (8.0)",
@@ -27,7 +38,22 @@ static larder_status find_device(lr_cu_device *d, larder_error *err)
                         .n_bytes = p.totalGlobalMem,
                         .integrated = p.integrated != 0};
     memcpy(d->name, p.name, LR_MIN(sizeof d->name, sizeof p.name));
+    LR_CU_TRY(lr_cu_wake(d), "starting a first kernel there");
     return LARDER_OK;
+}
+
+/* Asked and woken once. */
+static larder_status find_device(lr_cu_device *d, larder_error *err)
+{
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static lr_cu_device known;
+    static bool is_known;
+    pthread_mutex_lock(&lock);
+    larder_status st = is_known ? LARDER_OK : ask_device(&known, err);
+    is_known = !st;
+    *d = known;
+    pthread_mutex_unlock(&lock);
+    return st;
 }
 
 static larder_status cuda_memory(uint64_t *n_free, larder_error *err)

@@ -188,6 +188,10 @@ typedef struct lr_cu_sorting {
 enum { LR_CU_EXPERTS = 1024 };
 cudaError_t lr_cu_sort_run(const lr_cu_device *d, const lr_cu_sorting *o, cudaStream_t s);
 
+/* Runs a kernel that does nothing and waits for it. After that what the driver needs of files is open, and this program is
+ * known to hold kernels for this generation (wake.cu). */
+cudaError_t lr_cu_wake(const lr_cu_device *d);
+
 /* ---------------------------------------------------------------- what the card can do (peak.cu)
  * Bytes a second of reading n of them; operations a second of bf16 products. `keep`: four bytes that may be written. 0: failed. */
 double lr_cu_read_rate(const lr_cu_device *d, const void *p, uint64_t n, uint32_t *keep, cudaStream_t s);
