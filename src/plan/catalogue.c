@@ -438,20 +438,22 @@ void lr_preset_of_size(double params, lr_preset *out)
     double p = LR_MIN(LR_MAX(params, 1e7), 5e12);
     lr_shape *s = &out->shape;
     *out = (lr_preset){.match = "", .source = "a dense model of this size, with Llama's proportions", .runs = true};
-    (void)snprintf(s->name, sizeof s->name, "dense %.3gB", p / 1e9);
+    (void)snprintf(s->name, sizeof s->name, "dense %.4g%s", p / (p < 1e9 ? 1e6 : 1e9), p < 1e9 ? "M" : "B");
     COPY(s->arch, "llama");
     s->head_dim = 128;
-    s->n_embd = (uint32_t)lround(4096 * cbrt(p / 7.5e9) / 128) * 128;
-    s->n_embd = LR_MAX(s->n_embd, 256u);
+    const uint32_t step = p < 5e9 ? 512 : 1024; /* a multiple of four heads, or of eight */
+    s->n_embd = LR_MAX((uint32_t)lround(4096 * cbrt(p / 7.5e9) / step) * step, 512u);
     s->n_head = s->n_embd / 128;
-    s->n_head_kv = s->n_head % 4 == 0 ? s->n_head / 4 : s->n_head;
-    s->n_ff = (uint32_t)(3.5 * s->n_embd) / 256 * 256;
-    s->n_vocab = 128000;
+    s->n_head_kv = LR_MIN(s->n_head / 4, 8u);
+    s->n_vocab = p < 5e7 ? 8192 : p < 3e8 ? 32000 : 128000;
     s->n_ctx = 131072;
     s->tied = p < 4e9;
     double embed = (double)s->n_embd * s->n_vocab * (s->tied ? 1 : 2);
-    double layer = (double)s->n_embd * s->n_embd * 2.5 + 3.0 * s->n_embd * s->n_ff;
-    s->n_layer = (uint32_t)LR_MIN(LR_MAX((p - embed) / layer, 2), 400);
+    double attend = 256.0 * s->n_embd * (s->n_head + s->n_head_kv), forward = 3.0 * s->n_embd; /* per column of it */
+    s->n_layer = (uint32_t)LR_MIN(LR_MAX(round((p - embed) / (attend + 3.5 * s->n_embd * forward)), 2), 400);
+    /* what is left decides the feed-forward width, so that the sum is the size asked for */
+    double wide = ((p - embed) / s->n_layer - attend) / forward;
+    s->n_ff = LR_MAX((uint32_t)(LR_MAX(wide, 0) / 64 + 0.5) * 64, 256u);
 }
 
 /* "8B", "1.2b", "270M" as a word of its own; `active`: after an A, as in "A3B". 0 if there is none. */

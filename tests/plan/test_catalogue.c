@@ -228,6 +228,23 @@ TEST(models_as_written)
     lr_catalogue_close(&c);
 }
 
+/* A size alone is a dense model of that size: all its matrices together. */
+TEST(sizes_alone)
+{
+    static const double sizes[] = {1e7, 15e6, 1e8,  27e7, 5e8,  1e9,  3e9,   7e9,
+                                   8e9, 13e9, 14e9, 32e9, 70e9, 72e9, 12e10, 405e9};
+    for (size_t i = 0; i < LR_LEN(sizes); i++) {
+        lr_preset made;
+        lr_preset_of_size(sizes[i], &made);
+        const lr_shape *s = &made.shape;
+        double head = 2.0 * s->head_dim * (s->n_head + s->n_head_kv), embed = (double)s->n_embd * s->n_vocab;
+        double all = s->n_layer * s->n_embd * (head + 3.0 * s->n_ff) + embed * (s->tied ? 1 : 2);
+        if (fabs(all / sizes[i] - 1) > 0.01) TEST_FAIL("%g parameters were asked for, %g made", sizes[i], all);
+        CHECK_EQ_INT(s->n_head % s->n_head_kv, 0);
+        CHECK_EQ_INT(s->n_embd, s->n_head * s->head_dim);
+    }
+}
+
 TEST(formats_as_written)
 {
     static const struct {
