@@ -162,6 +162,7 @@ typedef struct larder_engine_options {
     larder_reading_fn *reading;
     void *reading_user;
     larder_device device;
+    uint64_t card_memory; /* bytes of the card's memory the engine may use; 0: what is free there */
 } larder_engine_options;
 larder_engine_options larder_engine_defaults(void);
 /* An open file without a name in `folder` (NULL: TMPDIR, or /var/tmp), for swap_fd: for a process that may make no files
@@ -200,6 +201,14 @@ larder_status larder_plan_engine(const larder_model *model, const larder_engine_
  * driver of a card needs them only the first time). *name: "cpu", "cuda". AUTO: a card that cannot be used is no error; the
  * log says what is wrong with it. */
 larder_status larder_device_open(larder_device device, const char **name, larder_error *err);
+
+typedef struct larder_card {
+    char name[128], generation[16]; /* "NVIDIA H200", "9.0" */
+    uint64_t n_bytes, n_free;       /* of its memory, now, whoever uses it */
+    bool shared;                    /* which is the system's own */
+} larder_card;
+/* The card that would be used. LARDER_NOT_FOUND: there is none, or this build has no backend for any. Any thread. */
+larder_status larder_card_get(larder_card *out, larder_error *err);
 
 typedef struct larder_engine larder_engine;
 /* With AUTO, a card that fails while it is opened leaves the model to the processor, and the log says so. Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */

@@ -61,6 +61,8 @@ typedef struct lr_backend {
     /* Bytes free where its buffers lie. The first call opens the device: what that takes of files and rights is not needed
      * again. LARDER_NOT_FOUND: the machine has no such device; any other error: it has, and this is wrong with it. */
     larder_status (*memory)(uint64_t *n_free, larder_error *err);
+    /* What it is, and has. NULL: the processor. */
+    larder_status (*card)(larder_card *out, larder_error *err);
     /* Adds every buffer that open would take (weights as mapped; KV cache; activations; scratch; copies). */
     larder_status (*plan)(const lr_program *p, const lr_limits *l, lr_account *account, larder_error *err);
     /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */

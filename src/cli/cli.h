@@ -55,6 +55,8 @@ void cli_config_free(cli_config *c);
 
 /* ---------------------------------------------------------------- messages, progress, interrupts (term.c) */
 void cli_error(const char *verb, const larder_error *err);
+/* Whether this was among the last notes of the library: a plan is made several times. One thread at a time. */
+bool cli_was_said(const char *line);
 void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Makes one harmless line of what a file or a server says, in place, for a message or a table: controls become '?'. */
 char *cli_one_line(char *s);

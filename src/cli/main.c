@@ -60,13 +60,10 @@ static int unknown(const char *name)
     return EXIT_USAGE;
 }
 
-/* Warnings of the library, once each in a row: a plan is made twice. */
 static void on_log(void *user, larder_log_level level, const char *line)
 {
-    static char last[256];
     (void)user;
-    if (level > LARDER_LOG_WARN || !strncmp(last, line, sizeof last - 1)) return;
-    snprintf(last, sizeof last, "%s", line);
+    if (level > LARDER_LOG_WARN || cli_was_said(line)) return;
     cli_note("larder: note: %s", line);
 }
 

@@ -69,12 +69,10 @@ static bool set_idle(void *to, const char *v)
     return o->idle_named = true;
 }
 
-/* The log is JSON; what the engine has to say is a text. The same one in turn is said once: a plan is made several times. */
+/* The log is JSON; what the engine has to say is a text. */
 static void put_note(const char *line)
 {
-    static char last[256];
-    if (!strncmp(last, line, sizeof last - 1)) return;
-    snprintf(last, sizeof last, "%s", line);
+    if (cli_was_said(line)) return;
     json_t *o = json_pack("{s:s,s:s%}", "event", "note", "text", line, strlen(line));
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     fprintf(stderr, "%s\n", text ? text : line);

@@ -52,6 +52,16 @@ int cli_fail(const char *verb, const larder_error *err)
     return err->code == LARDER_USAGE ? EXIT_USAGE : EXIT_FAILED;
 }
 
+bool cli_was_said(const char *line)
+{
+    static char said[4][256];
+    static unsigned next;
+    for (size_t i = 0; i < sizeof said / sizeof *said; i++)
+        if (!strncmp(said[i], line, sizeof *said - 1)) return true;
+    snprintf(said[next++ % (sizeof said / sizeof *said)], sizeof *said, "%s", line);
+    return false;
+}
+
 void cli_note(const char *fmt, ...)
 {
     char line[1024];

@@ -219,7 +219,9 @@ static larder_status look_for_room(const lr_backend *b, const larder_engine_opti
     out->card = 0;
     if (b == &lr_backend_cpu) return LARDER_OK;
     LR_TRY(b->memory(&plan->card_available, err));
-    out->card = plan->card_available - LR_MIN(plan->card_available, reserve(plan->card_available));
+    if (o->card_memory) plan->card_available = o->card_memory;
+    out->card = plan->card_available -
+                LR_MIN(plan->card_available, o->card_memory ? 0 : reserve(plan->card_available));
     return LARDER_OK;
 }
 
@@ -296,6 +298,16 @@ larder_status larder_device_open(larder_device device, const char **name, larder
     return all[0]->memory(&n_free, err);
 }
 
+larder_status larder_card_get(larder_card *out, larder_error *err)
+{
+#ifdef LR_CUDA
+    return lr_backend_cuda.card(out, err);
+#else
+    (void)out;
+    return lr_fail(err, LARDER_NOT_FOUND, "this build of larder has no CUDA: make CUDA=1 builds it in");
+#endif
+}
+
 larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o, const lr_backend **backend,
                            lr_limits *limits, larder_plan *plan, larder_error *err)
 {
@@ -303,6 +315,8 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
     LR_TRY(check_options(o, m->model.hp.n_ctx_train, err));
     LR_TRY(candidates(o->device, all, err));
     for (uint32_t i = 0; all[i]; i++) {
+        if (all[i] != &lr_backend_cpu && o->repack)
+            lr_log(LARDER_LOG_WARN, "--repack means nothing on a card: its kernels read the weights as they are");
         larder_status st = plan_on(*backend = all[i], m, o, limits, plan, err);
         if (!all[i + 1] || (!st && plan->fits)) return st;
         if (st) lr_log(LARDER_LOG_WARN, "not on the card: %s", err ? err->message : "it cannot");

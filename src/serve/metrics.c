@@ -58,16 +58,30 @@ static void put_buffers(lr_buf *b, const served_view *v)
     for (uint32_t i = 0; v->loaded && i < v->plan.n_buffers; i++) {
         lr_buf_puts(b, "larder_model_buffer_bytes{model=\"");
         put_label(b, v->name);
-        lr_buf_printf(b, "\",buffer=\"%s\"} %llu\n", v->plan.buffers[i].name,
-                      (unsigned long long)v->plan.buffers[i].n_bytes);
+        lr_buf_printf(b, "\",buffer=\"%s\",memory=\"%s\"} %llu\n", v->plan.buffers[i].name,
+                      v->plan.buffers[i].card ? "card" : "system", (unsigned long long)v->plan.buffers[i].n_bytes);
     }
+}
+
+/* What the card says of itself now, and what of it is ours by plan. */
+static void put_card(lr_buf *b, const server *s, const served_list *l)
+{
+    larder_card card;
+    if (!strcmp(s->device, "cpu") || larder_card_get(&card, NULL)) return;
+    put(b, "gauge", "card_memory_bytes", "Memory of the graphics card.", (double)card.n_bytes);
+    put(b, "gauge", "card_memory_free_bytes", "Of it, free now, whoever has the rest.", (double)card.n_free);
+    put(b, "gauge", "models_card_memory_bytes", "What the loaded models were planned to take of it.",
+        (double)l->card_taken);
+    put(b, "gauge", "models_card_memory_limit_bytes", "What they may take of it together.", (double)l->card_budget);
 }
 
 static void put_models(lr_buf *b, server *s)
 {
     served_list l;
     models_view(s, &l, false);
-    put(b, "gauge", "models_memory_bytes", "What the loaded models were planned to take.", (double)l.taken);
+    put_card(b, s, &l);
+    put(b, "gauge", "models_memory_bytes", "What the loaded models were planned to take of the system's memory.",
+        (double)l.taken);
     put(b, "gauge", "models_memory_limit_bytes", "What they may take together.", (double)l.budget);
     lr_buf_puts(b, "# HELP larder_model_loaded Whether a model is loaded.\n# TYPE larder_model_loaded gauge\n");
     for (size_t i = 0; i < l.n; i++) {

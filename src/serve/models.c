@@ -24,11 +24,24 @@
 
 enum { MOST_SWAPS = 8 };
 
+/* Bytes, of the system's memory and of a card's own. */
+typedef struct memories {
+    uint64_t system, card;
+} memories;
+
+static memories of_plan(const larder_plan *p) { return (memories){p->n_bytes - p->n_card, p->n_card}; }
+static memories more(memories a, memories b) { return (memories){a.system + b.system, a.card + b.card}; }
+static memories less(memories a, memories b)
+{
+    return (memories){a.system - LR_MIN(a.system, b.system), a.card - LR_MIN(a.card, b.card)};
+}
+static bool within(memories a, memories b) { return a.system <= b.system && a.card <= b.card; }
+
 struct models {
     pthread_mutex_t lock; /* of everything here and of the fields of `served` that say so; never held while loading */
     pthread_cond_t wake;
     served *list, **end;
-    uint64_t budget, taken; /* bytes: what all may take, what the loaded ones do */
+    memories budget, taken; /* what all may take, what the loaded ones do */
     uint64_t n_loads, n_unloads;
     larder_engine_stats past; /* what the unloaded ones counted */
     struct swap_file {        /* made at the start: later no file may be */
@@ -149,15 +162,15 @@ static uint64_t idle_end(const server *s, const served *m)
 }
 
 /* ---------------------------------------------------------------- room */
-static uint64_t gone_by_leaving(const struct models *ms, const served *but, bool busy_too)
+static memories gone_by_leaving(const struct models *ms, const served *but)
 {
-    uint64_t n = 0;
+    memories n = {0, 0};
     for (const served *m = ms->list; m; m = m->next)
-        if (m != but && m->state == SERVED_READY && !m->pinned && (busy_too || !m->n_calls)) n += m->plan.n_bytes;
+        if (m != but && m->state == SERVED_READY && !m->pinned) n = more(n, of_plan(&m->plan));
     return n;
 }
 
-static uint64_t room(const struct models *ms) { return ms->budget > ms->taken ? ms->budget - ms->taken : 0; }
+static memories room(const struct models *ms) { return less(ms->budget, ms->taken); }
 
 static served *next_to_go(const struct models *ms, const served *but)
 {
@@ -179,18 +192,19 @@ static void say(const char *event, const served *m, double seconds)
                                           [LARDER_KV_AUTO] = "auto",
                                           [LARDER_KV_Q8_0] = "q8_0",
                                           [LARDER_KV_Q4_0] = "q4_0"};
-    log_line(
-        LARDER_LOG_INFO,
-        "{\"event\":\"%s\",\"model\":\"%s\",\"bytes\":%llu,\"ctx\":%u,\"parallel\":%u,\"kv\":\"%s\",\"ms\":%.0f}",
-        event, m->name, (unsigned long long)m->plan.n_bytes, m->plan.n_ctx, m->plan.n_seq, numbers[m->plan.kv],
-        seconds * 1e3);
+    log_line(LARDER_LOG_INFO,
+             "{\"event\":\"%s\",\"model\":\"%s\",\"device\":\"%s\",\"bytes\":%llu,\"card\":%llu,\"ctx\":%u,"
+             "\"parallel\":%u,"
+             "\"kv\":\"%s\",\"ms\":%.0f}",
+             event, m->name, m->plan.device, (unsigned long long)m->plan.n_bytes, (unsigned long long)m->plan.n_card,
+             m->plan.n_ctx, m->plan.n_seq, numbers[m->plan.kv], seconds * 1e3);
 }
 
 static void put_buffers(lr_buf *b, const char *name, const larder_plan *p)
 {
     lr_buf_printf(b, ",\"%s\":{", name);
     for (uint32_t i = 0; i < p->n_buffers; i++)
-        lr_buf_printf(b, "%s\"%s\":%llu", i ? "," : "", p->buffers[i].name,
+        lr_buf_printf(b, "%s\"%s%s\":%llu", i ? "," : "", p->buffers[i].card ? "card: " : "", p->buffers[i].name,
                       (unsigned long long)p->buffers[i].n_bytes);
     lr_buf_puts(b, "}");
 }
@@ -229,7 +243,7 @@ static void unload(struct models *ms, served *m)
 #endif
     say("unloaded", m, (double)(lr_now_ns() - t) * 1e-9);
     pthread_mutex_lock(&ms->lock);
-    ms->taken -= m->plan.n_bytes;
+    ms->taken = less(ms->taken, of_plan(&m->plan));
     ms->n_unloads++;
     add_counts(&ms->past, &m->stats);
     m->stats = (larder_engine_stats){0};
@@ -240,20 +254,26 @@ static void unload(struct models *ms, served *m)
 static larder_status refuse(const server *s, const served *m, const larder_plan *p, larder_error *err)
 {
     double gib = (double)LR_GIB;
-    uint64_t stay = s->models->taken - gone_by_leaving(s->models, m, true);
+    memories need = of_plan(p), budget = s->models->budget;
+    memories stay = less(s->models->taken, gone_by_leaving(s->models, m));
+    char card[160] = "";
+    if (need.card)
+        snprintf(card, sizeof card, "; and on the card %.2f GiB, where they may take %.2f and those take %.2f",
+                 (double)need.card / gib, (double)budget.card / gib, (double)stay.card / gib);
     return lr_fail(
         err, LARDER_UNSUPPORTED,
         "'%s' does not fit: it needs %.2f GiB for a context of %u; models may take %.2f GiB, of which those "
-        "that stay loaded take %.2f",
-        m->name, (double)p->n_bytes / gib, p->n_ctx, (double)s->models->budget / gib, (double)stay / gib);
+        "that stay loaded take %.2f%s",
+        m->name, (double)need.system / gib, p->n_ctx, (double)budget.system / gib, (double)stay.system / gib, card);
 }
 
-/* Room for `need` bytes; the lock is held, and given up while waiting. */
+/* Room for it; the lock is held, and given up while waiting. */
 static larder_status make_room(server *s, served *m, const larder_plan *p, larder_error *err)
 {
     struct models *ms = s->models;
-    if (p->n_bytes > room(ms) + gone_by_leaving(ms, m, true)) return refuse(s, m, p, err);
-    while (p->n_bytes > room(ms)) {
+    memories need = of_plan(p);
+    if (!within(need, more(room(ms), gone_by_leaving(ms, m)))) return refuse(s, m, p, err);
+    while (!within(need, room(ms))) {
         served *go = next_to_go(ms, m);
         if (!go) return refuse(s, m, p, err);
         go->leaving = true;
@@ -264,23 +284,31 @@ static larder_status make_room(server *s, served *m, const larder_plan *p, larde
     return LARDER_OK;
 }
 
-/* With no --ctx: the largest that fits beside the others, unless that is too little to be of use. */
+/* A limit of 0 would be none. */
+static void limit(larder_engine_options *o, memories m)
+{
+    o->memory = LR_MAX(m.system, 1ull);
+    o->card_memory = LR_MAX(m.card, 1ull);
+}
+
+/* With no --ctx: the largest that fits beside the others, unless that is too little to be of use. Nor does the processor
+ * take what the card can if others leave it. */
 static larder_status choose(server *s, served *m, const larder_model *model, larder_engine_options *o, larder_plan *p,
                             larder_error *err)
 {
-    *o = s->engine_options;
     if (m != s->models->list) o->draft = NULL; /* it was given for the first */
     if (o->swap_bytes && (o->swap_fd = take_swap(s->models, m)) < 0) o->swap_bytes = 0;
     pthread_mutex_lock(&s->models->lock);
-    uint64_t now = room(s->models), all = now + gone_by_leaving(s->models, m, true);
+    memories now = room(s->models), all = more(now, gone_by_leaving(s->models, m));
     pthread_mutex_unlock(&s->models->lock);
-    o->memory = LR_MAX(now, 1ull);
+    limit(o, now);
     LR_TRY(larder_plan_engine(model, o, p, err));
     uint32_t good = m->info.n_ctx_train ? LR_MIN(GOOD_CTX, m->info.n_ctx_train) : GOOD_CTX;
-    if (p->fits && (s->engine_options.n_ctx || p->n_ctx >= good)) {
+    bool card = p->n_card || all.card == now.card || o->device == LARDER_DEVICE_CPU;
+    if (p->fits && card && (s->engine_options.n_ctx || p->n_ctx >= good)) {
         o->n_ctx = p->n_ctx;
     } else {
-        o->memory = LR_MAX(all, 1ull);
+        limit(o, all);
         LR_TRY(larder_plan_engine(model, o, p, err));
         if (!s->engine_options.n_ctx) {
             o->n_ctx = LR_MIN(p->n_ctx_max, good);
@@ -305,6 +333,29 @@ static void find_marks(served *m)
     }
 }
 
+/* An engine for it and the room it takes, by these options; *plan.n_card: it was to be on a card. */
+static larder_status open_engine(server *s, served *m, larder_model *model, larder_engine_options o,
+                                 larder_plan *plan, larder_engine **out, larder_error *err)
+{
+    struct models *ms = s->models;
+    *plan = (larder_plan){0};
+    LR_TRY(choose(s, m, model, &o, plan, err));
+    pthread_mutex_lock(&ms->lock);
+    larder_status st = make_room(s, m, plan, err);
+    if (!st) ms->taken = more(ms->taken, of_plan(plan));
+    pthread_mutex_unlock(&ms->lock);
+    if (st) return st;
+    limit(&o, of_plan(plan));
+    if (!plan->n_card) o.device = LARDER_DEVICE_CPU;
+    st = larder_engine_open(model, &o, out, err);
+    pthread_mutex_lock(&ms->lock);
+    ms->taken = less(ms->taken, of_plan(plan));
+    if (!st) larder_engine_get_plan(*out, &m->plan);
+    if (!st) ms->taken = more(ms->taken, of_plan(&m->plan));
+    pthread_mutex_unlock(&ms->lock);
+    return st;
+}
+
 static larder_status load(server *s, served *m, larder_error *err)
 {
     struct models *ms = s->models;
@@ -312,7 +363,7 @@ static larder_status load(server *s, served *m, larder_error *err)
     larder_model *model = NULL;
     larder_engine *engine = NULL;
     larder_model_info info;
-    larder_engine_options o;
+    larder_engine_options o = s->engine_options;
     larder_plan plan;
     uint64_t t = lr_now_ns();
     model = m->model; /* opened already, before files could be opened no more; nobody else looks at it yet */
@@ -322,30 +373,22 @@ static larder_status load(server *s, served *m, larder_error *err)
     pthread_mutex_lock(&ms->lock);
     learn(m, &info);
     pthread_mutex_unlock(&ms->lock);
-    LR_GO(choose(s, m, model, &o, &plan, err));
-    pthread_mutex_lock(&ms->lock);
-    st = make_room(s, m, &plan, err);
-    if (!st) ms->taken += plan.n_bytes;
-    o.memory = plan.n_bytes;
-    pthread_mutex_unlock(&ms->lock);
-    LR_GO(st);
-    st = larder_engine_open(model, &o, &engine, err);
-    pthread_mutex_lock(&ms->lock);
-    if (st) {
-        ms->taken -= plan.n_bytes;
-    } else {
-        m->model = model;
-        m->engine = engine;
-        larder_engine_get_plan(engine, &m->plan);
-        larder_engine_get_stats(engine, &m->stats);
-        ms->taken += m->plan.n_bytes - plan.n_bytes;
-        find_marks(m);
-        ms->n_loads++;
-        m->used = lr_now_ns();
-        m->until = idle_end(s, m);
+    st = open_engine(s, m, model, o, &plan, &engine, err);
+    if (st && plan.n_card &&
+        o.device == LARDER_DEVICE_AUTO) { /* the card failed; the processor needs more room than was made */
+        o.device = LARDER_DEVICE_CPU;
+        st = open_engine(s, m, model, o, &plan, &engine, err);
     }
-    pthread_mutex_unlock(&ms->lock);
     LR_GO(st);
+    pthread_mutex_lock(&ms->lock);
+    m->model = model;
+    m->engine = engine;
+    larder_engine_get_stats(engine, &m->stats);
+    find_marks(m);
+    ms->n_loads++;
+    m->used = lr_now_ns();
+    m->until = idle_end(s, m);
+    pthread_mutex_unlock(&ms->lock);
     say("loaded", m, (double)(lr_now_ns() - t) * 1e-9);
     return LARDER_OK;
 fail:
@@ -575,8 +618,10 @@ void models_view(server *s, served_list *out, bool stored)
     for (const served *m = ms->list; m; m = m->next) n++;
     out->v = lr_calloc(n + 1, sizeof *out->v);
     for (const served *m = ms->list; m && out->v; m = m->next) view(s, m, &out->v[out->n++]);
-    out->budget = ms->budget;
-    out->taken = ms->taken;
+    out->budget = ms->budget.system;
+    out->taken = ms->taken.system;
+    out->card_budget = ms->budget.card;
+    out->card_taken = ms->taken.card;
     out->n_loads = ms->n_loads;
     out->n_unloads = ms->n_unloads;
     pthread_mutex_unlock(&ms->lock);
@@ -641,11 +686,19 @@ larder_status models_start(server *s, larder_error *err)
     pthread_cond_init(&ms->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     ms->end = &ms->list;
-    ms->budget = all_memory(&s->engine_options);
+    ms->budget.system = all_memory(&s->engine_options);
     for (uint32_t i = 0; i < s->o.n_models; i++)
         if (!add(ms, s->o.models[i].name, s->o.models[i].path, false, s->o.models[i].pinned))
             return LR_NOMEM(err, "the models");
     return open_swaps(s, err);
+}
+
+void models_card(server *s)
+{
+    larder_card card;
+    if (!strcmp(s->device, "cpu") || larder_card_get(&card, NULL)) return;
+    s->models->budget.card = s->engine_options.card_memory ? s->engine_options.card_memory
+                                                           : card.n_free - LR_MIN(card.n_free, RESERVE);
 }
 
 /* The first, and those that are pinned: what is wrong with them is said before anybody is served. */

@@ -496,10 +496,12 @@ typedef struct served_view {
 typedef struct served_list {
     served_view *v;
     size_t n;
-    uint64_t budget, taken, n_loads, n_unloads;
+    uint64_t budget, taken, card_budget, card_taken, n_loads, n_unloads;
 } served_list;
 larder_status models_start(server *s, larder_error *err);
 larder_status models_open_first(server *s, larder_error *err); /* their files */
+/* The card is open: what models may take of its memory. */
+void models_card(server *s);
 larder_status models_load_first(server *s, larder_error *err);
 larder_status models_run(server *s, larder_error *err);
 void models_halt(server *s); /* no more loading */

@@ -249,11 +249,15 @@ static void own_text(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
 {
     lr_buf_printf(out, "  here, by buffer (context %u x %u):", plan->n_ctx, n_seq);
     for (uint32_t i = 0; i < plan->n_buffers; i++)
-        lr_buf_printf(out, "%s %s %.1f MiB", i ? "," : "", plan->buffers[i].name,
-                      (double)plan->buffers[i].n_bytes / (double)LR_MIB);
-    lr_buf_printf(out, "; %.2f GiB in all, %s; the process will peak at %.2f GiB of %.2f free\n",
+        lr_buf_printf(out, "%s %s%s %.1f MiB", i ? "," : "", plan->buffers[i].card ? "card: " : "",
+                      plan->buffers[i].name, (double)plan->buffers[i].n_bytes / (double)LR_MIB);
+    lr_buf_printf(out, "; %.2f GiB in all, %s; the process will peak at %.2f GiB of %.2f free",
                   (double)plan->n_bytes / (double)LR_GIB, plan->fits ? "fits" : "does not fit",
                   (double)plan->n_peak / (double)LR_GIB, (double)plan->available / (double)LR_GIB);
+    if (plan->n_card)
+        lr_buf_printf(out, ", and take %.2f GiB of %.2f free on the card", (double)plan->n_card / (double)LR_GIB,
+                      (double)plan->card_available / (double)LR_GIB);
+    lr_buf_putc(out, '\n');
 }
 
 /* Put before the end of the object that stands last in `out`. */
@@ -262,11 +266,14 @@ static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
     if (out->n && out->p[out->n - 1] == '}') out->n--;
     lr_buf_printf(out, ",\n \"here\": {\"context\": %u, \"users\": %u, \"buffers\": {", plan->n_ctx, n_seq);
     for (uint32_t i = 0; i < plan->n_buffers; i++)
-        lr_buf_printf(out, "%s\"%s\": %llu", i ? ", " : "", plan->buffers[i].name,
-                      (unsigned long long)plan->buffers[i].n_bytes);
-    lr_buf_printf(out, "}, \"bytes\": %llu, \"peak\": %llu, \"available\": %llu, \"fits\": %s}}",
-                  (unsigned long long)plan->n_bytes, (unsigned long long)plan->n_peak,
-                  (unsigned long long)plan->available, plan->fits ? "true" : "false");
+        lr_buf_printf(out, "%s\"%s%s\": %llu", i ? ", " : "", plan->buffers[i].card ? "card: " : "",
+                      plan->buffers[i].name, (unsigned long long)plan->buffers[i].n_bytes);
+    lr_buf_printf(out,
+                  "}, \"device\": \"%s\", \"bytes\": %llu, \"card\": %llu, \"peak\": %llu, \"available\": %llu, "
+                  "\"card_available\": %llu, \"fits\": %s}}",
+                  plan->device, (unsigned long long)plan->n_bytes, (unsigned long long)plan->n_card,
+                  (unsigned long long)plan->n_peak, (unsigned long long)plan->available,
+                  (unsigned long long)plan->card_available, plan->fits ? "true" : "false");
 }
 
 static larder_status own_account(const larder_plan_ask *ask, const char *path, lr_buf *out, larder_error *err)

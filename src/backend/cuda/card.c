@@ -2,6 +2,7 @@
 #include "card.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 larder_status lr_cu_fail(cudaError_t e, const char *doing, larder_error *err)
 {
@@ -63,6 +64,18 @@ static larder_status cuda_memory(uint64_t *n_free, larder_error *err)
     LR_TRY(find_device(&d, err));
     LR_CU_TRY(cudaMemGetInfo(&room, &all), "asking for its memory");
     *n_free = room;
+    return LARDER_OK;
+}
+
+static larder_status cuda_card(larder_card *out, larder_error *err)
+{
+    lr_cu_device d;
+    size_t room = 0, all = 0;
+    LR_TRY(find_device(&d, err));
+    LR_CU_TRY(cudaMemGetInfo(&room, &all), "asking for its memory");
+    *out = (larder_card){.n_bytes = d.n_bytes, .n_free = room, .shared = d.integrated};
+    snprintf(out->name, sizeof out->name, "%.100s", d.name);
+    snprintf(out->generation, sizeof out->generation, "%d.%d", d.major, d.minor);
     return LARDER_OK;
 }
 
@@ -381,6 +394,7 @@ static uint32_t cuda_profile_read(lr_exec *x, lr_op_time *out, uint32_t cap) { r
 const lr_backend lr_backend_cuda = {
     .name = "cuda",
     .memory = cuda_memory,
+    .card = cuda_card,
     .plan = cuda_plan,
     .open = cuda_open,
     .resident = cuda_resident,

@@ -142,6 +142,9 @@ static larder_status size_rest(lr_exec *x, larder_error *err)
 larder_status lr_cu_code_make(const lr_program *p, const lr_limits *l, lr_exec *x, larder_error *err)
 {
     x->c = (lr_code){0};
+    if (l->act == LARDER_ACT_I8 || l->act == LARDER_ACT_BF16)
+        return lr_fail(err, LARDER_UNSUPPORTED, "--act %s is the processor's; a card has auto and f32",
+                       l->act == LARDER_ACT_I8 ? "int8" : "bf16");
     LR_TRY(lr_code_make(&target, p, l, &x->c, err));
     larder_status st = place_weights(x, err);
     if (!st) st = size_rest(x, err);
