@@ -122,6 +122,8 @@ ifneq ($(NVCC),)
 # Machine code per generation; Hopper's own instructions need its own target (90a). Other generations have none.
 CUDA_ARCH ?= 80 86 89 90a 100 120 121
 GENCODE := $(foreach a,$(CUDA_ARCH),-gencode arch=compute_$a,code=sm_$a)
+# And for those to come, what the driver compiles, of the newest that is not of one generation only.
+GENCODE += $(foreach a,$(lastword $(filter-out %a,$(CUDA_ARCH))),-gencode arch=compute_$a,code=compute_$a)
 OBJECTS_backend += $(call objects,$(CUDA_SOURCES) $(wildcard src/backend/cuda/*.c))
 CUDA_INCLUDE := -isystem $(dir $(NVCC))../include
 $(foreach l,backend engine tools golden,$(eval CFLAGS_$l += -DLR_CUDA $(CUDA_INCLUDE)))

@@ -54,6 +54,12 @@ typedef struct lr_op_time {
     larder_act act; /* what its multiply-adds are made of */
 } lr_op_time;
 
+/* What a card can do, measured now: bytes a second, and operations a second of bf16 products. 0: it could not be measured. */
+typedef struct lr_card_rates {
+    double read, bf16;
+    double in, out; /* of pinned memory to the card, and back */
+} lr_card_rates;
+
 typedef struct lr_exec lr_exec;
 
 typedef struct lr_backend {
@@ -63,6 +69,8 @@ typedef struct lr_backend {
     larder_status (*memory)(uint64_t *n_free, larder_error *err);
     /* What it is, and has. NULL: the processor. */
     larder_status (*card)(larder_card *out, larder_error *err);
+    /* Takes memory of the card for a second, at most a quarter of what is free. NULL where `card` is. */
+    larder_status (*measure)(lr_card_rates *out, larder_error *err);
     /* Adds every buffer that open would take (weights as mapped; KV cache; activations; scratch; copies). */
     larder_status (*plan)(const lr_program *p, const lr_limits *l, lr_account *account, larder_error *err);
     /* p and pool outlive the exec. Takes exactly what plan said; no call after it allocates. */

@@ -40,12 +40,13 @@ static void row_csv(const larder_model_info *i, const char *name, const larder_b
            r->tok_s_low, r->tok_s_high, r->gbs, r->share, r->limit_gbs);
 }
 
-static void row_json(const larder_bench_row *r)
+static void row_json(const larder_bench_result *all, const larder_bench_row *r)
 {
     printf("  {\"test\": \"%s\", \"threads\": %u, \"tokens\": %u, \"depth\": %u, \"users\": %u, \"tok_s\": %.3f, "
-           "\"tok_s_low\": %.3f, \"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f, \"limit_gbs\": %.3f",
+           "\"tok_s_low\": %.3f, \"tok_s_high\": %.3f, \"gbs\": %.3f, \"share\": %.4f, \"limit_gbs\": %.3f, "
+           "\"device\": \"%s\"",
            r->test, r->n_threads, r->n_tokens, r->depth, r->n_seq, r->tok_s, r->tok_s_low, r->tok_s_high, r->gbs,
-           r->share, r->limit_gbs);
+           r->share, r->limit_gbs, all->planned.device);
 }
 
 /* ---------------------------------------------------------------- operators */
@@ -99,6 +100,16 @@ static void ops_json(const larder_bench_result *r, const char *test)
     printf("]");
 }
 
+static void memory_md(const larder_bench_result *r)
+{
+    const larder_plan *p = &r->planned, *u = &r->used;
+    char a[24], b[24];
+    printf("\nOn %s; memory planned %s, used %s", !strcmp(p->device, "cpu") ? "the processor" : p->device,
+           cli_bytes(p->n_bytes, a), cli_bytes(u->n_bytes, b));
+    if (p->n_card) printf("; of it on the card %s and %s", cli_bytes(p->n_card, a), cli_bytes(u->n_card, b));
+    puts("");
+}
+
 void bench_print(bench_form f, const larder_model_info *i, const char *name, const larder_bench_result *r)
 {
     char size[24];
@@ -113,10 +124,11 @@ void bench_print(bench_form f, const larder_model_info *i, const char *name, con
         if (f == BENCH_MARKDOWN) row_md(&r->rows[k]);
         if (f == BENCH_CSV) row_csv(i, name, &r->rows[k]);
         if (f != BENCH_JSON) continue;
-        row_json(&r->rows[k]);
+        row_json(r, &r->rows[k]);
         if (r->n_ops) ops_json(r, r->rows[k].test);
         puts(k + 1 < r->n_rows ? "}," : "}");
     }
+    if (f == BENCH_MARKDOWN) memory_md(r);
     if (f == BENCH_JSON) puts("]");
     else if (r->n_ops && f == BENCH_CSV) ops_csv(name, r);
     else if (r->n_ops) ops_md(r);

@@ -120,7 +120,7 @@ void cli_model_close(cli_model *m);
 
 /* ---------------------------------------------------------------- figures (stats.c) */
 /* One line: "142 tokens, 61.3 tok/s, 41.2 GB/s, 48% of what this memory reads". */
-void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads);
+void cli_speed_line(FILE *f, const larder_timing *t, const larder_plan *plan);
 /* Timings and memory, planned and real, in a table. */
 void cli_stats(FILE *f, const larder_timing *t, const larder_engine *e);
 /* The same as members of a JSON object: returns a json_t *. */

@@ -23,7 +23,25 @@ static void print_table(const larder_probe *p, const larder_kernels *k)
         printf("%-12s    %8.1f GB/s %6.0f GOP/s\n", k->formats[i].format, k->formats[i].read_gbs, k->formats[i].gops);
 }
 
-static int print_json(const larder_probe *p, const larder_kernels *k)
+static void print_card(const larder_card_probe *c)
+{
+    char a[24];
+    printf("\n%s, generation %s, %s%s\n", c->card.name, c->card.generation, cli_bytes(c->card.n_bytes, a),
+           c->card.shared ? " of the system's memory" : "");
+    printf("read                %8.1f GB/s\n", c->read_gbs);
+    printf("bf16                %8.0f GFLOP/s\n", c->bf16_gflops);
+    printf("to the card, back   %8.1f GB/s %6.1f GB/s\n", c->in_gbs, c->out_gbs);
+}
+
+static json_t *card_json(const larder_card_probe *c)
+{
+    return json_pack("{s:s,s:s,s:I,s:b,s:f,s:f,s:f,s:f,s:I}", "name", c->card.name, "generation", c->card.generation,
+                     "memory", (json_int_t)c->card.n_bytes, "shared", c->card.shared, "read_gbs", c->read_gbs,
+                     "bf16_gflops", c->bf16_gflops, "in_gbs", c->in_gbs, "out_gbs", c->out_gbs, "when",
+                     (json_int_t)c->when);
+}
+
+static int print_json(const larder_probe *p, const larder_kernels *k, const larder_card_probe *c)
 {
     json_t *reads = json_array();
     for (uint32_t i = 0; i < p->n_measured; i++)
@@ -38,6 +56,7 @@ static int print_json(const larder_probe *p, const larder_kernels *k)
                           (json_int_t)p->l3, "read", reads, "int8_gops", p->int8_gops, "bf16_gflops", p->bf16_gflops,
                           "f32_gflops", p->f32_gflops, "disk_gbs", p->disk_gbs, "when", (json_int_t)p->when,
                           "kernels_gbs", k->bandwidth * 1e-9, "kernels", kernels);
+    if (c) json_object_set_new(o, "card", card_json(c));
     return cli_json("probe", o);
 }
 
@@ -48,7 +67,8 @@ int verb_probe(int argc, char **argv)
         .verb = "probe",
         .usage = "[options]",
         .about = "Measures this machine: read bandwidth by threads, arithmetic of one core, the disk, and how fast\n"
-                 "larder's kernels are in each number format. The result is kept; every speed larder prints is\n"
+                 "larder's kernels are in each number format; a graphics card's memory, matrix units and way. The "
+                 "result is kept; every speed larder prints is\n"
                  "compared with it, and plans of this machine are made from it. A minute or two, best while nothing "
                  "else runs."};
     const arg own[] = {{"json", 0, ARG_FLAG, &json, NULL, "as JSON", 0},
@@ -63,7 +83,11 @@ int verb_probe(int argc, char **argv)
     if (larder_probe_machine(fresh, &p, cli_progress, "steps", &err)) return cli_fail("probe", &err);
     if (larder_probe_kernels(fresh, &k, cli_progress, "steps", &err)) return cli_fail("probe", &err);
     cli_progress_end();
-    if (json) return print_json(&p, &k);
+    larder_card_probe card;
+    larder_status st = larder_probe_card(fresh, &card, &err);
+    if (st && st != LARDER_NOT_FOUND) cli_note("larder probe: the card is not measured: %s", err.message);
+    if (json) return print_json(&p, &k, st ? NULL : &card);
     print_table(&p, &k);
+    if (!st) print_card(&card);
     return EXIT_OK;
 }

@@ -105,7 +105,7 @@ static int report(const cli_model *m, const larder_request *r, const answer *a, 
         fputc('\n', a->out);
         fflush(a->out);
         if (stats) cli_stats(stderr, &t, m->e);
-        else if (!cli_is_quiet() && isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, plan.n_threads);
+        else if (!cli_is_quiet() && isatty(STDERR_FILENO)) cli_speed_line(stderr, &t, &plan);
         return EXIT_OK;
     }
     json_t *o = json_pack("{s:s%,s:O,s:s,s:I,s:o}", "text", a->text ? a->text : "", a->n, "ids", a->ids, "finish",

@@ -41,18 +41,26 @@ static double prefill_rate(const larder_timing *t)
     return t->n_prompt > t->n_cached && t->prefill_s > 0 ? (t->n_prompt - t->n_cached) / t->prefill_s : 0;
 }
 
-/* Share of the measured read bandwidth. A machine that was never measured is measured now, once. */
-static double share(double bytes_per_s, uint32_t n_threads)
+/* Share of the measured read bandwidth of the memory that holds the model; 0: it cannot be told, or there are two. A machine
+ * that was never measured is measured now, once. */
+static double share(double bytes_per_s, const larder_plan *plan)
 {
     larder_probe p;
+    larder_card_probe card;
     larder_error err;
+    uint32_t n_threads = plan->n_threads;
+    if (!strcmp(plan->device, "cuda")) {
+        if (larder_probe_card(false, &card, &err) || !(card.read_gbs > 0)) return 0;
+        return bytes_per_s / (card.read_gbs * 1e9);
+    }
+    if (strcmp(plan->device, "cpu") != 0) return 0;
     if (larder_probe_machine(false, &p, cli_progress, "steps", &err)) return 0;
     cli_progress_end();
     double peak = larder_probe_bandwidth(&p, n_threads);
     return peak > 0 ? bytes_per_s / peak : 0;
 }
 
-void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
+void cli_speed_line(FILE *f, const larder_timing *t, const larder_plan *plan)
 {
     double rate = decode_rate(t);
     fprintf(f, "prompt %u tokens", t->n_prompt);
@@ -63,9 +71,10 @@ void cli_speed_line(FILE *f, const larder_timing *t, uint32_t n_threads)
     if (rate > 0) {
         double bytes = t->decode_bytes / t->decode_s;
         fprintf(f, ", %.1f tok/s, %.1f GB/s", rate, bytes * 1e-9);
-        double s = share(bytes, n_threads);
-        if (s > 1.1) fputs(", more than this memory reads: the weights lie in the processor's caches", f);
-        else if (s > 0) fprintf(f, ", %.0f%% of what this memory reads", s * 100);
+        double s = share(bytes, plan);
+        const char *which = plan->n_card ? "the card's" : "this";
+        if (s > 1.1) fprintf(f, ", more than %s memory reads: the weights lie in caches", which);
+        else if (s > 0) fprintf(f, ", %.0f%% of what %s memory reads", s * 100, which);
     }
     fputc('\n', f);
 }
@@ -82,7 +91,7 @@ void cli_stats(FILE *f, const larder_timing *t, const larder_engine *e)
     char a[24];
     larder_engine_get_plan(e, &plan);
     larder_engine_get_memory(e, &now); /* before the machine is measured, which takes memory of its own */
-    cli_speed_line(f, t, plan.n_threads);
+    cli_speed_line(f, t, &plan);
     fprintf(f, "prefill %.3f s, decode %.3f s\n\n  %-24s %12s %12s\n", t->prefill_s, t->decode_s, "memory", "planned",
             "used");
     for (uint32_t i = 0; i < plan.n_buffers; i++)
@@ -121,8 +130,8 @@ struct json_t *cli_stats_json(const larder_timing *t, const larder_engine *e)
         "{s:i,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:o,s:o,s:I,s:I,s:I,s:s,s:I}", "n_prompt", (int)t->n_prompt,
         "n_cached", (int)t->n_cached, "n_generated", (int)t->n_generated, "prefill_s", t->prefill_s, "decode_s",
         t->decode_s, "prefill_tok_s", prefill_rate(t), "decode_tok_s", decode_rate(t), "decode_gbs", bytes * 1e-9,
-        "bandwidth_share", bytes > 0 ? share(bytes, plan->n_threads) : 0.0, "n_threads", (int)plan->n_threads,
-        "n_ctx", (int)plan->n_ctx, "planned_bytes", buffers_json(plan), "used_bytes", buffers_json(&now),
-        "planned_total", (json_int_t)plan->n_bytes, "planned_peak", (json_int_t)plan->n_peak, "peak_resident",
-        (json_int_t)now.n_peak, "device", plan->device, "planned_card", (json_int_t)plan->n_card);
+        "bandwidth_share", bytes > 0 ? share(bytes, plan) : 0.0, "n_threads", (int)plan->n_threads, "n_ctx",
+        (int)plan->n_ctx, "planned_bytes", buffers_json(plan), "used_bytes", buffers_json(&now), "planned_total",
+        (json_int_t)plan->n_bytes, "planned_peak", (json_int_t)plan->n_peak, "peak_resident", (json_int_t)now.n_peak,
+        "device", plan->device, "planned_card", (json_int_t)plan->n_card);
 }

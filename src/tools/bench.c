@@ -308,6 +308,8 @@ larder_status larder_bench(larder_model *model, const larder_bench_options *opti
     LR_GO(wait_for_file(&j, err));
     LR_GO(take(&j, err));
     LR_GO(run_all(&j, err));
+    larder_engine_get_plan(j.e, &out->planned);
+    larder_engine_get_memory(j.e, &out->used);
     if (lr_file_damaged(&model->file)) LR_GO(lr_fail(err, LARDER_IO, "the model file changed while it was measured"));
     out->read_gbs = lr_bench_limit_median(&j.limit) * 1e-9;
     out->int8_gops = j.peak[LARDER_ACT_I8] * 1e-9;

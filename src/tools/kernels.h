@@ -11,6 +11,8 @@ bool lr_own_kept(lr_own *out);
  * memory and what cores of its kind do. */
 bool lr_probe_kept(larder_probe *out);
 void lr_probe_guess(larder_probe *out);
+/* probe_card.c: the card and what was kept of it (rates 0: nothing); false: there is none. Measures nothing. */
+bool lr_probe_card_kept(larder_card_probe *out);
 /* probe.c: names the machine and this larder, so that what was measured on others is not believed. */
 void lr_probe_mark(char out[256]);
 

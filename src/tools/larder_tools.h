@@ -140,6 +140,14 @@ typedef struct larder_kernels {
 } larder_kernels;
 larder_status larder_probe_kernels(bool fresh, larder_kernels *out, larder_progress_fn *progress, void *user,
                                    larder_error *err);
+/* The graphics card that this build uses, if there is one (LARDER_NOT_FOUND): a second the first time, kept too. */
+typedef struct larder_card_probe {
+    larder_card card;
+    double read_gbs, bf16_gflops; /* of its memory; of its matrix units; 1e9 a second, 0: could not be measured */
+    double in_gbs, out_gbs;       /* from the system's memory (pinned), and to it */
+    int64_t when;
+} larder_card_probe;
+larder_status larder_probe_card(bool fresh, larder_card_probe *out, larder_error *err);
 /* The measured read bandwidth for a thread count, in bytes per second: the nearest count at or below it. */
 double larder_probe_bandwidth(const larder_probe *probe, uint32_t n_threads);
 
@@ -179,6 +187,7 @@ typedef struct larder_bench_result {
     larder_bench_op *ops;
     size_t n_ops;
     double read_gbs, int8_gops, bf16_gops, f32_gops; /* the roofline of `ops`: all threads together, this process */
+    larder_plan planned, used;                       /* what the engine was to take, and took */
 } larder_bench_result;
 /* *out is filled, larder_bench_free. */
 larder_status larder_bench(larder_model *model, const larder_bench_options *options, larder_bench_result *out,

@@ -50,11 +50,73 @@ static larder_status this_machine(lr_machine *m, larder_error *err)
     return LARDER_OK;
 }
 
+/* A card that the catalogue has not: what its generation is called there. */
+static void known_by_generation(const char *generation, lr_machine *m)
+{
+    static const struct {
+        const char *begins, *name;
+        lr_gen gen;
+    } all[] = {{"8.0", "ampere-dc", LR_GEN_AMPERE_DC},
+               {"8.9", "ada", LR_GEN_ADA},
+               {"8.", "ampere", LR_GEN_AMPERE},
+               {"9.", "hopper", LR_GEN_HOPPER},
+               {"10.", "blackwell-dc", LR_GEN_BLACKWELL_DC},
+               {"12.1", "gb10", LR_GEN_GB10},
+               {"", "blackwell", LR_GEN_BLACKWELL}};
+    size_t i = 0;
+    while (strncmp(generation, all[i].begins, strlen(all[i].begins)) != 0) i++;
+    *m = (lr_machine){.kind = LR_KIND_NVIDIA, .gen = all[i].gen, .usable = 0.95, .count = 1};
+    (void)snprintf(m->gen_name, sizeof m->gen_name, "%s", all[i].name);
+}
+
+/* This machine's card: what the catalogue says of its like, with what was measured here. `host`: this machine without it. */
+static larder_status this_card(const lr_catalogue *c, const lr_machine *host, lr_machine *m, larder_error *err)
+{
+    larder_card_probe p;
+    if (!lr_probe_card_kept(&p))
+        return lr_fail(err, LARDER_NOT_FOUND, "this machine has no card that this larder uses");
+    bool listed = lr_machine_find(c, p.card.name, LR_WANT_GPU, m) && m->kind == LR_KIND_NVIDIA;
+    if (!listed) known_by_generation(p.card.generation, m);
+    m->id = -1;
+    m->guessed = !(p.read_gbs > 0);
+    (void)snprintf(m->name, sizeof m->name, "this machine's card: %.60s", p.card.name);
+    m->memory = (double)p.card.n_free;
+    m->unified = p.card.shared;
+    if (p.read_gbs > 0) m->bw_measured = p.read_gbs * 1e9;
+    if (!(m->bw > 0)) m->bw = m->bw_measured;
+    if (!listed) m->f16 = m->bf16 = p.bf16_gflops * 1e9;
+    if (!(m->fp32 > 0)) m->fp32 = m->f16 / 8;
+    if (p.in_gbs > 0) m->pcie = p.in_gbs * 1e9;
+    m->host_bw = host->bw;
+    if (!(m->bw > 0) || !(m->fp32 > 0))
+        return lr_fail(err, LARDER_UNSUPPORTED,
+                       "the card %s was never measured, and the catalogue has none of its name: "
+                       "larder probe measures it",
+                       p.card.name);
+    return LARDER_OK;
+}
+
+/* One that is there and unknown is no reason to say nothing of the rest. */
+static bool has_known_card(const lr_catalogue *c)
+{
+    lr_machine host = {0}, card;
+    larder_error why = {0};
+    larder_status st = this_card(c, &host, &card, &why);
+    if (st && st != LARDER_NOT_FOUND) lr_log(LARDER_LOG_WARN, "%s", why.message);
+    return !st;
+}
+
+static bool is_this(const char *words) { return !strcasecmp(words, "this") || !strcasecmp(words, "here"); }
+static bool is_card(const char *words) { return !strcasecmp(words, "card") || !strcasecmp(words, "this-card"); }
+
 static larder_status find_machine(const lr_catalogue *c, const char *words, const larder_plan_ask *ask, lr_machine *m,
                                   lr_setup *s, larder_error *err)
 {
-    if (!strcasecmp(words, "this") || !strcasecmp(words, "here")) {
-        LR_TRY(this_machine(m, err));
+    if (is_this(words) || is_card(words)) {
+        lr_machine host;
+        LR_TRY(this_machine(&host, err));
+        *m = host;
+        if (is_card(words)) LR_TRY(this_card(c, &host, m, err));
         *s = lr_setup_usual(m);
         s->engine = LR_ENGINE_LARDER;
     } else {
@@ -64,7 +126,7 @@ static larder_status find_machine(const lr_catalogue *c, const char *words, cons
     if (ask->backend && *ask->backend && !lr_setup_find(ask->backend, "", m, s))
         return lr_fail(err, LARDER_USAGE, "unknown backend \"%.60s\"", ask->backend);
     lr_own own;
-    if (m->id < 0 && s->engine == LR_ENGINE_LARDER) m->guessed |= !lr_own_kept(&own);
+    if (m->id < 0 && m->kind == LR_KIND_CPU && s->engine == LR_ENGINE_LARDER) m->guessed |= !lr_own_kept(&own);
     if (ask->what_if) LR_TRY(lr_machine_change(m, ask->what_if, err));
     static const double kv_bytes[] = {[LARDER_KV_F16] = 2,
                                       [LARDER_KV_F32] = 4,
@@ -276,12 +338,14 @@ static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
                   (unsigned long long)plan->card_available, plan->fits ? "true" : "false");
 }
 
-static larder_status own_account(const larder_plan_ask *ask, const char *path, lr_buf *out, larder_error *err)
+static larder_status own_account(const larder_plan_ask *ask, const char *path, larder_device device, lr_buf *out,
+                                 larder_error *err)
 {
     larder_model *model;
     larder_plan plan;
     larder_engine_options o = larder_engine_defaults();
     LR_TRY(larder_model_open(path, &model, err));
+    o.device = device;
     o.n_ctx = ask->n_ctx;
     o.n_seq = LR_MAX(ask->n_users, 1u);
     o.kv = ask->kv_given ? ask->kv : LARDER_KV_AUTO;
@@ -332,7 +396,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook o;
     LR_TRY(find_machine(c, words, ask, &m, &s, err));
     lr_own own;
-    bool ours = m.id < 0 && s.engine == LR_ENGINE_LARDER;
+    bool ours = m.id < 0 && m.kind == LR_KIND_CPU && s.engine == LR_ENGINE_LARDER;
     if (ours && lr_own_kept(&own)) {
         m.own = &own;
         m.bw = m.bw_measured = LR_MAX(m.bw, own.bandwidth);
@@ -341,7 +405,8 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
-    if (m.id < 0 && path) LR_TRY(own_account(ask, path, out, err));
+    if (m.id < 0 && path)
+        LR_TRY(own_account(ask, path, m.kind == LR_KIND_CPU ? LARDER_DEVICE_CPU : LARDER_DEVICE_CUDA, out, err));
     if (!ask->json) say_guess(m.guessed, out);
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
@@ -353,7 +418,7 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
 static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
                                   const lr_plan_model *model, const char *path, lr_buf *out, larder_error *err)
 {
-    const char *p = ask->on && *ask->on ? ask->on : "this";
+    const char *p = ask->on && *ask->on ? ask->on : has_known_card(c) ? "card,this" : "this";
     if (ask->json) lr_buf_puts(out, "[");
     for (bool first = true; *p; first = false) {
         char words[256];

@@ -43,8 +43,7 @@ static larder_status ask_device(lr_cu_device *d, larder_error *err)
     return LARDER_OK;
 }
 
-/* Asked and woken once. */
-static larder_status find_device(lr_cu_device *d, larder_error *err)
+larder_status lr_cu_device_get(lr_cu_device *d, larder_error *err)
 {
     static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static lr_cu_device known;
@@ -61,7 +60,7 @@ static larder_status cuda_memory(uint64_t *n_free, larder_error *err)
 {
     lr_cu_device d;
     size_t room = 0, all = 0;
-    LR_TRY(find_device(&d, err));
+    LR_TRY(lr_cu_device_get(&d, err));
     LR_CU_TRY(cudaMemGetInfo(&room, &all), "asking for its memory");
     *n_free = room;
     return LARDER_OK;
@@ -71,7 +70,7 @@ static larder_status cuda_card(larder_card *out, larder_error *err)
 {
     lr_cu_device d;
     size_t room = 0, all = 0;
-    LR_TRY(find_device(&d, err));
+    LR_TRY(lr_cu_device_get(&d, err));
     LR_CU_TRY(cudaMemGetInfo(&room, &all), "asking for its memory");
     *out = (larder_card){.n_bytes = d.n_bytes, .n_free = room, .shared = d.integrated};
     snprintf(out->name, sizeof out->name, "%.100s", d.name);
@@ -95,7 +94,7 @@ static void account(const lr_exec *x, lr_account *a)
 static larder_status cuda_plan(const lr_program *p, const lr_limits *l, lr_account *a, larder_error *err)
 {
     lr_exec x = {.pool = NULL};
-    LR_TRY(find_device(&x.d, err));
+    LR_TRY(lr_cu_device_get(&x.d, err));
     LR_TRY(lr_cu_code_make(p, l, &x, err));
     account(&x, a);
     lr_code_free(&x.c);
@@ -205,7 +204,7 @@ static larder_status cuda_open(const lr_program *p, const lr_limits *l, lr_pool 
     lr_exec *x = lr_calloc(1, sizeof *x);
     if (!x) return LR_NOMEM(err, "the engine");
     x->pool = pool;
-    larder_status st = find_device(&x->d, err);
+    larder_status st = lr_cu_device_get(&x->d, err);
     if (!st) st = lr_cu_code_make(p, l, x, err);
     if (st) {
         lr_free(x);
@@ -395,6 +394,7 @@ const lr_backend lr_backend_cuda = {
     .name = "cuda",
     .memory = cuda_memory,
     .card = cuda_card,
+    .measure = lr_cu_measure,
     .plan = cuda_plan,
     .open = cuda_open,
     .resident = cuda_resident,

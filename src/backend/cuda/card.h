@@ -67,6 +67,10 @@ struct lr_exec {
 /* layout.c */
 larder_status lr_cu_code_make(const lr_program *p, const lr_limits *l, lr_exec *x, larder_error *err);
 const lr_cu_placed *lr_cu_find(const lr_exec *x, const lr_tensor *t);
+/* card.c: the card, asked and woken once. */
+larder_status lr_cu_device_get(lr_cu_device *d, larder_error *err);
+/* measure.c */
+larder_status lr_cu_measure(lr_card_rates *out, larder_error *err);
 /* cu_load.c: brings the weights to the card. */
 larder_status lr_cu_load(lr_exec *x, larder_error *err);
 /* issue.c: all phases' kernels, in order, for steps of at most this size; up to the hidden states if so wanted. */
