@@ -193,7 +193,7 @@ static larder_status measure(job *j, uint32_t depth, uint32_t n, uint32_t chunk,
         rate[r] = n_all / s;
         gbs[r] = bytes / s * 1e-9;
         limit[r] = (before + after) / 2 * 1e-9;
-        share[r] = gbs[r] / limit[r];
+        share[r] = limit[r] > 0 ? gbs[r] / limit[r] : 0;
         before = after;
         LR_TRY(tell(j, row->test, j->done * repeat + r + 1, j->total * repeat, rate[r], err));
     }

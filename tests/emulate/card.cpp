@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <map>
 #include <mutex>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef std::shared_ptr<lr_emulated_kernel> kernel_ref;
@@ -162,7 +163,12 @@ const char *cudaGetErrorString(cudaError_t e)
     }
 }
 cudaError_t cudaGetLastError(void) { return cudaSuccess; }
-/* As a driver does when it is first used, and whenever it maps memory. */
+/* As a driver does when it is first used, and, if it is a device, whenever it maps memory. */
+static bool is_device()
+{
+    struct stat st;
+    return !stat(lr_emulated_as.node.c_str(), &st) && S_ISCHR(st.st_mode);
+}
 static bool open_node()
 {
     int fd = lr_emulated_as.node.empty() ? -1 : open(lr_emulated_as.node.c_str(), O_RDWR | O_CLOEXEC);
@@ -262,6 +268,7 @@ cudaError_t cudaFree(void *p)
 cudaError_t cudaMallocHost(void **p, size_t n)
 {
     lock l(mutex);
+    if (is_device() && !open_node()) return cudaErrorOperatingSystem;
     *p = nullptr;
     if (posix_memalign(p, 4096, n + !n)) return cudaErrorMemoryAllocation;
     pinned[(const uint8_t *)*p] = n;
