@@ -190,6 +190,47 @@ TEST_TIME(parts_of_the_rows, 300)
         }
 }
 
+/* One token: rows that are read one after the other, and what of them waits meanwhile. */
+TEST_TIME(one_token_of_many_columns, 300)
+{
+    static const uint32_t cols[] = {1280, 2304, 4352, 5632}, rows[] = {1, 5, 17, 31, 48, 100};
+    tables();
+    for (size_t f = 0; f < LR_LEN(formats); f++)
+        for (size_t c = 0; c < LR_LEN(cols); c++)
+            for (size_t r = c % 2; r < LR_LEN(rows); r += 2) {
+                every_set(formats[f], rows[r], cols[c], 1, 0, rows[r]);
+                every_set(formats[f], rows[r], cols[c], 1, rows[r] / 48 * 16, rows[r] / 2 + 1);
+            }
+}
+
+/* The largest sums there can be: all bits of the weights alike, all activations as large as can be. */
+TEST(largest_sums)
+{
+    enum { ROWS = 17, COLS = 512 };
+    static const uint8_t fill[] = {0, 0xff, 0x80, 0x7f, 0xf0, 0x0f};
+    tables();
+    for (size_t f = 0; f < LR_LEN(f16_at) * LR_LEN(fill) * 2; f++) {
+        const uint32_t fmt = f16_at[f / 2 / LR_LEN(fill)].fmt, bytes = lr_fmt_get(fmt)->bytes;
+        const int *at = f16_at[f / 2 / LR_LEN(fill)].at;
+        matrix m = random_matrix(fmt, ROWS, COLS);
+        float x[COLS], *px = x, bias[ROWS] = {0};
+        for (int i = 0; i < COLS; i++) x[i] = f % 2 ? -1 : 1;
+        for (uint32_t r = 0; r < ROWS; r++)
+            for (size_t b = 0; b < lr_fmt_row_bytes(fmt, COLS); b += bytes) {
+                uint8_t *p = m.mem + 1 + r * m.w.row_stride + b;
+                memset(p, fill[f / 2 % LR_LEN(fill)], bytes);
+                for (int i = 0; at[i] >= 0; i++) put16(p + at[i], lr_f32_to_f16(0.5f));
+            }
+        for (uint32_t s = 1; s < lr_mm_n_sets; s++)
+            for (uint32_t n = 1; n <= 9 && usable(lr_mm_sets[s]); n += 8) {
+                float *xs[9] = {px, px, px, px, px, px, px, px, px};
+                run u = {lr_mm_sets[s], LR_ACTK_I8, n, 0, ROWS, false, false};
+                compare(&u, &m.w, xs, bias);
+            }
+        free_matrix(&m);
+    }
+}
+
 /* Formats of single numbers take any number of columns. */
 TEST_TIME(awkward_columns_of_floats, 300)
 {

@@ -190,6 +190,10 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
     }
 }
 
+#if OF(ROW) && !defined(PACKED)
+#include "mm_row_body.h"
+#endif
+
 static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32_t r0, uint32_t r1, float *const *y,
                    const float *bias, bool add, void *scratch)
 {
@@ -203,6 +207,12 @@ static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32
         OF(vector8),
 #endif
     };
+#if OF(ROW) && !defined(PACKED)
+    if (n_tok == 1) {
+        OF(row_mm)(w, x[0], r0, r1, y[0], bias, add, scratch);
+        return;
+    }
+#endif
     if (n_tok <= MOST_FEW) mm_few(w, vectors, x, n_tok, r0, r1, y, bias, add);
     else
         mm_many(w, OF(panel), tiles_of(KIND, OF(ZERO), OF(WIDE)), panel_vecs(KIND), x, n_tok, r0, r1, y, bias, add,

@@ -11,6 +11,13 @@
  *   F_read    what block k of step s needs and none before it in its step, turned, to q
  *   F_words   block k of step s: w[i], element r = columns 4 i to 4 i + 3 in row r, as four bytes
  *   F_scales  block k of step s: scale, and offset or factors, element r for row r
+ * and, with 256 columns to a head, to be read a row at a time (mm_row_body.h), F_ROW:
+ *   F_BITS    of a weight as F_row makes it
+ *   F_row     256 columns of one row, bytes as the product wants them: 16 of them in each quarter of w[0] to w[3]
+ *   F_row_order   which 16 those are: quarter j of w[v] is [4 j + v]
+ *   F_row_factor  sums of products, in that order, times the factors of one row, where it has them
+ *   F_row_head    takes in F_HEAD_BYTES of VR rows, one after the other, which begin F_HEAD_AT bytes into the head
+ *   F_row_scales  block b of the head: scale and offset
  */
 #ifndef LR_MM_FORMATS_H
 #define LR_MM_FORMATS_H
@@ -318,6 +325,35 @@ LR_INLINE void Q4_K_words(head *h, int s, int k, const vi *q, vi *w)
     for (int i = 0; i < 8; i++) w[i] = k ? high4(q[i]) : low4(q[i]);
 }
 LR_INLINE void Q4_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
+#ifdef HAVE_ROW
+LR_INLINE void scale_min_row_head(head *h, const uint8_t *p)
+{
+    h->r = rows_of(p, NULL, 16, 0);
+    h->asking = false;
+    scale_min_head(h);
+}
+#define Q4_K_ROW 1
+#define Q4_K_BITS 4
+#define Q4_K_HEAD_AT 0
+#define Q4_K_HEAD_BYTES 16
+LR_INLINE void Q4_K_row_head(head *h, const uint8_t *p) { scale_min_row_head(h, p); }
+LR_INLINE void Q4_K_row_scales(head *h, int b, scales *o) { scale_min(h, b, o); }
+LR_INLINE vi Q4_K_row_factor(vi sum, const uint8_t *p)
+{
+    (void)p;
+    return sum;
+}
+static const uint8_t Q4_K_row_order[16] = {0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15};
+LR_INLINE void Q4_K_row(const uint8_t *p, vi w[4])
+{
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        vi q = v_load_once(p + 16 + 64 * i);
+        w[2 * i] = low4(q);
+        w[2 * i + 1] = high4(q);
+    }
+}
+#endif
 
 #define Q5_K_STEP 2
 #define Q5_K_STEPS 4
@@ -342,6 +378,30 @@ LR_INLINE void Q5_K_words(head *h, int s, int k, const vi *q, vi *w)
         w[i] = k ? with_field(high4(q[i]), h->high[i], 2 * s + 1, 1, 4) : low4_with(q[i], h->high[i], 2 * s, 1, 4);
 }
 LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * s + k, o); }
+#ifdef HAVE_ROW
+#define Q5_K_ROW 1
+#define Q5_K_BITS 5
+#define Q5_K_HEAD_AT 0
+#define Q5_K_HEAD_BYTES 16
+LR_INLINE void Q5_K_row_head(head *h, const uint8_t *p) { scale_min_row_head(h, p); }
+LR_INLINE void Q5_K_row_scales(head *h, int b, scales *o) { scale_min(h, b, o); }
+LR_INLINE vi Q5_K_row_factor(vi sum, const uint8_t *p)
+{
+    (void)p;
+    return sum;
+}
+static const uint8_t Q5_K_row_order[16] = {0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15};
+LR_INLINE void Q5_K_row(const uint8_t *p, vi w[4])
+{
+    vi high = v_twice32(p + 16);
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        vi q = v_load_once(p + 48 + 64 * i);
+        w[2 * i] = v_pick(q, v_set8(15), v_two_fields(high, 4 * i, 4 * i + 2, 1, 4));
+        w[2 * i + 1] = v_pick(v_shr32(q, 4), v_set8(15), v_two_fields(high, 4 * i + 1, 4 * i + 3, 1, 4));
+    }
+}
+#endif
 
 /* ---------------------------------------------------------------- Q6_K */
 #define Q6_K_STEP 4
@@ -376,6 +436,33 @@ LR_INLINE void Q6_K_scales(head *h, int s, int k, scales *o)
     o->c0 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2)));
     o->c1 = v_cvt(signed_byte_of(h->t[b / 2], 2 * (b % 2) + 1));
 }
+
+#ifdef HAVE_ROW
+#define Q6_K_ROW 1
+#define Q6_K_BITS 6
+#define Q6_K_HEAD_AT 206
+#define Q6_K_HEAD_BYTES 4
+LR_INLINE void Q6_K_row_head(head *h, const uint8_t *p) { h->d = v_f16(v_shr32(v_load(p), 16)); }
+LR_INLINE void Q6_K_row_scales(head *h, int b, scales *o)
+{
+    (void)b;
+    o->s = h->d;
+}
+static const uint8_t Q6_K_row_order[16] = {0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15};
+LR_INLINE vi Q6_K_row_factor(vi sum, const uint8_t *p)
+{
+    return v_mul32(sum, v_factors(v_load128(p + 192), Q6_K_row_order));
+}
+LR_INLINE void Q6_K_row(const uint8_t *p, vi w[4])
+{
+#pragma GCC unroll 2
+    for (int i = 0; i < 2; i++) {
+        vi q = v_load_once(p + 64 * i), high = v_twice32(p + 128 + 32 * i);
+        w[2 * i] = v_pick(q, v_set8(15), v_two_fields(high, 0, 2, 2, 4));
+        w[2 * i + 1] = v_pick(v_shr32(q, 4), v_set8(15), v_two_fields(high, 4, 6, 2, 4));
+    }
+}
+#endif
 
 /* ---------------------------------------------------------------- Q2_K, Q3_K */
 #define Q2_K_STEP 4
@@ -448,6 +535,30 @@ LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
     o->c0 = v_cvt(v_sub32(byte_of(w, 2 * (b % 2)), v_set32(32)));
     o->c1 = v_cvt(v_sub32(byte_of(w, 2 * (b % 2) + 1), v_set32(32)));
 }
+
+#ifdef HAVE_ROW
+#define Q3_K_ROW 1
+#define Q3_K_BITS 3
+#define Q3_K_HEAD_AT 106
+#define Q3_K_HEAD_BYTES 4
+LR_INLINE void Q3_K_row_head(head *h, const uint8_t *p) { h->d = v_f16(v_shr32(v_load(p), 16)); }
+LR_INLINE void Q3_K_row_scales(head *h, int b, scales *o)
+{
+    (void)b;
+    o->s = h->d;
+}
+static const uint8_t Q3_K_row_order[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
+LR_INLINE vi Q3_K_row_factor(vi sum, const uint8_t *p)
+{
+    return v_mul32(sum, v_factors(v_q3_factors(p + 96), Q3_K_row_order));
+}
+LR_INLINE void Q3_K_row(const uint8_t *p, vi w[4])
+{
+    vi q = v_load_once(p + 32), high = v_twice32(p);
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) w[i] = v_pick(v_shr32(q, 2 * i), v_set8(3), v_two_fields(high, i, 4 + i, 1, 2));
+}
+#endif
 
 /* ---------------------------------------------------------------- IQ2_XXS, IQ4_NL, IQ4_XS */
 #define IQ2_XXS_STEP 2

@@ -8,7 +8,7 @@
 #define LR_MM_ROW_H
 
 #ifdef HAVE_ROW_Q8
-enum { ROW_BLOCKS = 16, ROW_AHEAD = 8192 };
+enum { ROW_BLOCKS = 16, ROW_AHEAD = 8192, ROW_PART = 16 };
 
 /* What VR rows bring to the additions of ROW_BLOCKS blocks: as floats, the integer products and fl(s d). */
 typedef struct row_terms {

@@ -122,6 +122,7 @@ LR_INLINE vi v_add8(vi a, vi b) { return _mm512_add_epi8(a, b); }
 LR_INLINE vi v_sub8(vi a, vi b) { return _mm512_sub_epi8(a, b); }
 LR_INLINE vi v_add32(vi a, vi b) { return _mm512_add_epi32(a, b); }
 LR_INLINE vi v_sub32(vi a, vi b) { return _mm512_sub_epi32(a, b); }
+LR_INLINE vi v_mul32(vi a, vi b) { return _mm512_mullo_epi32(a, b); }
 LR_INLINE vi v_max32(vi a, vi b) { return _mm512_max_epi32(a, b); }
 LR_INLINE vi v_eq32(vi a, vi b) { return _mm512_movm_epi32(_mm512_cmpeq_epi32_mask(a, b)); }
 /* Plain operators: an immediate where n is known, which the intrinsics insist on even without optimisation. */
@@ -260,6 +261,81 @@ LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
     return acc;
 }
 
+#define HAVE_ROW
+/* 64 bytes, once: compilers load again where a load costs nothing but the second line it touches. */
+LR_INLINE vi v_load_once(const uint8_t *p)
+{
+    vi v = v_load(p);
+    __asm__("" : "+v"(v));
+    return v;
+}
+/* 32 bytes twice; bits [from, from + width) of the bytes of the first, and from another place on of the second, at `to` and
+ * maybe not alone: the others are anything, unless the instruction is one that takes fields. */
+LR_INLINE vi v_twice32(const uint8_t *p)
+{
+    return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
+}
+LR_INLINE vi v_two_fields(vi a, int from0, int from1, int width, int to)
+{
+#ifdef AVX512_VBMI
+    uint64_t m[2] = {0, 0};
+    for (int j = 0; j < width; j++) {
+        m[0] |= (uint64_t)1 << (from0 + j) << 8 * (7 - to - j);
+        m[1] |= (uint64_t)1 << (from1 + j) << 8 * (7 - to - j);
+    }
+    const long long x = (long long)m[0], y = (long long)m[1];
+    return _mm512_gf2p8affine_epi64_epi8(a, _mm512_setr_epi64(x, x, x, x, y, y, y, y), 0);
+#else
+    const long long x = (to - from0) & 63, y = (to - from1) & 63;
+    return v_and(_mm512_rolv_epi64(a, _mm512_setr_epi64(x, x, x, x, y, y, y, y)),
+                 v_set8((int8_t)(((1 << width) - 1) << to)));
+#endif
+}
+/* Element i: sum of four products of bytes, w in 0..127 with x signed. */
+LR_INLINE vi v_dots(vi w, const uint8_t *x) { return _mm512_dpbusd_epi32(v_zero(), w, v_load(x)); }
+/* Element 4 j + k: the sum of quarter j of s[k]. */
+LR_INLINE vi v_quarters(const vi s[4])
+{
+    vi a = v_add32(v_zip32_lo(s[0], s[1]), v_zip32_hi(s[0], s[1]));
+    vi b = v_add32(v_zip32_lo(s[2], s[3]), v_zip32_hi(s[2], s[3]));
+    return v_add32(v_zip64_lo(a, b), v_zip64_hi(a, b));
+}
+/* The same of sums below 2^15 in magnitude, and of which two of a quarter are still. */
+LR_INLINE vi v_quarters_small(const vi s[4])
+{
+    const vi one = _mm512_set1_epi16(1);
+    vi a = _mm512_madd_epi16(_mm512_packs_epi32(s[0], s[1]), one);
+    vi b = _mm512_madd_epi16(_mm512_packs_epi32(s[2], s[3]), one);
+    return _mm512_madd_epi16(_mm512_packs_epi32(a, b), one);
+}
+/* Quarters of a, then of b: 0 plus 1, then 2 plus 3. */
+LR_INLINE vi v_pairs(vi a, vi b)
+{
+    return v_add32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+}
+
+/* 16 numbers of int16, or signed bytes, in this order. */
+LR_INLINE vi v_halves(const uint8_t *p, const uint8_t order[16])
+{
+    __m256i all = _mm256_loadu_si256((const __m256i *)(const void *)p);
+    return _mm512_permutexvar_epi32(_mm512_cvtepu8_epi32(v_load128(order)), _mm512_cvtepi16_epi32(all));
+}
+LR_INLINE vi v_factors(__m128i bytes, const uint8_t order[16])
+{
+    return _mm512_cvtepi8_epi32(_mm_shuffle_epi8(bytes, v_load128(order)));
+}
+/* The 16 factors of Q3_K in 12 bytes: four bits of each, 8 bytes twice, then two of each. */
+LR_INLINE __m128i v_q3_factors(const uint8_t *p)
+{
+    uint64_t low;
+    int high;
+    memcpy(&low, p, 8), memcpy(&high, p + 8, 4);
+    __m128i a = _mm_srlv_epi32(_mm_set1_epi64x((long long)low), _mm_setr_epi32(0, 0, 4, 4));
+    __m128i b = _mm_rolv_epi32(_mm_set1_epi32(high), _mm_setr_epi32(4, 2, 0, 30));
+    b = _mm_ternarylogic_epi32(b, _mm_set1_epi8(0x30), _mm_and_si128(a, _mm_set1_epi8(15)), 0xea);
+    return _mm_sub_epi8(b, _mm_set1_epi8(32));
+}
+
 #define HAVE_ROW_Q8
 /* 16 blocks of one row, each an f16 and 32 signed bytes: the f16, and the products of the bytes, 128 added, with 32 each
  * at x. Memory at `ahead` is asked for meanwhile, as much as is read. */
@@ -284,14 +360,7 @@ LR_INLINE void v_row_q8(const uint8_t *p, const uint8_t *x, const uint8_t *ahead
     }
     ask_at(&ahead, true);
     /* A quarter of s[k] is half a block. Elements of a quarter are added up, those of four vectors side by side. */
-#pragma GCC unroll 2
-    for (int k = 0; k < 8; k += 4) {
-        vi a = v_add32(v_zip32_lo(s[k], s[k + 1]), v_zip32_hi(s[k], s[k + 1]));
-        vi b = v_add32(v_zip32_lo(s[k + 2], s[k + 3]), v_zip32_hi(s[k + 2], s[k + 3]));
-        s[k / 4] = v_add32(v_zip64_lo(a, b), v_zip64_hi(a, b));
-    }
-    vi all = v_add32(_mm512_shuffle_i32x4(s[0], s[1], 0x88), _mm512_shuffle_i32x4(s[0], s[1], 0xdd));
-    *sum = _mm512_permutexvar_epi32(blocks, all);
+    *sum = _mm512_permutexvar_epi32(blocks, v_pairs(v_quarters(s), v_quarters(s + 4)));
     *scale = _mm512_cvtph_ps(_mm512_castsi512_si256(d));
 }
 
