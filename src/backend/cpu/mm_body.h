@@ -190,7 +190,7 @@ static void OF(panel)(rows r, uint32_t b0, uint32_t nb, vi *panel, int stride_v,
     }
 }
 
-#if OF(ROW) && !defined(PACKED)
+#if OF(ROW)
 #include "mm_row_body.h"
 #endif
 
@@ -207,7 +207,7 @@ static void OF(mm)(const lr_mat *w, const void *const *x, uint32_t n_tok, uint32
         OF(vector8),
 #endif
     };
-#if OF(ROW) && !defined(PACKED)
+#if OF(ROW)
     if (n_tok == 1) {
         OF(row_mm)(w, x[0], r0, r1, y[0], bias, add, scratch);
         return;

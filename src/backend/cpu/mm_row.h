@@ -2,13 +2,16 @@
  *
  * 16 blocks of a row are the elements of a vector: their products with the activations, and their scales. These wait in
  * the scratch until VR rows are done; then they are turned, so that element r is row r again, and added in the order that
- * the other kernels have too (the same bits). Formats with fewer bytes per weight leave too few cycles for it.
+ * the other kernels have too (the same bits). K formats do alike (mm_row_body.h).
  * Refuses to own: the words of one instruction set (v_row_q8 in mm_simd_*.h). */
 #ifndef LR_MM_ROW_H
 #define LR_MM_ROW_H
 
+/* Bytes ahead that memory is asked for; heads read before one of the rows before is added (mm_row_body.h). */
+enum { ROW_AHEAD = 8192, ROW_PART = 16 };
+
 #ifdef HAVE_ROW_Q8
-enum { ROW_BLOCKS = 16, ROW_AHEAD = 8192, ROW_PART = 16 };
+enum { ROW_BLOCKS = 16 };
 
 /* What VR rows bring to the additions of ROW_BLOCKS blocks: as floats, the integer products and fl(s d). */
 typedef struct row_terms {

@@ -261,7 +261,9 @@ LR_INLINE vf v_dot_bf16(vf acc, vi a, vi b)
     return acc;
 }
 
+#ifndef PACKED
 #define HAVE_ROW
+#endif
 /* 64 bytes, once: compilers load again where a load costs nothing but the second line it touches. */
 LR_INLINE vi v_load_once(const uint8_t *p)
 {
