@@ -7,7 +7,7 @@
 #include <pthread.h>
 
 uint16_t lr_mm_e4m3_bf16[128];
-uint8_t lr_mm_e4m3_bytes[2][128];
+uint8_t lr_mm_e4m3_bytes[2][128], lr_mm_ue4m3_bytes[2][128];
 uint64_t lr_mm_iq2_grid[256], lr_mm_iq2_sign[128];
 uint8_t lr_mm_iq2_codes[2][256], lr_mm_iq2_bits[128];
 
@@ -15,7 +15,11 @@ static void make_tables(void)
 {
     for (int i = 0; i < 128; i++) {
         lr_mm_e4m3_bf16[i] = lr_f32_to_bf16(lr_e4m3_to_f32((uint8_t)i));
-        for (int k = 0; k < 2; k++) lr_mm_e4m3_bytes[k][i] = (uint8_t)(lr_mm_e4m3_bf16[i] >> 8 * k);
+        uint16_t half = lr_f32_to_bf16(0.5f * (i == 0x7f ? 480.0f : lr_e4m3_to_f32((uint8_t)i)));
+        for (int k = 0; k < 2; k++) {
+            lr_mm_e4m3_bytes[k][i] = (uint8_t)(lr_mm_e4m3_bf16[i] >> 8 * k);
+            lr_mm_ue4m3_bytes[k][i] = (uint8_t)(half >> 8 * k);
+        }
     }
     for (int i = 0; i < 256; i++) {
         uint64_t v = 0;

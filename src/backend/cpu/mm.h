@@ -114,6 +114,8 @@ void lr_mm_pack(uint32_t fmt, uint32_t n_rows, const uint8_t *from, size_t strid
 /* The bf16 of each E4M3 number, without its sign; and its lower and upper bytes. Filled by lr_mm_fill. */
 extern uint16_t lr_mm_e4m3_bf16[128];
 extern uint8_t lr_mm_e4m3_bytes[2][128];
+/* The same of half of each as a scale of NVFP4, where 0x7f, which is not looked up without a sign, is 480. */
+extern uint8_t lr_mm_ue4m3_bytes[2][128];
 
 /* IQ2_XXS: 8 magnitudes per grid point, and 8 masks (0x00 or 0xff) per 7 sign bits; for table lookups of bytes, the lower
  * and upper four 2-bit codes per point, and the 8 signs as bits. Filled by lr_mm_fill. */

@@ -34,6 +34,7 @@ typedef struct head {
     uint32_t b; /* its first block, counted in the row */
     vf d, m;    /* of all the head */
     vi t[4];    /* words of scales: element r for row r */
+    vf c[4];    /* factors */
     vi high[8]; /* words of a plane of upper bits */
 } head;
 
@@ -764,7 +765,19 @@ LR_INLINE void MXFP4_PAIRS_scales(head *h, int s, int k, scales *o)
 #define NVFP4_ZERO 4
 #define NVFP4_WIDE 0
 #define NVFP4_ASK ASK_READING
-LR_INLINE void NVFP4_head(head *h) { h->t[0] = read_word(h, 0); }
+#ifndef HAVE_UE4M3
+/* Halves of the E4M3 bytes of each word, without sign, as floats; 0x7f is 0. As F16 their bits are 2^8 too small: so those
+ * below the least normal number never are a float's subnormal ones, which cost a hundred cycles each. */
+LR_INLINE void v_ue4m3_halves(vi word, vf c[4])
+{
+#pragma GCC unroll 4
+    for (int k = 0; k < 4; k++) {
+        vi s = byte_of(word, k), bits = v_shl32(v_and(s, v_set32(0x7f)), 7), nan = v_eq32(s, v_set32(0x7f));
+        c[k] = v_mul(v_f16(v_xor(bits, v_and(nan, bits))), v_setf(0x1p7f));
+    }
+}
+#endif
+LR_INLINE void NVFP4_head(head *h) { v_ue4m3_halves(read_word(h, 0), h->c); }
 LR_INLINE void NVFP4_read(head *h, int s, int k, vi *q)
 {
     if (k == 0) read32(h, (size_t)(4 + 32 * s), q);
@@ -778,18 +791,12 @@ LR_INLINE void NVFP4_words(head *h, int s, int k, const vi *q, vi *w)
         w[i / 2 * 4 + 2 + i % 2] = v_by_high4(fp4_table(), q[4 * k + i]);
     }
 }
-/* Half of an E4M3 byte without sign: its bits are those of a float 2^120 too small; 0x7f is 0. */
-LR_INLINE vf ue4m3_half(vi s)
-{
-    vi bits = v_shl32(v_and(s, v_set32(0x7f)), 20), nan = v_eq32(s, v_set32(0x7f));
-    return v_mul(v_as_f(v_xor(bits, v_and(nan, bits))), v_setf(0x1p119f));
-}
 LR_INLINE void NVFP4_scales(head *h, int s, int k, scales *o)
 {
     (void)s;
     o->s = v_setf(1);
-    o->c0 = ue4m3_half(byte_of(h->t[0], 2 * k));
-    o->c1 = ue4m3_half(byte_of(h->t[0], 2 * k + 1));
+    o->c0 = h->c[2 * k];
+    o->c1 = h->c[2 * k + 1];
 }
 
 #endif
