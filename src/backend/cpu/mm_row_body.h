@@ -20,7 +20,8 @@ static void OF(row_begin)(const uint8_t *x, uint32_t n, const lr_i8_row *at, uin
             const uint32_t b = 8 * j + (uint32_t)OF(row_block)(i / 2, i % 2);
             memcpy(to + 32 * i, x + 32 * (size_t)b, 32);
         }
-        if (OF(ZERO) >= 0) v_store(zeros, v_shl32(v_halves(plane(x, at->h, 8 * j), OF(row_order)), OF(ZERO)));
+        if (OF(ZERO) >= 0)
+            v_store(zeros, v_shl32(v_halves(plane(x, at->h, 8 * j), OF(row_order)), LR_MAX(OF(ZERO), 0)));
     }
 }
 
