@@ -93,8 +93,8 @@ static size_t act_bytes(lr_actk kind, uint32_t n)
     }
 }
 
-/* Integer kernels: partial sums of a tile of rows and its unpacked weights. Float kernels: 16 decoded rows, or
- * 32 in bf16. */
+/* Integer kernels: partial sums of a tile of rows and its unpacked weights; those of one token, a row at a time, 8 bytes a column
+ * and 1 KiB, which is less than what float kernels need: 16 decoded rows, or 32 in bf16. */
 static size_t scratch_of(const lr_mm_set *s, uint32_t n_tok, uint32_t cols)
 {
     size_t i8 = 4 * (size_t)s->tile_rows * n_tok + s->tile_bytes, f32 = 16 * (4 * (size_t)cols + 64);

@@ -386,12 +386,8 @@ LR_INLINE void Q5_K_scales(head *h, int s, int k, scales *o) { scale_min(h, 2 * 
 #define Q5_K_HEAD_BYTES 16
 LR_INLINE void Q5_K_row_head(head *h, const uint8_t *p) { scale_min_row_head(h, p); }
 LR_INLINE void Q5_K_row_scales(head *h, int b, scales *o) { scale_min(h, b, o); }
-LR_INLINE vi Q5_K_row_factor(vi sum, const uint8_t *p)
-{
-    (void)p;
-    return sum;
-}
-static const uint8_t Q5_K_row_order[16] = {0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15};
+#define Q5_K_row_factor Q4_K_row_factor
+#define Q5_K_row_order Q4_K_row_order
 LR_INLINE void Q5_K_row(const uint8_t *p, vi w[4])
 {
     vi high = v_twice32(p + 16);
@@ -542,12 +538,8 @@ LR_INLINE void Q3_K_scales(head *h, int s, int k, scales *o)
 #define Q3_K_BITS 3
 #define Q3_K_HEAD_AT 106
 #define Q3_K_HEAD_BYTES 4
-LR_INLINE void Q3_K_row_head(head *h, const uint8_t *p) { h->d = v_f16(v_shr32(v_load(p), 16)); }
-LR_INLINE void Q3_K_row_scales(head *h, int b, scales *o)
-{
-    (void)b;
-    o->s = h->d;
-}
+#define Q3_K_row_head Q6_K_row_head
+#define Q3_K_row_scales Q6_K_row_scales
 static const uint8_t Q3_K_row_order[16] = {0, 2, 4, 6, 1, 3, 5, 7, 8, 10, 12, 14, 9, 11, 13, 15};
 LR_INLINE vi Q3_K_row_factor(vi sum, const uint8_t *p)
 {

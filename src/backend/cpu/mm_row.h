@@ -7,7 +7,8 @@
 #ifndef LR_MM_ROW_H
 #define LR_MM_ROW_H
 
-/* Bytes ahead that memory is asked for; heads read before one of the rows before is added (mm_row_body.h). */
+/* Bytes ahead that memory is asked for; and after how many heads of the row that is read one head of the 16 rows before it is
+ * added (mm_row_body.h). */
 enum { ROW_AHEAD = 8192, ROW_PART = 16 };
 
 #ifdef HAVE_ROW_Q8

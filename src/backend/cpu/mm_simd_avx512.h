@@ -284,8 +284,8 @@ LR_INLINE vi v_load_once(const uint8_t *p)
     __asm__("" : "+v"(v));
     return v;
 }
-/* 32 bytes twice; bits [from, from + width) of the bytes of the first, and from another place on of the second, at `to` and
- * maybe not alone: the others are anything, unless the instruction is one that takes fields. */
+/* 32 bytes twice; and bits [from, from + width) of the bytes of the first, and from another place on of the second, at `to` and
+ * alone. */
 LR_INLINE vi v_twice32(const uint8_t *p)
 {
     return _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)p));
