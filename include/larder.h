@@ -190,10 +190,12 @@ typedef struct larder_plan {
     larder_kv kv; /* as given, or chosen */
     uint32_t n_threads;
     bool fits;
-    const char *device; /* "cpu", "cuda": what computes */
+    const char *device;    /* "cpu", "cuda": what computes */
+    char not_on_card[280]; /* with AUTO: why it is not the card that is there; else "" */
 } larder_plan;
 
-/* What an engine with these options would take. Allocates nothing that lasts. */
+/* What an engine with these options would take. Allocates nothing that lasts, but where it may be on a card (AUTO, CUDA) and
+ * there is one its driver is started, and stays open for this process. */
 larder_status larder_plan_engine(const larder_model *model, const larder_engine_options *options, larder_plan *out,
                                  larder_error *err);
 
@@ -211,7 +213,8 @@ typedef struct larder_card {
 larder_status larder_card_get(larder_card *out, larder_error *err);
 
 typedef struct larder_engine larder_engine;
-/* With AUTO, a card that fails while it is opened leaves the model to the processor, and the log says so. Refuses with the plan's figures (LARDER_NOMEM) when it would not fit. */
+/* With AUTO, a card that fails while it is opened leaves the model to the processor, and the log says so. Refuses with the
+ * plan's figures (LARDER_NOMEM) when it would not fit. */
 larder_status larder_engine_open(larder_model *model, const larder_engine_options *options, larder_engine **out,
                                  larder_error *err);
 /* Its requests end where they are, without an event; each is still its owner's to free, before or after, but before the

@@ -54,7 +54,8 @@ typedef struct lr_op_time {
     larder_act act; /* what its multiply-adds are made of */
 } lr_op_time;
 
-/* What a card can do, measured now: bytes a second, and operations a second of bf16 products. 0: it could not be measured. */
+/* What a card can do, measured now: bytes a second, and operations a second of bf16 products. 0: it could not be
+ * measured. */
 typedef struct lr_card_rates {
     double read, bf16;
     double in, out; /* of pinned memory to the card, and back */

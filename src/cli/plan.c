@@ -58,7 +58,8 @@ int verb_plan(int argc, char **argv)
                     "  larder plan llama-3.1-8b --on dgx-spark --simulate --rate 2 --parallel 16\n"
                     "  larder plan --score rows.csv --json"};
     const arg own[] = {
-        {"on", 0, ARG_STR, &ask.on, "MACHINES", "names parted by commas; this: the machine you are on (default)", 0},
+        {"on", 0, ARG_STR, &ask.on, "MACHINES",
+         "names parted by commas; this: the machine you are on, card: its graphics card (default: both)", 0},
         {"format", 'f', ARG_STR, &ask.format, "F", "number format of a named model (default Q4_K_M)", 0},
         {"ctx", 'c', ARG_CALL, &ask.n_ctx, "N", "context to plan for (default: the largest that fits)", set_count},
         {"users", 'u', ARG_CALL, &ask.n_users, "N", "sequences decoded together", set_count},
@@ -84,7 +85,7 @@ int verb_plan(int argc, char **argv)
         {"timeline", 0, ARG_FLAG, &ask.timeline, NULL, "what each layer waits for: which memory, PCIe, the link", 0},
         {"what-if", 0, ARG_STR, &ask.what_if, "LIST", "another machine: bandwidth=546,memory=256", 0},
         {"chart", 0, ARG_FLAG, &ask.chart, NULL, "tok/s against context, in letters", 0},
-        {"plot", 0, ARG_STR, &ask.svg, "FILE", "roofline and tok/s against context, as SVG", 0},
+        {"plot", 0, ARG_STR, &ask.svg, "FILE", "roofline and tok/s against context of the first machine, as SVG", 0},
         {"watts", 0, ARG_CALL, &ask.watts, "W", "with a power cap", set_number},
         {"kwh", 0, ARG_CALL, &ask.kwh, "USD", "price of a kWh (default 0.30)", set_number},
         {"elsewhere", 0, ARG_CALL, &ask.elsewhere, "USD",

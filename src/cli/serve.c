@@ -72,7 +72,6 @@ static bool set_idle(void *to, const char *v)
 /* The log is JSON; what the engine has to say is a text. */
 static void put_note(const char *line)
 {
-    if (cli_was_said(line)) return;
     json_t *o = json_pack("{s:s,s:s%}", "event", "note", "text", line, strlen(line));
     char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
     fprintf(stderr, "%s\n", text ? text : line);

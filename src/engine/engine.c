@@ -99,6 +99,7 @@ static larder_status open_on(larder_engine *e, const larder_engine_options *o, b
 {
     *taken = false;
     LR_TRY(lr_plan_make(e->model, o, &e->backend, &e->limits, &e->plan, err));
+    if (e->plan.not_on_card[0]) lr_log(LARDER_LOG_WARN, "%s", e->plan.not_on_card);
     if (!e->plan.fits) return lr_plan_refuse(&e->plan, err);
     LR_TRY(lr_model_program(&e->model->model, e->limits.n_ctx, &e->program, err));
     e->n_swap = lr_plan_swap(e->backend, &e->program, &e->limits, o);
@@ -127,7 +128,12 @@ static larder_status open_device(larder_engine *e, larder_error *err)
     larder_error why = {0};
     larder_engine_options o = e->options;
     bool taken;
+    uint32_t train = e->model->model.hp.n_ctx_train;
+    if (o.n_ctx > train && train)
+        lr_log(LARDER_LOG_WARN, "context %u is beyond the %u this model was made for", o.n_ctx, train);
     larder_status st = open_on(e, &o, &taken, &why);
+    if (!st && e->backend != &lr_backend_cpu && o.repack)
+        lr_log(LARDER_LOG_WARN, "--repack means nothing on a card: its kernels read the weights as they are");
     if (st && taken && o.device == LARDER_DEVICE_AUTO && e->backend != &lr_backend_cpu) {
         lr_log(LARDER_LOG_WARN, "not on the card: %s", why.message);
         leave_device(e);

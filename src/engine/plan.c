@@ -140,7 +140,7 @@ static larder_status largest_ctx(const lr_backend *b, const lr_program *p, lr_li
     return LARDER_OK;
 }
 
-static larder_status check_options(const larder_engine_options *o, uint32_t n_ctx_train, larder_error *err)
+static larder_status check_options(const larder_engine_options *o, larder_error *err)
 {
     if ((unsigned)o->device > LARDER_DEVICE_CUDA) return lr_fail(err, LARDER_USAGE, "device %d", (int)o->device);
     if (o->n_seq > 4096) return lr_fail(err, LARDER_USAGE, "n_seq is %u; the limit is 4096", o->n_seq);
@@ -151,8 +151,6 @@ static larder_status check_options(const larder_engine_options *o, uint32_t n_ct
     if (o->n_cache && o->n_ctx && o->n_cache < o->n_ctx)
         return lr_fail(err, LARDER_USAGE, "a cache of %llu tokens cannot hold one context of %u",
                        (unsigned long long)o->n_cache, o->n_ctx);
-    if (o->n_ctx > n_ctx_train && n_ctx_train)
-        lr_log(LARDER_LOG_WARN, "context %u is beyond the %u this model was made for", o->n_ctx, n_ctx_train);
     return LARDER_OK;
 }
 
@@ -312,17 +310,19 @@ larder_status lr_plan_make(const larder_model *m, const larder_engine_options *o
                            lr_limits *limits, larder_plan *plan, larder_error *err)
 {
     const lr_backend *all[3];
-    LR_TRY(check_options(o, m->model.hp.n_ctx_train, err));
+    char said[sizeof plan->not_on_card] = "";
+    LR_TRY(check_options(o, err));
     LR_TRY(candidates(o->device, all, err));
     for (uint32_t i = 0; all[i]; i++) {
-        if (all[i] != &lr_backend_cpu && o->repack)
-            lr_log(LARDER_LOG_WARN, "--repack means nothing on a card: its kernels read the weights as they are");
-        larder_status st = plan_on(*backend = all[i], m, o, limits, plan, err);
+        larder_error why = {0};
+        larder_status st = plan_on(*backend = all[i], m, o, limits, plan, &why);
+        memcpy(plan->not_on_card, said, sizeof said);
+        if (st && !all[i + 1] && err) *err = why;
         if (!all[i + 1] || (!st && plan->fits)) return st;
-        if (st) lr_log(LARDER_LOG_WARN, "not on the card: %s", err ? err->message : "it cannot");
+        if (st) snprintf(said, sizeof said, "not on the card: %.250s", why.message);
         else
-            lr_log(LARDER_LOG_WARN, "not on the card: it needs %.2f GiB and %.2f GiB are free there",
-                   (double)plan->n_card / (double)LR_GIB, (double)plan->card_available / (double)LR_GIB);
+            snprintf(said, sizeof said, "not on the card: it needs %.2f GiB and %.2f GiB are free there",
+                     (double)plan->n_card / (double)LR_GIB, (double)plan->card_available / (double)LR_GIB);
     }
     return LARDER_OK;
 }

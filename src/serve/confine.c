@@ -43,10 +43,14 @@ static void allow(int rules, const char *path, uint64_t what)
 /* The devices that a card's driver opens again and again. */
 static void allow_card(int rules)
 {
-    glob_t g;
-    if (glob("/dev/nvidia*", 0, NULL, &g)) return;
-    for (size_t i = 0; i < g.gl_pathc; i++) allow(rules, g.gl_pathv[i], READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
-    globfree(&g);
+    static const char *const devices[] = {"/dev/nvidiactl", "/dev/nvidia[0-9]*", "/dev/nvidia-uvm*"};
+    for (size_t k = 0; k < LR_LEN(devices); k++) {
+        glob_t g;
+        if (glob(devices[k], 0, NULL, &g)) continue;
+        for (size_t i = 0; i < g.gl_pathc; i++)
+            allow(rules, g.gl_pathv[i], READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE);
+        globfree(&g);
+    }
 }
 
 /* *all: threads that there are already, too. */
@@ -58,7 +62,7 @@ static bool restrict_self(int rules, long abi, bool *all)
 
 void confine_files(const server *s)
 {
-    static const char *const readable[] = {"/proc", "/sys", "/dev/urandom"};
+    static const char *const readable[] = {"/proc", "/sys"};
     struct landlock_ruleset_attr all = {.handled_access_fs = EVERYTHING};
     if (s->o.no_confine) return;
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -67,6 +71,7 @@ void confine_files(const server *s)
     bool done = false, all_threads = false, card = strcmp(s->device, "cpu") != 0;
     if (rules >= 0) {
         if (card) allow_card(rules);
+        allow(rules, "/dev/urandom", READ_FILE); /* no folder: a rule with more is refused */
         for (size_t i = 0; i < LR_LEN(readable); i++) allow(rules, readable[i], READ);
         for (uint32_t i = 0; i < s->o.n_folders; i++) allow(rules, s->o.folders[i], READ);
         done = !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && restrict_self(rules, abi, &all_threads);

@@ -172,11 +172,14 @@ static memories gone_by_leaving(const struct models *ms, const served *but)
 
 static memories room(const struct models *ms) { return less(ms->budget, ms->taken); }
 
-static served *next_to_go(const struct models *ms, const served *but)
+/* Of those that hold some of what is lacking. */
+static served *next_to_go(const struct models *ms, const served *but, memories lack)
 {
     served *best = NULL;
     for (served *m = ms->list; m; m = m->next) {
+        memories has = of_plan(&m->plan);
         if (m == but || m->state != SERVED_READY || m->pinned || m->leaving) continue;
+        if (!(lack.system && has.system) && !(lack.card && has.card)) continue;
         bool better = !best || (!m->n_calls && best->n_calls) ||
                       (!m->n_calls == !best->n_calls && m->used < best->used);
         if (better) best = m;
@@ -274,7 +277,7 @@ static larder_status make_room(server *s, served *m, const larder_plan *p, larde
     memories need = of_plan(p);
     if (!within(need, more(room(ms), gone_by_leaving(ms, m)))) return refuse(s, m, p, err);
     while (!within(need, room(ms))) {
-        served *go = next_to_go(ms, m);
+        served *go = next_to_go(ms, m, less(need, room(ms)));
         if (!go) return refuse(s, m, p, err);
         go->leaving = true;
         while (go->n_calls && !ms->stop) pthread_cond_wait(&ms->wake, &ms->lock);
@@ -305,16 +308,19 @@ static larder_status choose(server *s, served *m, const larder_model *model, lar
     LR_TRY(larder_plan_engine(model, o, p, err));
     uint32_t good = m->info.n_ctx_train ? LR_MIN(GOOD_CTX, m->info.n_ctx_train) : GOOD_CTX;
     bool card = p->n_card || all.card == now.card || o->device == LARDER_DEVICE_CPU;
-    if (p->fits && card && (s->engine_options.n_ctx || p->n_ctx >= good)) {
-        o->n_ctx = p->n_ctx;
-    } else {
+    bool enough = p->fits && (s->engine_options.n_ctx || p->n_ctx >= good);
+    if (!enough || !card) {
+        larder_plan first = *p;
         limit(o, all);
         LR_TRY(larder_plan_engine(model, o, p, err));
-        if (!s->engine_options.n_ctx) {
+        if (enough && !p->n_card) { /* the card is too small for it: nobody need leave */
+            *p = first;
+        } else if (!s->engine_options.n_ctx) {
             o->n_ctx = LR_MIN(p->n_ctx_max, good);
             LR_TRY(larder_plan_engine(model, o, p, err));
         }
     }
+    o->n_ctx = p->n_ctx;
     o->n_seq = p->n_seq;
     o->kv = p->kv;
     return LARDER_OK;
@@ -350,6 +356,7 @@ static larder_status open_engine(server *s, served *m, larder_model *model, lard
     st = larder_engine_open(model, &o, out, err);
     pthread_mutex_lock(&ms->lock);
     ms->taken = less(ms->taken, of_plan(plan));
+    if (!st && plan->not_on_card[0]) lr_log(LARDER_LOG_WARN, "%s: %s", m->name, plan->not_on_card);
     if (!st) larder_engine_get_plan(*out, &m->plan);
     if (!st) ms->taken = more(ms->taken, of_plan(&m->plan));
     pthread_mutex_unlock(&ms->lock);
@@ -686,16 +693,16 @@ larder_status models_start(server *s, larder_error *err)
     pthread_cond_init(&ms->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     ms->end = &ms->list;
-    ms->budget.system = all_memory(&s->engine_options);
     for (uint32_t i = 0; i < s->o.n_models; i++)
         if (!add(ms, s->o.models[i].name, s->o.models[i].path, false, s->o.models[i].pinned))
             return LR_NOMEM(err, "the models");
     return open_swaps(s, err);
 }
 
-void models_card(server *s)
+void models_limit(server *s)
 {
     larder_card card;
+    s->models->budget.system = all_memory(&s->engine_options); /* a driver that was opened has taken its part */
     if (!strcmp(s->device, "cpu") || larder_card_get(&card, NULL)) return;
     s->models->budget.card = s->engine_options.card_memory ? s->engine_options.card_memory
                                                            : card.n_free - LR_MIN(card.n_free, RESERVE);

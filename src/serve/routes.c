@@ -86,7 +86,7 @@ static json_t *ollama_model(const served_view *v, bool running)
     if (running) {
         if (v->idle_left_s >= 0) stamp((int64_t)time(NULL) + (int64_t)v->idle_left_s, when);
         json_object_set_new(o, "expires_at", json_string(v->idle_left_s < 0 ? "9999-12-31T23:59:59Z" : when));
-        json_object_set_new(o, "size_vram", json_integer(0));
+        json_object_set_new(o, "size_vram", json_integer((json_int_t)v->plan.n_card));
         json_object_set_new(o, "size_planned", json_integer((json_int_t)v->memory));
         json_object_set_new(o, "context_length", json_integer(v->n_ctx));
     } else {

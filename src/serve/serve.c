@@ -90,7 +90,8 @@ larder_status larder_serve(const larder_engine_options *engine, const larder_ser
     LR_GO(models_open_first(&s, err));
     energy_open(&s.energy);
     LR_GO(larder_device_open(engine->device, &s.device, err)); /* its driver opens files, and starts threads */
-    models_card(&s);
+    if (!strcmp(s.device, "cpu")) s.engine_options.device = LARDER_DEVICE_CPU; /* nor is a card asked for later */
+    models_limit(&s);
     confine_files(&s);
     LR_GO(models_load_first(&s, err));
     LR_GO(work_start(&s, err));

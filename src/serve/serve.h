@@ -500,8 +500,8 @@ typedef struct served_list {
 } served_list;
 larder_status models_start(server *s, larder_error *err);
 larder_status models_open_first(server *s, larder_error *err); /* their files */
-/* The card is open: what models may take of its memory. */
-void models_card(server *s);
+/* The card is open: what models may take, of the system's memory and of its own. */
+void models_limit(server *s);
 larder_status models_load_first(server *s, larder_error *err);
 larder_status models_run(server *s, larder_error *err);
 void models_halt(server *s); /* no more loading */

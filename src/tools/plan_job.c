@@ -322,10 +322,15 @@ static void own_text(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
     lr_buf_putc(out, '\n');
 }
 
-/* Put before the end of the object that stands last in `out`. */
-static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
+/* More is put before the end of the object that stands last in `out`. */
+static void reopen(lr_buf *out)
 {
     if (out->n && out->p[out->n - 1] == '}') out->n--;
+}
+
+static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
+{
+    reopen(out);
     lr_buf_printf(out, ",\n \"here\": {\"context\": %u, \"users\": %u, \"buffers\": {", plan->n_ctx, n_seq);
     for (uint32_t i = 0; i < plan->n_buffers; i++)
         lr_buf_printf(out, "%s\"%s%s\": %llu", i ? ", " : "", plan->buffers[i].card ? "card: " : "",
@@ -336,6 +341,19 @@ static void own_json(const larder_plan *plan, uint32_t n_seq, lr_buf *out)
                   plan->device, (unsigned long long)plan->n_bytes, (unsigned long long)plan->n_card,
                   (unsigned long long)plan->n_peak, (unsigned long long)plan->available,
                   (unsigned long long)plan->card_available, plan->fits ? "true" : "false");
+}
+
+/* A card that nobody asked for cannot run it: that is an answer, and the processor's stands beside it. */
+static larder_status not_here(bool json, const char *why, lr_buf *out)
+{
+    json_t *v = json ? json_string(why) : NULL;
+    char *text = v ? json_dumps(v, JSON_ENCODE_ANY) : NULL;
+    if (json) reopen(out);
+    if (json) lr_buf_printf(out, ",\n \"here\": {\"error\": %s}}", text ? text : "\"it cannot\"");
+    else lr_buf_printf(out, "  here: not on the card: %s\n", why);
+    free(text);
+    json_decref(v);
+    return LARDER_OK;
 }
 
 static larder_status own_account(const larder_plan_ask *ask, const char *path, larder_device device, lr_buf *out,
@@ -387,13 +405,16 @@ static larder_status simulate(const larder_plan_ask *ask, const lr_machine *m, c
     return LARDER_OK;
 }
 
+/* `nth` of those that are named; `asked`: by the user. */
 static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
-                                 const char *words, const lr_plan_model *model, const char *path, lr_buf *out,
-                                 larder_error *err)
+                                 const char *words, uint32_t nth, bool asked, const lr_plan_model *model,
+                                 const char *path, lr_buf *out, larder_error *err)
 {
     lr_machine m;
     lr_setup s;
     lr_outlook o;
+    larder_error why = {0};
+    larder_status st;
     LR_TRY(find_machine(c, words, ask, &m, &s, err));
     lr_own own;
     bool ours = m.id < 0 && m.kind == LR_KIND_CPU && s.engine == LR_ENGINE_LARDER;
@@ -401,31 +422,42 @@ static larder_status one_machine(const lr_catalogue *c, const larder_plan_ask *a
         m.own = &own;
         m.bw = m.bw_measured = LR_MAX(m.bw, own.bandwidth);
     }
-    if (ask->simulate) return simulate(ask, &m, model, &s, words, out, err);
+    bool lenient = !asked && is_card(words);
+    if (ask->simulate) {
+        st = simulate(ask, &m, model, &s, words, out, &why);
+        if (!st) return st;
+        if (!lenient) return lr_fail(err, st, "%s", why.message);
+        if (ask->json) lr_buf_puts(out, "{\"machine\": \"card\"}");
+        return not_here(ask->json, why.message, out);
+    }
     lr_outlook_make(&m, model, &s, a, &o);
     if (ask->json) lr_outlook_json(&o, out);
     else lr_outlook_text(&o, out);
-    if (m.id < 0 && path)
-        LR_TRY(own_account(ask, path, m.kind == LR_KIND_CPU ? LARDER_DEVICE_CPU : LARDER_DEVICE_CUDA, out, err));
+    if (m.id < 0 && path) {
+        larder_device device = is_card(words) ? LARDER_DEVICE_CUDA : LARDER_DEVICE_CPU;
+        st = own_account(ask, path, device, out, &why);
+        if (st) LR_TRY(lenient ? not_here(ask->json, why.message, out) : lr_fail(err, st, "%s", why.message));
+    }
     if (!ask->json) say_guess(m.guessed, out);
     if (!ask->json && ask->why) lr_outlook_why(&o, out);
     if (!ask->json && ask->timeline) lr_outlook_timeline(&o, out);
     if (!ask->json && ask->chart) lr_outlook_chart(&o, a, out);
-    if (ask->svg) LR_TRY(write_svg(&o, a, ask->svg, err));
+    if (ask->svg && !nth) LR_TRY(write_svg(&o, a, ask->svg, err));
     return LARDER_OK;
 }
 
 static larder_status each_machine(const lr_catalogue *c, const larder_plan_ask *ask, const lr_ask *a,
                                   const lr_plan_model *model, const char *path, lr_buf *out, larder_error *err)
 {
-    const char *p = ask->on && *ask->on ? ask->on : has_known_card(c) ? "card,this" : "this";
+    bool asked = ask->on && *ask->on;
+    const char *p = asked ? ask->on : has_known_card(c) ? "this,card" : "this";
     if (ask->json) lr_buf_puts(out, "[");
-    for (bool first = true; *p; first = false) {
+    for (uint32_t nth = 0; *p; nth++) {
         char words[256];
         size_t n = strcspn(p, ",");
         (void)snprintf(words, sizeof words, "%.*s", (int)LR_MIN(n, sizeof words - 1), p);
-        if (!first) lr_buf_puts(out, ask->json ? ",\n" : "\n");
-        LR_TRY(one_machine(c, ask, a, words, model, path, out, err));
+        if (nth) lr_buf_puts(out, ask->json ? ",\n" : "\n");
+        LR_TRY(one_machine(c, ask, a, words, nth, asked, model, path, out, err));
         p += n + (p[n] == ',');
     }
     if (ask->json) lr_buf_puts(out, "]\n");

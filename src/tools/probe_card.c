@@ -39,7 +39,7 @@ static bool restore(larder_card_probe *p)
     lr_free(text);
     mark_of(&p->card, mark);
     const char *same = json_string_value(json_object_get(o, "card"));
-    bool good = same && !strcmp(same, mark) && rate_of(o, "read_gbs", &p->read_gbs) &&
+    bool good = same && !strcmp(same, mark) && rate_of(o, "read_gbs", &p->read_gbs) && p->read_gbs > 0 &&
                 rate_of(o, "bf16_gflops", &p->bf16_gflops) && rate_of(o, "in_gbs", &p->in_gbs) &&
                 rate_of(o, "out_gbs", &p->out_gbs);
     p->when = (int64_t)json_integer_value(json_object_get(o, "when"));
@@ -82,6 +82,6 @@ larder_status larder_probe_card(bool fresh, larder_card_probe *out, larder_error
     out->out_gbs = r.out * 1e-9;
 #endif
     out->when = (int64_t)time(NULL);
-    save(out);
+    if (out->read_gbs > 0) save(out);
     return LARDER_OK;
 }

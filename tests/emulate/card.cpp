@@ -55,6 +55,7 @@ static bool set(lr_emulated_how &h, const std::string &name, const std::string &
     if (name == "arch" && n >= 70) h.arch = (int)n;
     else if (name == "sm" && n) h.n_sm = (int)n;
     else if (name == "memory" && n) h.memory = n << 20;
+    else if (name == "read" && n) h.read = n;
     else if (name == "early") h.early = (unsigned)n;
     else if (name == "seed" && n) h.seed = n;
     else if (name == "node") h.node = v;
@@ -190,6 +191,7 @@ cudaError_t cudaGetDevice(int *id)
     *id = 0;
     return cudaSuccess;
 }
+cudaError_t cudaDeviceReset(void) { return cudaSuccess; }
 cudaError_t cudaSetDevice(int id) { return id ? cudaErrorInvalidValue : cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int id)
 {
@@ -492,7 +494,10 @@ cudaError_t cudaOccupancyMaxActiveClusters(int *n, const void *kernel, const cud
 }
 
 /* What peak.cu would measure: nothing that were worth knowing. */
-double lr_cu_read_rate(const lr_cu_device *, const void *, uint64_t, uint32_t *, cudaStream_t) { return 0.0; }
+double lr_cu_read_rate(const lr_cu_device *, const void *, uint64_t, uint32_t *, cudaStream_t)
+{
+    return 1e9 * (double)lr_emulated_as.read;
+}
 double lr_cu_peak(const lr_cu_device *, float *, cudaStream_t) { return 0.0; }
 
 static bool good(const cudaLaunchConfig_t *c, unsigned cluster)

@@ -97,6 +97,7 @@ cudaError_t cudaGetLastError(void);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaGetDevice(int *id);
 cudaError_t cudaSetDevice(int id);
+cudaError_t cudaDeviceReset(void);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int id);
 cudaError_t cudaDeviceGetAttribute(int *v, enum cudaDeviceAttr which, int id);
 cudaError_t cudaDeviceSynchronize(void);

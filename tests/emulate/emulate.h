@@ -16,6 +16,7 @@ struct lr_emulated_how {
     enum { NOTHING, DRIVER, DEVICE, IMAGE, TAKING } fail = NOTHING; /* what is wrong with it */
     std::string node; /* a file that its driver opens, to read and write */
     uint64_t seed = 1, memory = (uint64_t)8 << 30;
+    uint64_t read = 0; /* what its memory is said to read, GB/s; 0: it cannot be measured */
     bool early_now() { return copies == EARLY || (copies == EITHER && random() % 2); }
     unsigned random();
 };

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 larder_status lr_cu_fail(cudaError_t e, const char *doing, larder_error *err)
 {
@@ -10,23 +11,21 @@ larder_status lr_cu_fail(cudaError_t e, const char *doing, larder_error *err)
     return lr_fail(err, st, "the card, %s: %s", doing, cudaGetErrorString(e));
 }
 
-/* Whether the system sees an NVIDIA card is another question than whether CUDA does: on a machine without one nothing is wrong. */
+/* Whether the system sees an NVIDIA card is another question than whether CUDA does: on a machine without one, or where
+ * CUDA was told which to show, nothing is wrong. */
 static larder_status no_card(cudaError_t e, larder_error *err)
 {
-    bool there = lr_has_display(0x10de);
+    bool hidden = e != cudaErrorInsufficientDriver && getenv("CUDA_VISIBLE_DEVICES");
+    bool there = !hidden && lr_has_display(0x10de);
     return lr_fail(err, there ? LARDER_UNSUPPORTED : LARDER_NOT_FOUND, "%s: %s",
                    there ? "NVIDIA's card cannot be used" : "no card that CUDA can use",
                    e == cudaErrorInsufficientDriver ? "there is no driver, or one older than this larder's CUDA needs"
                                                     : "its driver shows none");
 }
 
-static larder_status ask_device(lr_cu_device *d, larder_error *err)
+static larder_status ask_first(lr_cu_device *d, larder_error *err)
 {
-    int n = 0;
     struct cudaDeviceProp p;
-    cudaError_t e = cudaGetDeviceCount(&n);
-    if (e == cudaErrorNoDevice || e == cudaErrorInsufficientDriver || (!e && !n)) return no_card(e, err);
-    LR_CU_TRY(e, "looking for it");
     LR_CU_TRY(cudaGetDeviceProperties(&p, 0), "asking what it is");
     if (p.major < 8)
         return lr_fail(err, LARDER_UNSUPPORTED, "%s is of an older generation (%d.%d) than larder's kernels (8.0)",
@@ -41,6 +40,18 @@ static larder_status ask_device(lr_cu_device *d, larder_error *err)
     memcpy(d->name, p.name, LR_MIN(sizeof d->name, sizeof p.name));
     LR_CU_TRY(lr_cu_wake(d), "starting a first kernel there");
     return LARDER_OK;
+}
+
+/* One that is there and fails leaves nothing open: without it this is a program that computes on the processor. */
+static larder_status ask_device(lr_cu_device *d, larder_error *err)
+{
+    int n = 0;
+    cudaError_t e = cudaGetDeviceCount(&n);
+    if (e == cudaErrorNoDevice || e == cudaErrorInsufficientDriver || (!e && !n)) return no_card(e, err);
+    LR_CU_TRY(e, "looking for it");
+    larder_status st = ask_first(d, err);
+    if (st) cudaDeviceReset();
+    return st;
 }
 
 larder_status lr_cu_device_get(lr_cu_device *d, larder_error *err)

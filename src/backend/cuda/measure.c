@@ -35,9 +35,8 @@ static cudaError_t copy_rate(rig *r, enum cudaMemcpyKind kind, double *out)
     return cudaSuccess;
 }
 
-static cudaError_t take(rig *r, uint64_t n_free)
+static cudaError_t take(rig *r)
 {
-    r->n_card = LR_MIN(MOST_READ, n_free / 4) / 4096 * 4096;
     r->n_pinned = LR_MIN(MOST_SENT, r->n_card);
     cudaError_t e = cudaStreamCreateWithFlags(&r->stream, cudaStreamNonBlocking);
     if (!e) e = cudaEventCreate(&r->begin);
@@ -65,7 +64,11 @@ larder_status lr_cu_measure(lr_card_rates *out, larder_error *err)
     *out = (lr_card_rates){0};
     LR_TRY(lr_cu_device_get(&r.d, err));
     LR_CU_TRY(cudaMemGetInfo(&room, &all), "asking for its memory");
-    cudaError_t e = take(&r, room);
+    r.n_card = LR_MIN(MOST_READ, room / 4) / 4096 * 4096;
+    if (!r.n_card || r.n_card < 8ull * r.d.l2) /* it would be read out of the card's cache */
+        return lr_fail(err, LARDER_NOMEM, "the card has too little free memory to be measured: %.1f MiB",
+                       (double)room / (double)LR_MIB);
+    cudaError_t e = take(&r);
     if (!e) e = copy_rate(&r, cudaMemcpyHostToDevice, &out->in);
     if (!e) e = copy_rate(&r, cudaMemcpyDeviceToHost, &out->out);
     if (!e) {
