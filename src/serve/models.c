@@ -693,6 +693,7 @@ larder_status models_start(server *s, larder_error *err)
     pthread_cond_init(&ms->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
     ms->end = &ms->list;
+    ms->budget.system = all_memory(&s->engine_options);
     for (uint32_t i = 0; i < s->o.n_models; i++)
         if (!add(ms, s->o.models[i].name, s->o.models[i].path, false, s->o.models[i].pinned))
             return LR_NOMEM(err, "the models");
@@ -702,7 +703,7 @@ larder_status models_start(server *s, larder_error *err)
 void models_limit(server *s)
 {
     larder_card card;
-    s->models->budget.system = all_memory(&s->engine_options); /* a driver that was opened has taken its part */
+    s->models->budget.system = all_memory(&s->engine_options); /* less what a driver has taken */
     if (!strcmp(s->device, "cpu") || larder_card_get(&card, NULL)) return;
     s->models->budget.card = s->engine_options.card_memory ? s->engine_options.card_memory
                                                            : card.n_free - LR_MIN(card.n_free, RESERVE);
